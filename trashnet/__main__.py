@@ -1,0 +1,3 @@
+from trashnet.cli import main
+
+main()

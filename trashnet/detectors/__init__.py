@@ -1,0 +1,8 @@
+"""A trained model as the rest of the house sees it: an exported file behind one verb, ``detect``.
+
+``open_detector`` reads ``.onnx`` (the teacher) and ``.tflite`` (the student, float or int8) and needs neither torch nor tensorflow.
+"""
+
+from trashnet.detectors._detector import Detections, Detector, open_detector
+
+__all__ = ["Detections", "Detector", "open_detector"]
