@@ -1,5 +1,7 @@
 """The classes of waste and the stream each belongs to, read from ``taxonomy.yaml``."""
 
+from collections import Counter
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -13,40 +15,29 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pat
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
-class WasteClass(BaseModel):
+@dataclass(frozen=True)
+class WasteClass:
     """One class: a permanent id, a name, its supercategory and the stream it is sorted into."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     id: int
-    name: Name
-    supercategory: Name
-    stream: Name
+    name: str
+    supercategory: str
+    stream: str
 
 
-class Taxonomy(BaseModel):
-    """All classes in the order of their ids; a class's *index* (0-based) is what models predict."""
+@dataclass(frozen=True)
+class Taxonomy:
+    """All classes in the order of their ids (``classes``) and the colour of each stream (``streams``, ``#rrggbb``).
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A class's *index*, what models predict, is its id less one.
+    """
 
-    streams: dict[Name, Colour]
     classes: tuple[WasteClass, ...]
-
-    @model_validator(mode="after")
-    def _ids_are_1_to_n_and_names_unique(self) -> "Taxonomy":
-        ids = [c.id for c in self.classes]
-        if ids != list(range(1, len(ids) + 1)):
-            raise ValueError(f"ids must be 1, 2, 3, ... in order with no hole, not {ids}")
-        names = [c.name for c in self.classes]
-        if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"each name may stand once; {', '.join(twice)} stands twice")
-        if unknown := sorted({c.stream for c in self.classes} - set(self.streams)):
-            raise ValueError(f"unknown stream {', '.join(unknown)}; `streams` lists {', '.join(self.streams)}")
-        return self
+    streams: dict[str, str]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Class names by index; index ``i`` is id ``i + 1``."""
+        """Class names by index."""
         return tuple(c.name for c in self.classes)
 
     @cached_property
@@ -68,11 +59,56 @@ class Taxonomy(BaseModel):
 def load_taxonomy(path: Path = Path("taxonomy.yaml")) -> Taxonomy:
     """Read and check a taxonomy file. Raises :class:`UserError` that lists every fault."""
     try:
-        return Taxonomy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        document = _Document.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path}: no such taxonomy. Run this where taxonomy.yaml is, or name one with --taxonomy.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:
         faults = "\n".join(f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise UserError(f"{path}: not a taxonomy:\n{faults}") from None
+    stream_of = {name: stream for stream, entry in document.streams.items() for name in entry.classes}
+    return Taxonomy(
+        classes=tuple(WasteClass(c.id, c.name, c.supercategory, stream_of[c.name]) for c in document.classes),
+        streams={stream: entry.colour for stream, entry in document.streams.items()},
+    )
+
+
+class _Class(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    name: Name
+    supercategory: Name
+
+
+class _Stream(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    colour: Colour
+    classes: list[Name]
+
+
+class _Document(BaseModel):
+    """The file's shape: classes and streams are separate sections, so that DVC can tell a change of one from the other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    classes: list[_Class]
+    streams: dict[Name, _Stream]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "_Document":
+        ids = [c.id for c in self.classes]
+        names = [c.name for c in self.classes]
+        sorted_names = [name for stream in self.streams.values() for name in stream.classes]
+        faults = []
+        if ids != list(range(1, len(ids) + 1)):
+            faults.append(f"ids must be 1, 2, 3, ... in order with no hole, not {ids}")
+        faults += [f"class {name!r} stands twice in `classes`" for name, n in Counter(names).items() if n > 1]
+        faults += [f"class {name!r} stands in {n} streams; an item goes to one" for name, n in Counter(sorted_names).items() if n > 1]
+        faults += [f"class {name!r} is in no stream" for name in names if name not in sorted_names]
+        faults += [f"stream class {name!r} is not in `classes`" for name in sorted_names if name not in names]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
