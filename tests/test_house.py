@@ -1,0 +1,87 @@
+"""The house's own rules: who may import whom, and that what a person reads agrees with what the program does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click import Command, Context, Group
+
+from tests.conftest import REPOSITORY
+from trashnet.cli import cli
+
+ROOMS = ["ingest", "labeling", "dataset", "training", "evaluation", "export", "edge", "flows", "viewer"]
+HEAVY_HOMES = {
+    "tensorflow": ("training/ssd", "export"),
+    "keras": ("training/ssd", "export"),
+    "torch": ("training/efficientdet", "export"),
+    "effdet": ("training/efficientdet", "export"),
+    "prefect": ("flows",),
+}
+
+
+def modules() -> list[Path]:
+    """Every module of the product."""
+    folders = [REPOSITORY / name for name in [*ROOMS, "trashnet"]]
+    return [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that a module imports, wherever in it the import stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_a_room_imports_only_the_shared_words_and_the_rooms_before_it(path: Path) -> None:
+    """A frame walks through the rooms in one direction, and so do imports; only the command line knows them all."""
+    here = path.relative_to(REPOSITORY)
+    if here == Path("trashnet/cli.py"):
+        return
+    room = here.parts[0]
+    later = ROOMS if room == "trashnet" else ROOMS[ROOMS.index(room) + 1 :]
+    assert not {name.split(".")[0] for name in imported(path)} & set(later)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_a_heavy_library_is_imported_only_in_the_rooms_it_was_bought_for(path: Path) -> None:
+    """What judges, serves and shows models needs neither torch nor tensorflow."""
+    here = path.relative_to(REPOSITORY).as_posix()
+    for library in {name.split(".")[0] for name in imported(path)} & set(HEAVY_HOMES):
+        assert here.startswith(HEAVY_HOMES[library]), f"{here} imports {library}"
+
+
+def test_asking_for_help_imports_nothing_heavy() -> None:
+    """`trashnet --help` answers at once because no command's libraries are loaded before it runs."""
+    program = "import sys; from trashnet.cli import cli; cli(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY).stderr.split()
+    assert not set(loaded) & {"numpy", "pyarrow", "torch", "tensorflow", "cv2", "fiftyone", "streamlit", "dvc"}
+
+
+def commands(group: Command, context: Context) -> list[tuple[str, Command]]:
+    """Every command by its full name, groups opened."""
+    if not isinstance(group, Group):
+        return [(context.command_path, group)]
+    return [
+        item
+        for name in group.list_commands(context)
+        if (command := group.get_command(context, name)) is not None
+        for item in commands(command, Context(command, info_name=name, parent=context))
+    ]
+
+
+def test_every_command_is_documented_with_the_help_it_prints() -> None:
+    """docs/commands.md holds each command's own help text, word for word; `python docs/commands.py` writes it anew."""
+    page = (REPOSITORY / "docs/commands.md").read_text(encoding="utf-8")
+    fresh = subprocess.run(
+        [sys.executable, REPOSITORY / "docs/commands.py", "--print"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stdout
+    assert page == fresh
+    for name, _ in commands(cli, Context(cli, info_name="trashnet")):
+        assert f"## `{name}`" in page

@@ -1,0 +1,62 @@
+"""params.yaml as the rooms read it."""
+
+from pathlib import Path
+
+import pytest
+
+from trashnet.errors import UserError
+from trashnet.params import Params, load_params, load_seed
+
+
+class Oven(Params):
+    """A section for these tests."""
+
+    degrees: int = 180
+    minutes: float
+
+
+def write(folder: Path, text: str) -> Path:
+    """A parameter file with this content."""
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_section_is_read_into_its_model_with_its_defaults(tmp_path: Path) -> None:
+    """What the file says, and the model's default where it is silent."""
+    assert load_params("oven", Oven, write(tmp_path, "oven: {minutes: 12}")) == Oven(degrees=180, minutes=12)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("oven: {minutes: 12, degree: 200}", r"oven\.degree"),  # a misspelt key would otherwise train with the default for hours
+        ("oven: {minutes: soon}", r"oven\.minutes"),
+        ("oven: {}", r"oven\.minutes"),
+        ("pan: {}", "section `oven` is missing"),
+        ("", "section `oven` is missing"),
+        ("oven: [", "not YAML"),
+    ],
+)
+def test_a_faulty_section_is_refused_by_the_name_of_its_fault(tmp_path: Path, text: str, complaint: str) -> None:
+    """A key nobody reads, a wrong type, a missing value or section, a broken file."""
+    with pytest.raises(UserError, match=complaint):
+        load_params("oven", Oven, write(tmp_path, text))
+
+
+def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """It says where to run, or which option names another file."""
+    with pytest.raises(UserError, match="--params"):
+        load_params("oven", Oven, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["seed: -1", "seed: 4294967296", "seed: true", "seed: twenty", "seed: 1.5"])
+def test_a_seed_is_a_whole_number_that_every_generator_takes(tmp_path: Path, text: str) -> None:
+    """0 to 2**32 - 1, and nothing that only looks like it."""
+    with pytest.raises(UserError, match="seed"):
+        load_seed(write(tmp_path, text))
+
+
+def test_the_seed_is_read(tmp_path: Path) -> None:
+    """The largest is allowed."""
+    assert load_seed(write(tmp_path, "seed: 4294967295")) == 2**32 - 1
