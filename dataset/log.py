@@ -2,17 +2,13 @@
 
 A turn is two files under the log's root: ``frames/<turn>.arrow`` (an Arrow IPC file, memory-mapped, JPEG bytes written once) and
 ``labels/<turn>.parquet`` (one row per labelled frame; of several rows for one frame the newest turn's wins, which is how a
-correction is made). Turns are named ``<sequence>-<name>-<digest>`` and fold in the order of their names. The labels file is
-renamed into place last: a frames file without its labels file is the trace of a crash, is not part of the log, and is swept away
-by the next append.
+correction is made). Turns are named ``<sequence>-<name>-<digest>`` and fold in the order of their names. A frame belongs to the
+first turn that brought it. Here a log is read; ``dataset.append`` writes it.
 """
 
-import fcntl
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -22,11 +18,11 @@ from typing import Any, Literal, Self, overload
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trashnet.errors import UserError
-from trashnet.files import written_whole
 from trashnet.taxonomy import Taxonomy
 
 Split = Literal["train", "val", "test"]
@@ -41,7 +37,7 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),  # frames of one group share a split, always
-        pa.field("phash", pa.uint64(), nullable=False),  # perceptual hash, finds re-encodes of this frame later
+        pa.field("phash", pa.uint64(), nullable=False),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
         pa.field("file_name", pa.string(), nullable=False),  # where it came from
         pa.field("bin_id", pa.string()),
         pa.field("burst", pa.string()),
@@ -69,7 +65,6 @@ LABELS_SCHEMA = pa.schema(
     ]
 )
 TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids had when the turn was written
-FRAMES_PER_BATCH = 64  # bounds what an append holds in memory: 64 frames of about 100 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +92,12 @@ class Labels:
         return len(self.class_ids)
 
     def same_boxes(self, other: "Labels") -> bool:
-        """Whether both say the same of the frame, whoever said it and when."""
+        """Whether both say the same of the frame, whoever said it and when, and whatever number (``id``) their source gave a box."""
         return (
             np.array_equal(self.boxes, other.boxes)
             and np.array_equal(self.class_ids, other.class_ids)
             and np.array_equal(self.crowd, other.crowd)
-            and self.extra == other.extra
+            and [e | {"id": None} for e in self.extra] == [e | {"id": None} for e in other.extra]
         )
 
 
@@ -137,11 +132,13 @@ class Frames(Sequence[Frame]):
     """A list of frames that reads each one when it is asked for; adds up with others and travels to worker processes."""
 
     def __init__(self, parts: Sequence[tuple["Log", NDArray[np.int64]]]) -> None:
-        self._parts = [(log, rows) for log, rows in parts if len(rows)]
-        self._ends = np.cumsum([len(rows) for _, rows in self._parts])
+        """From logs and the rows wanted of each, in this order."""
+        self._logs: list[Log] = [log for log, _ in parts]
+        self._which = np.concatenate([np.full(len(rows), i, np.int32) for i, (_, rows) in enumerate(parts)] or [np.empty(0, np.int32)])
+        self._rows = np.concatenate([np.asarray(rows, np.int64) for _, rows in parts] or [np.empty(0, np.int64)])
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -149,38 +146,28 @@ class Frames(Sequence[Frame]):
     def __getitem__(self, index: slice) -> "Frames": ...
     def __getitem__(self, index: int | slice) -> "Frame | Frames":
         if isinstance(index, slice):
-            wanted = np.arange(len(self))[index]
-            return self.take(wanted)
-        log, row = self._locate(index)
-        return log.frame(row)
+            return self.take(np.arange(len(self))[index])
+        return self._log_of(index).frame(int(self._rows[index]))
 
     def labels(self, index: int) -> Labels | None:
         """The labels alone, without touching the frame's bytes."""
-        log, row = self._locate(index)
-        return log.labels(row)
+        return self._log_of(index).labels(int(self._rows[index]))
+
+    def _log_of(self, index: int) -> "Log":
+        return self._logs[int(self._which[index])]
 
     def take(self, indices: NDArray[np.int64]) -> "Frames":
         """The frames at these positions, in this order."""
-        pieces = [self._locate(int(i)) for i in indices]
-        return Frames(
-            [(log, np.array([row])) for log, row in pieces]
-            if len(self._parts) > 1
-            else [(self._parts[0][0], np.array([row for _, row in pieces], np.int64))]
-            if pieces
-            else []
-        )
+        taken = Frames([])
+        taken._logs, taken._which, taken._rows = self._logs, self._which[indices], self._rows[indices]
+        return taken
 
     def __add__(self, other: "Frames") -> "Frames":
-        return Frames(self._parts + other._parts)
-
-    def _locate(self, index: int) -> tuple["Log", int]:
-        size = len(self)
-        if not -size <= index < size:
-            raise IndexError(index)
-        index %= size
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        log, rows = self._parts[part]
-        return log, int(rows[index - (self._ends[part - 1] if part else 0)])
+        both = Frames([])
+        both._logs = self._logs + other._logs
+        both._which = np.concatenate([self._which, other._which + np.int32(len(self._logs))])
+        both._rows = np.concatenate([self._rows, other._rows])
+        return both
 
 
 class Log:
@@ -196,31 +183,48 @@ class Log:
         self.root = root
         self.taxonomy = taxonomy
         self.turns = turns_of(root)
-        self._table = pa.concat_tables([_map_frames(root, turn) for turn in self.turns]) if self.turns else FRAMES_SCHEMA.empty_table()
+        batches = [batch for turn in self.turns for batch in _map_frames(root, turn)]
+        self._starts: list[int] = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
+        self._jpegs = [batch.column("jpeg") for batch in batches]
+        self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
         labels = [_read_labels(root, turn, taxonomy) for turn in self.turns]
-        self._labels = pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()
+        self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
+        # Two branches of a log that were merged may have brought one frame twice: it counts once, as the first of them says.
+        self._kept: NDArray[np.int64] | None = None
+        if len(pc.unique(self._table["sha256"])) < self._table.num_rows:
+            first = np.unique(np.asarray(self._table["sha256"].to_pylist()), return_index=True)[1]
+            self._kept = np.sort(first).astype(np.int64)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Taxonomy]]:
         return type(self), (self.root, self.taxonomy)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self._table.num_rows) if self._kept is None else len(self._kept)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Row by SHA-256."""
-        return {sha: row for row, sha in enumerate(self._table["sha256"].to_pylist())}
+        return {sha: row for row, sha in enumerate(self.column("sha256"))}
 
     @cached_property
     def splits(self) -> NDArray[np.str_]:
-        """Split of every row, ``(N,)``."""
-        return np.asarray(self._table["split"].to_pylist(), dtype="U5")
+        """Split of every row, ``(N,)``. Raises :class:`UserError` if a group lies in two splits: its frames would judge themselves."""
+        splits, groups = np.asarray(self.column("split"), dtype="U5"), self.column("group")
+        first: dict[str, str] = {}
+        torn = sorted({group for group, split in zip(groups, splits.tolist(), strict=True) if first.setdefault(group, split) != split})
+        if torn:
+            raise UserError(
+                f"{self.root}: {len(torn)} groups of frames lie in more than one split ({', '.join(torn[:3])}, ...): two branches each "
+                "appended frames of them. Keep the turns of one branch and import the other's source again."
+            )
+        return splits
 
     def column(self, name: str) -> list[Any]:
         """One column of the frames, all rows; any but ``jpeg``, which is read frame by frame."""
         if name == "jpeg":
             raise ValueError("the images are read frame by frame")
-        return self._table[name].to_pylist()  # type: ignore[no-any-return]
+        values = self._table[name]
+        return (values if self._kept is None else values.take(self._kept)).to_pylist()  # type: ignore[no-any-return]
 
     @cached_property
     def _label_row(self) -> NDArray[np.int64]:
@@ -232,38 +236,54 @@ class Log:
         return newest
 
     @cached_property
-    def _boxes(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]], pa.ChunkedArray]:
-        """Offsets ``(labelled + 1,)`` into the flat columns of all boxes, those columns, and the boxes' extras."""
-        lengths = pa.compute.list_value_length(self._labels["boxes"]).to_numpy()
+    def _words(self) -> dict[str, pa.Array]:
+        """Everything but the images, in one piece per column (a copy of some 200 bytes a frame): rows are read a hundred times faster."""
+        return {name: self._table[name].combine_chunks() for name in FRAMES_SCHEMA.names if name != "jpeg"}
+
+    @cached_property
+    def _boxes(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], pa.Array]:
+        """Offsets ``(labelled + 1,)`` into all boxes ever labelled: their ``(M, 4)`` xywh, class ids, crowd flags and extras."""
+        lengths = pc.list_value_length(self._labels["boxes"]).to_numpy()
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        flat = pa.compute.list_flatten(self._labels["boxes"])
-        columns = {
-            name: pa.compute.struct_field(flat, name).to_numpy(zero_copy_only=False) if flat.length() else np.empty(0)
-            for name in ("class_id", "x", "y", "w", "h", "crowd")
-        }
-        return offsets, columns, pa.compute.struct_field(flat, "extra")
+        flat = pc.list_flatten(self._labels["boxes"]).combine_chunks()
+
+        def values(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+            return np.asarray(flat.field(name).to_numpy(zero_copy_only=False), dtype)
+
+        boxes = np.stack([values(axis, np.float64) for axis in "xywh"], axis=1)
+        return offsets, boxes, values("class_id", np.int64), values("crowd", np.bool_), flat.field("extra")
+
+    @cached_property
+    def _signatures(self) -> tuple[pa.Array, pa.Array]:
+        """When and by whom each row of labels was made."""
+        return self._labels["labelled_at"].combine_chunks(), self._labels["annotator"].combine_chunks()
 
     def labels(self, row: int) -> Labels | None:
         """The newest labels of a frame; ``None`` where nobody has labelled it yet."""
         label_row = int(self._label_row[row])
         if label_row < 0:
             return None
-        offsets, columns, extra = self._boxes
-        here = slice(offsets[label_row], offsets[label_row + 1])
+        offsets, boxes, class_ids, crowd, extra = self._boxes
+        here = slice(int(offsets[label_row]), int(offsets[label_row + 1]))
+        labelled_at, annotator = self._signatures
         return Labels(
-            boxes=np.stack([columns[k][here].astype(np.float64) for k in "xywh"], axis=1),
-            class_ids=columns["class_id"][here].astype(np.int64),
-            crowd=columns["crowd"][here].astype(bool),
-            extra=tuple(json.loads(e) for e in extra[here].to_pylist()),
-            labelled_at=self._labels["labelled_at"][label_row].as_py(),
-            annotator=self._labels["annotator"][label_row].as_py(),
+            boxes=boxes[here].copy(),
+            class_ids=class_ids[here].copy(),
+            crowd=crowd[here].copy(),
+            extra=tuple(_parsed(extra[i].as_py()) for i in range(here.start, here.stop)),
+            labelled_at=labelled_at[label_row].as_py(),
+            annotator=annotator[label_row].as_py(),
         )
 
     def frame(self, row: int) -> Frame:
         """One frame; its ``jpeg`` is a view into the mapped file."""
-        values = {name: self._table[name][row].as_py() for name in FRAMES_SCHEMA.names if name not in ("jpeg", "extra")}
-        jpeg = memoryview(self._table["jpeg"][row].as_buffer())
-        return Frame(jpeg=jpeg, extra=json.loads(self._table["extra"][row].as_py()), labels=self.labels(row), **values)
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        stored = row if self._kept is None else int(self._kept[row])
+        number = bisect_right(self._starts, stored) - 1
+        jpeg = memoryview(self._jpegs[number][stored - self._starts[number]].as_buffer())
+        values = {name: column[stored].as_py() for name, column in self._words.items()}
+        return Frame(jpeg=jpeg, labels=self.labels(row), **values | {"extra": _parsed(values["extra"])})
 
     def frames(self, split: Split | None = None, *, labelled: bool = True) -> Frames:
         """The frames of one split, or all; only those that somebody labelled unless ``labelled`` is false."""
@@ -272,16 +292,22 @@ class Log:
             keep &= self._label_row >= 0
         return Frames([(self, np.flatnonzero(keep))])
 
+    def boxes_by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every box of the newest labels, crowds left out: its frame's row and its class index (id - 1), both ``(M,)``."""
+        offsets, _, class_ids, crowd, _ = self._boxes
+        frame_of = np.full(len(offsets) - 1, -1, np.int64)  # by label row: older labels of a frame belong to none
+        labelled = np.flatnonzero(self._label_row >= 0)
+        frame_of[self._label_row[labelled]] = labelled
+        rows = np.repeat(frame_of, np.diff(offsets))
+        counted = (rows >= 0) & ~crowd
+        return rows[counted], class_ids[counted] - 1
+
     def box_counts(self, split: Split | None = None) -> NDArray[np.int64]:
         """Boxes per class index (id - 1), ``(classes,)``, crowds not counted."""
-        offsets, columns, _ = self._boxes
-        rows = self._label_row if split is None else self._label_row[self.splits == split]
-        counts = np.zeros(len(self.taxonomy.classes), np.int64)
-        for row in rows[rows >= 0]:
-            here = slice(offsets[row], offsets[row + 1])
-            ids = columns["class_id"][here][~columns["crowd"][here].astype(bool)].astype(np.int64)
-            np.add.at(counts, ids - 1, 1)
-        return counts
+        rows, classes = self.boxes_by_row()
+        if split is not None:
+            classes = classes[self.splits[rows] == split]
+        return np.bincount(classes, minlength=len(self.taxonomy.classes)).astype(np.int64)
 
 
 def turns_of(root: Path) -> list[str]:
@@ -289,99 +315,17 @@ def turns_of(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "labels").glob("[!.]*.parquet"))
 
 
-def append_turn(root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy) -> str | None:
-    """Append one turn: new frames and, by SHA-256, new labels of frames in this turn or before it.
-
-    Frames already in the log are left out, and labels that say what the log already says: so appending the same thing twice changes
-    nothing and returns ``None``; otherwise the new turn's name is returned. ``Frame.labels`` is not read here. Whole or not at all.
-
-    Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, and for class ids the taxonomy lacks.
-    """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
-        raise UserError(f"turn name {name!r}: use small letters, digits, '_' and '.'")
-    (root / "frames").mkdir(parents=True, exist_ok=True)
-    (root / "labels").mkdir(parents=True, exist_ok=True)
-    with _locked(root):
-        log = Log(root, taxonomy)
-        _sweep_unfinished(root, log.turns)
-        digest = hashlib.sha256()
-        staged = root / "frames" / ".staged"
-        with written_whole(staged) as temporary:
-            added = _write_frames(temporary, (f for f in frames if f.sha256 not in log.row_of), digest)
-        fresh = list(_changed(log, added, labels, taxonomy))
-        if not added and not fresh:
-            staged.unlink()
-            return None
-        for sha, one in fresh:
-            digest.update(json.dumps([sha, _box_rows(one)], sort_keys=True).encode())
-        sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
-        turn = f"{sequence:05d}-{name}-{digest.hexdigest()[:12]}"
-        staged.replace(root / "frames" / f"{turn}.arrow")
-        with written_whole(root / "labels" / f"{turn}.parquet") as temporary:
-            pq.write_table(_labels_table(fresh, taxonomy), temporary, compression="zstd")
-    return turn
+def _parsed(extra: str) -> dict[str, Any]:
+    return {} if extra == "{}" else json.loads(extra)  # most are empty, and parsing is a third of what reading a frame costs
 
 
-def _write_frames(path: Path, frames: Iterator[Frame], digest: "hashlib._Hash") -> set[str]:
-    written: set[str] = set()
-    batch: list[dict[str, Any]] = []
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, FRAMES_SCHEMA) as writer:
-
-        def flush() -> None:
-            if batch:
-                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=FRAMES_SCHEMA))
-                batch.clear()
-
-        for frame in frames:
-            if frame.sha256 in written:
-                continue
-            written.add(frame.sha256)
-            digest.update(frame.sha256.encode())
-            row = {name: getattr(frame, name) for name in FRAMES_SCHEMA.names}
-            batch.append(row | {"jpeg": bytes(frame.jpeg), "extra": json.dumps(frame.extra, sort_keys=True)})
-            if len(batch) == FRAMES_PER_BATCH:
-                flush()
-        flush()
-    return written
-
-
-def _changed(log: Log, added: set[str], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy) -> Iterator[tuple[str, Labels]]:
-    for sha, one in dict(labels).items():
-        row = log.row_of.get(sha)
-        if row is None and sha not in added:
-            raise UserError(f"labels for frame {sha}, which is neither in {log.root} nor in this turn; append the frame first")
-        if unknown := sorted(set(one.class_ids.tolist()) - set(taxonomy.name_of)):
-            raise UserError(f"labels for frame {sha}: the taxonomy has no class with id {unknown}")
-        before = log.labels(row) if row is not None else None
-        if before is None or not before.same_boxes(one):
-            yield sha, one
-
-
-def _box_rows(labels: Labels) -> list[dict[str, Any]]:
-    return [
-        {
-            "class_id": int(c),
-            "x": float(x),
-            "y": float(y),
-            "w": float(w),
-            "h": float(h),
-            "crowd": bool(k),
-            "extra": json.dumps(e, sort_keys=True),
-        }
-        for (x, y, w, h), c, k, e in zip(labels.boxes, labels.class_ids, labels.crowd, labels.extra, strict=True)
-    ]
-
-
-def _labels_table(labels: Sequence[tuple[str, Labels]], taxonomy: Taxonomy) -> pa.Table:
-    rows = [{"sha256": sha, "labelled_at": one.labelled_at, "annotator": one.annotator, "boxes": _box_rows(one)} for sha, one in labels]
-    table = pa.Table.from_pylist(rows, schema=LABELS_SCHEMA)
-    return table.replace_schema_metadata({TAXONOMY_KEY: json.dumps(taxonomy.name_of).encode()})
-
-
-def _map_frames(root: Path, turn: str) -> pa.Table:
+def _map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
     path = root / "frames" / f"{turn}.arrow"
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            if not reader.schema.equals(FRAMES_SCHEMA):
+                raise pa.ArrowInvalid("its columns are not those of a frames file")
+            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them.") from None
 
@@ -389,8 +333,9 @@ def _map_frames(root: Path, turn: str) -> pa.Table:
 def _read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
     path = root / "labels" / f"{turn}.parquet"
     try:
-        table = pq.read_table(path, schema=LABELS_SCHEMA)
-        names = json.loads((pq.read_schema(path).metadata or {})[TAXONOMY_KEY])
+        table = pq.ParquetFile(path).read(use_threads=False)  # the files are small: handing them to threads costs more
+        names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
+        table = table.cast(LABELS_SCHEMA)
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them.") from None
     changed = [
@@ -405,20 +350,3 @@ def _read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
             + "\nGive those ids their names back, and append new classes at the end."
         )
     return table.replace_schema_metadata(None)
-
-
-def _sweep_unfinished(root: Path, turns: Sequence[str]) -> None:
-    complete = set(turns)
-    for path in (root / "frames").iterdir():
-        if path.stem not in complete:
-            path.unlink()  # frames of an append that died: their source is still where it was
-    for path in (root / "labels").glob(".*.part"):
-        path.unlink()
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One append at a time. The lock file lies beside the log, not in it, so that DVC does not version it."""
-    with (root.parent / f".{root.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,174 @@
+"""Append to the dataset log: one turn at a time, whole or not at all.
+
+The labels file is renamed into place last: a frames file without its labels file is the trace of an append that died, is not part
+of the log, and is swept away by the next append.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset.log import FRAMES_SCHEMA, LABELS_SCHEMA, SPLITS, TAXONOMY_KEY, Frame, Labels, Log, turns_of
+from trashnet.errors import UserError
+from trashnet.files import written_whole
+from trashnet.taxonomy import Taxonomy
+
+FRAMES_PER_BATCH = 64  # bounds what an append holds in memory: 64 frames of about 100 kB
+LAST_SEQUENCE = 99_999  # one more digit would sort before its predecessors
+
+
+def append_turn(root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy) -> str | None:
+    """Append one turn: new frames and, by SHA-256, new labels of frames in this turn or before it.
+
+    Frames already in the log are left out, and labels that say what the log already says: so appending the same thing twice changes
+    nothing and returns ``None``; otherwise the new turn's name is returned. ``Frame.labels`` is not read here. Whole or not at all.
+
+    Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, for class ids the taxonomy lacks, for
+    boxes without area, and for a group that would lie in two splits.
+    """
+    with open_to_append(root, taxonomy) as log:
+        return append_to(log, name, frames, labels)
+
+
+@contextmanager
+def open_to_append(root: Path, taxonomy: Taxonomy) -> Iterator[Log]:
+    """Open (or begin) the log for an append that must see what is there: everybody else's appends wait until the block ends.
+
+    The lock file lies beside the log, not in it, so that DVC does not version it.
+    """
+    (root / "frames").mkdir(parents=True, exist_ok=True)
+    (root / "labels").mkdir(parents=True, exist_ok=True)
+    with (root.parent / f".{root.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _sweep_unfinished(root)
+        yield Log(root, taxonomy)
+
+
+def append_to(log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]]) -> str | None:
+    """:func:`append_turn` within :func:`open_to_append`."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
+        raise UserError(f"turn name {name!r}: use small letters, digits, '_' and '.'")
+    root, digest = log.root, hashlib.sha256()
+    staged = root / "frames" / ".staged"
+    try:
+        with written_whole(staged) as temporary:
+            added = _write_frames(temporary, _new_frames(log, frames), digest)
+        fresh = list(_changed(log, added, labels))
+        if not added and not fresh:
+            return None
+        for sha, one in fresh:
+            digest.update(json.dumps([sha, _box_rows(one)], sort_keys=True).encode())
+        sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
+        if sequence > LAST_SEQUENCE:
+            raise UserError(f"{root}: {LAST_SEQUENCE} turns are as many as a log can hold. Export it and import that into a new log.")
+        turn = f"{sequence:05d}-{name}-{digest.hexdigest()[:12]}"
+        staged.replace(root / "frames" / f"{turn}.arrow")
+        _sync_folder(root / "frames")  # the labels file vouches for the frames file: it must not reach the disk first
+        with written_whole(root / "labels" / f"{turn}.parquet") as temporary:
+            pq.write_table(_labels_table(fresh, log.taxonomy), temporary, compression="zstd")
+        _sync_folder(root / "labels")
+    finally:
+        staged.unlink(missing_ok=True)
+    return turn
+
+
+def _new_frames(log: Log, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames that are not in the log yet; refuses one whose group is recorded in another split, or came in another one before."""
+    split_of = dict(zip(log.column("group"), log.splits.tolist(), strict=True))
+    seen: set[str] = set()
+    for frame in frames:
+        if frame.sha256 in log.row_of or frame.sha256 in seen:
+            continue
+        if frame.split not in SPLITS:
+            raise UserError(f"frame {frame.sha256}: split {frame.split!r} is none of {', '.join(SPLITS)}")
+        if (recorded := split_of.setdefault(frame.group, frame.split)) != frame.split:
+            raise UserError(
+                f"frame {frame.sha256}: group {frame.group!r} is in split {recorded!r}, not {frame.split!r}; a group is never torn apart"
+            )
+        seen.add(frame.sha256)
+        yield frame
+
+
+def _write_frames(path: Path, frames: Iterator[Frame], digest: "hashlib._Hash") -> set[str]:
+    written: set[str] = set()
+    batch: list[dict[str, Any]] = []
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, FRAMES_SCHEMA) as writer:
+
+        def flush() -> None:
+            if batch:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=FRAMES_SCHEMA))
+                batch.clear()
+
+        for frame in frames:
+            written.add(frame.sha256)
+            digest.update(frame.sha256.encode())
+            row = {name: getattr(frame, name) for name in FRAMES_SCHEMA.names}
+            batch.append(row | {"jpeg": bytes(frame.jpeg), "extra": json.dumps(frame.extra, sort_keys=True)})
+            if len(batch) == FRAMES_PER_BATCH:
+                flush()
+        flush()
+    return written
+
+
+def _changed(log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]) -> Iterator[tuple[str, Labels]]:
+    for sha, one in dict(labels).items():
+        row = log.row_of.get(sha)
+        if row is None and sha not in added:
+            raise UserError(f"labels for frame {sha}, which is neither in {log.root} nor in this turn; append the frame first")
+        if unknown := sorted(set(one.class_ids.tolist()) - set(log.taxonomy.name_of)):
+            raise UserError(f"labels for frame {sha}: the taxonomy has no class with id {unknown}")
+        if not (np.isfinite(one.boxes).all() and (one.boxes[:, 2:] > 0).all()):
+            raise UserError(f"labels for frame {sha}: a box has no area or is not a number:\n{one.boxes}")
+        before = log.labels(row) if row is not None else None
+        if before is None or not before.same_boxes(one):
+            yield sha, one
+
+
+def _box_rows(labels: Labels) -> list[dict[str, Any]]:
+    return [
+        {
+            "class_id": int(c),
+            "x": float(x),
+            "y": float(y),
+            "w": float(w),
+            "h": float(h),
+            "crowd": bool(k),
+            "extra": json.dumps(e, sort_keys=True),
+        }
+        for (x, y, w, h), c, k, e in zip(labels.boxes, labels.class_ids, labels.crowd, labels.extra, strict=True)
+    ]
+
+
+def _labels_table(labels: Sequence[tuple[str, Labels]], taxonomy: Taxonomy) -> pa.Table:
+    rows = [{"sha256": sha, "labelled_at": one.labelled_at, "annotator": one.annotator, "boxes": _box_rows(one)} for sha, one in labels]
+    table = pa.Table.from_pylist(rows, schema=LABELS_SCHEMA)
+    return table.replace_schema_metadata({TAXONOMY_KEY: json.dumps(taxonomy.name_of).encode()})
+
+
+def _sweep_unfinished(root: Path) -> None:
+    """Remove what appends that died left behind; their source is still where it was. Files that no append wrote are left alone."""
+    complete = set(turns_of(root))
+    ours = re.compile(r"\.staged|\..*\.part|\d{5}-.*\.arrow")
+    for path in (root / "frames").iterdir():
+        if ours.fullmatch(path.name) and path.stem not in complete:
+            path.unlink()
+    for path in (root / "labels").glob(".*.part"):
+        path.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
