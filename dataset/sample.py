@@ -1,0 +1,180 @@
+"""The sample data set: drawn scenes from simulated bins, in bursts, with classes as unequal as in the real thing."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from dataset.append import append_turn
+from dataset.log import Frame, Labels, Split, turns_of
+from dataset.scenes import FLOORS, compose, draw_light, draw_scene, view
+from trashnet.params import Params
+from trashnet.taxonomy import Taxonomy
+
+__all__ = ["SampleParams", "draw_sample", "draw_scene"]
+
+FEWEST = 3  # boxes of a class, in as many groups: one each for train, val and test
+FIRST_DAY = datetime(2026, 1, 5, 6, tzinfo=UTC)
+MANY = 64  # bursts; with fewer, starting processes costs more than drawing
+# Commonest first, as annotated in TACO; a class that is not listed follows in the order of ids.
+COMMONEST = (
+    57, 56, 35, 5, 12, 29, 7, 38, 48, 53, 21, 1, 14, 55, 33, 6, 20, 27, 10, 40, 16, 8, 43, 39, 17, 4, 18, 47, 34,
+    37, 31, 44, 11, 30, 25, 49, 28, 15, 41, 26, 13, 52, 51, 22, 36, 23, 9, 54, 3, 50, 42, 32, 46, 19, 2, 45, 24,
+)  # fmt: skip
+
+
+class SampleParams(Params):
+    """The ``sample`` section of ``params.yaml``."""
+
+    seed: int
+    image_size: int = Field(ge=64, le=2048)
+    largest_class: int = Field(ge=1)
+    smallest_class: int = Field(ge=1)
+    scale: float = Field(gt=0)
+    items: tuple[int, int]
+    views: tuple[float, ...]
+    bins: int = Field(ge=1)
+    empty: float = Field(ge=0, lt=1)
+    jpeg_quality: int = Field(ge=1, le=100)
+
+
+@dataclass(frozen=True, slots=True)
+class _Burst:
+    """One scene: which bin saw it, when, from how many views, and what lies in it."""
+
+    number: int
+    bin: int
+    views: int
+    class_ids: tuple[int, ...]
+
+
+def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str:
+    """Append one turn of drawn scenes to a log and return the turn's name.
+
+    Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; no class has fewer than 3, in 3
+    groups. The same parameters give the same bytes. A log that holds this sample already stays as it is.
+    """
+    bursts = _plan(params, taxonomy)
+    draw = partial(_draw_burst, params=params, taxonomy=taxonomy)
+    labels: list[tuple[str, Labels]] = []
+
+    def frames(drawn: Iterable[list[tuple[Frame, Labels]]]) -> Iterator[Frame]:
+        for frame, boxes in chain.from_iterable(drawn):
+            labels.append((frame.sha256, boxes))
+            yield frame
+
+    with ExitStack() as stack:
+        if len(bursts) < MANY:
+            drawn: Iterable[list[tuple[Frame, Labels]]] = map(draw, bursts)
+        else:
+            pool = stack.enter_context(ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)))
+            drawn = pool.map(draw, bursts, chunksize=8)
+        turn = append_turn(log_root, "sample", frames(drawn), _late(labels), taxonomy)
+    return turn or turns_of(log_root)[-1]
+
+
+def _late(labels: list[tuple[str, Labels]]) -> Iterator[tuple[str, Labels]]:
+    yield from labels  # a generator, so that it is read after the frames have been drawn
+
+
+def class_counts(params: SampleParams, classes: int) -> NDArray[np.int64]:
+    """Boxes planned for each rank, commonest first, ``(classes,)``."""
+    steps = np.arange(classes) / max(classes - 1, 1)
+    counts = params.scale * params.largest_class * (params.smallest_class / params.largest_class) ** steps
+    return np.maximum(FEWEST, np.round(counts)).astype(np.int64)
+
+
+def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
+    """Which classes lie in which scene, so that boxes add up to the planned counts exactly."""
+    rng = np.random.default_rng([params.seed, 0])
+    ids = [i for i in COMMONEST if i in taxonomy.name_of] + [i for i in taxonomy.name_of if i not in COMMONEST]
+    left = dict(zip(ids, class_counts(params, len(ids)).tolist(), strict=True))
+    weights = np.array(params.views) / sum(params.views)
+    scenes: list[tuple[int, int, list[int]]] = []  # views, room for items, items
+    while sum(v * room for v, room, _ in scenes) < sum(left.values()):
+        scenes.append((1 + int(rng.choice(len(weights), p=weights)), int(rng.integers(params.items[0], params.items[1] + 1)), []))
+    for class_id in reversed(ids):  # the rarest choose first
+        groups: set[int] = set()
+        while left[class_id]:
+            wanted = FEWEST - 1 - len(groups)  # groups still needed after this one
+            at = [
+                n
+                for n, (v, room, items) in enumerate(scenes)
+                if len(items) < room and v + max(wanted, 0) <= left[class_id] and (wanted < 0 or n not in groups)
+            ]
+            if not at:
+                scenes.append((1, params.items[1], []))
+                continue
+            n = int(rng.choice(at, p=_room_share(scenes, at)))
+            scenes[n][2].append(class_id)
+            groups.add(n)
+            left[class_id] -= scenes[n][0]
+    scenes += [(1, 0, []) for _ in range(round(params.empty * len(scenes)))]
+    order = rng.permutation(len(scenes))
+    bins = rng.integers(0, params.bins, len(scenes))
+    return [
+        _Burst(number, int(bins[number]), scenes[n][0], tuple(rng.permutation(scenes[n][2]).astype(int).tolist()))
+        for number, n in enumerate(order)
+        if scenes[n][2] or not scenes[n][1]
+    ]
+
+
+def _room_share(scenes: list[tuple[int, int, list[int]]], at: list[int]) -> NDArray[np.float64]:
+    room = np.array([scenes[n][1] - len(scenes[n][2]) for n in at], float)
+    return np.asarray(room / room.sum())
+
+
+def _draw_burst(burst: _Burst, params: SampleParams, taxonomy: Taxonomy) -> list[tuple[Frame, Labels]]:
+    rng = np.random.default_rng([params.seed, 1, burst.number])
+    of_bin = np.random.default_rng([params.seed, 2, burst.bin])
+    size = params.image_size
+    margin = round(0.03 * size) if burst.views > 1 else 0
+    scene = compose(rng, burst.class_ids, size, taxonomy, str(of_bin.choice(FLOORS)), margin)
+    light = draw_light(rng)
+    start = FIRST_DAY + timedelta(minutes=7 * burst.number)
+    drawn = []
+    for number in range(burst.views):
+        at = tuple(int(v) for v in rng.integers(0, 2 * margin + 1, 2))
+        image, boxes, class_ids = view(rng, scene, light, (at[0], at[1]), size)
+        frame = _frame(image, params.jpeg_quality, f"bin{burst.bin:02d}", f"b{burst.number:05d}", number, start)
+        labels = Labels(boxes, class_ids, np.zeros(len(class_ids), bool), labelled_at=start + timedelta(days=1), annotator="drawn")
+        drawn.append((replace(frame, split=_split(frame.group)), labels))
+    return drawn
+
+
+def _frame(image: NDArray[np.uint8], quality: int, bin_id: str, burst: str, number: int, start: datetime) -> Frame:
+    encoded, buffer = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    if not encoded:
+        raise ValueError(f"{bin_id}/{burst}: the image could not be encoded")
+    jpeg = buffer.tobytes()
+    return Frame(
+        sha256=hashlib.sha256(jpeg).hexdigest(),
+        jpeg=jpeg,
+        width=image.shape[1],
+        height=image.shape[0],
+        split="train",
+        group=f"{bin_id}/{burst}",
+        phash=int(str(imagehash.phash(Image.fromarray(image))), 16),
+        file_name=f"{bin_id}/{burst}-{number}.jpg",
+        bin_id=bin_id,
+        burst=burst,
+        captured_at=start + timedelta(seconds=2 * number),
+    )
+
+
+def _split(group: str) -> Split:
+    part = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
+    return "train" if part < 0.7 else "val" if part < 0.85 else "test"
