@@ -1,0 +1,39 @@
+"""Judging: COCO's numbers, sorting accuracy, why a model errs, the report, and FiftyOne to look at it all."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.boxes import GroundTruth, Predictions
+    from evaluation.coco import CocoMetrics, coco_metrics
+    from evaluation.judging import evaluate
+    from evaluation.params import EvaluationParams
+    from evaluation.scorecard import Scorecard
+
+_HOME = {
+    "CocoMetrics": "coco",
+    "EvaluationParams": "params",
+    "GroundTruth": "boxes",
+    "Predictions": "boxes",
+    "Scorecard": "scorecard",
+    "coco_metrics": "coco",
+    "evaluate": "judging",
+}
+
+__all__ = [
+    "CocoMetrics",
+    "EvaluationParams",
+    "GroundTruth",
+    "Predictions",
+    "Scorecard",
+    "coco_metrics",
+    "evaluate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb's module when it is first used: matplotlib and FiftyOne are slow to start."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

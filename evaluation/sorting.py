@@ -1,0 +1,203 @@
+"""Sorting accuracy: is an item sent to the right stream? What a bin is for, where mAP is what a detector is for.
+
+The rule. Of the detections that score at least ``sort_score``, best first, each takes the free item it overlaps most, if that is at
+IoU >= 0.5; *the class plays no part*, so every item meets at most one detection and every detection at most one item. The item goes
+where the stream of the detection's class says. Then
+
+- an item is **right** (sent to its own stream), **wrong** (sent to another) or **missed** (no detection met it);
+- *sorting accuracy* = right / all items; *of items found* = right / (right + wrong);
+- a stream's *contamination* = of the items sent to it, the share that belong elsewhere;
+- a **false detection** met no item: nothing lies there, so it contaminates nothing; it is counted beside.
+
+Confusing two classes of one stream (clear bottle, other bottle) therefore costs nothing, as in the chamber it costs nothing. Crowd
+regions are no items; a detection that lies at least half in one and met no item is left out of every count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.boxes import IOU_MATCH, GroundTruth, Predictions, box_iou
+
+MISSED = -1  # an item that no detection met
+FALSE = -1  # a detection that met no item
+LEFT_OUT = -2  # a crowd region; a detection within one
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Who met whom.
+
+    ``detection_of``: ``(N,)``, per ground-truth box the row of its detection, else ``MISSED``, or ``LEFT_OUT`` for a crowd; ``item_of``:
+    ``(M,)``, per detection the row of its box, else ``FALSE``, or ``LEFT_OUT`` within a crowd.
+    """
+
+    detection_of: NDArray[np.int64]
+    item_of: NDArray[np.int64]
+
+    def above(self, predictions: Predictions, score: float) -> "Matches":
+        """The matches that ``predictions.above(score)`` would give: matching is greedy, a detection never depends on a lesser one."""
+        keep = predictions.scores >= score
+        row_after = np.where(keep, np.cumsum(keep) - 1, MISSED)
+        met = self.detection_of >= 0
+        detection_of = self.detection_of.copy()
+        detection_of[met] = row_after[self.detection_of[met]]
+        return Matches(detection_of, self.item_of[keep])
+
+
+def match_items(ground_truth: GroundTruth, predictions: Predictions, iou: float = IOU_MATCH) -> Matches:
+    """Match detections and items one to one, greedily by score, whatever their classes (the rule above)."""
+    detection_of = np.where(ground_truth.crowd, LEFT_OUT, MISSED)
+    item_of = np.full(len(predictions), FALSE, np.int64)
+    for image in np.unique(predictions.image):
+        found = slice(predictions.offsets[image], predictions.offsets[image + 1])
+        there = slice(ground_truth.offsets[image], ground_truth.offsets[image + 1])
+        crowd = ground_truth.crowd[there]
+        overlaps = box_iou(predictions.boxes[found], ground_truth.boxes[there], crowd)
+        free = ~crowd
+        for row, overlap in enumerate(overlaps, start=found.start):
+            candidates = np.where(free, overlap, 0.0)
+            best = int(candidates.argmax()) if len(candidates) else -1
+            if best >= 0 and candidates[best] >= iou:
+                free[best] = False
+                item_of[row], detection_of[there.start + best] = there.start + best, row
+            elif (overlap[crowd] >= IOU_MATCH).any():
+                item_of[row] = LEFT_OUT
+    return Matches(detection_of, item_of)
+
+
+@dataclass(frozen=True)
+class Share:
+    """``hits`` of ``of``, and the 95% interval of the share behind them."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float | None:
+        """The share, ``None`` of nothing."""
+        return self.hits / self.of if self.of else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's score interval at 95% (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4), ``None`` of nothing.
+
+        It takes items to be independent. Frames of one bin are not quite, so the truth is somewhat wider.
+        """
+        return wilson(self.hits, self.of) if self.of else None
+
+
+def wilson(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; within [0, 1], sensible at 0 and at 1."""
+    p = hits / of
+    centre = (p + z**2 / (2 * of)) / (1 + z**2 / of)
+    half = z / (1 + z**2 / of) * sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
+    return (0.0 if hits == 0 else centre - half, 1.0 if hits == of else centre + half)
+
+
+@dataclass(frozen=True)
+class StreamCounts:
+    """One stream: its items, and what was sent to it."""
+
+    items: int  # that belong to it
+    right: int  # of these, sent to it
+    missed: int  # of these, met by no detection
+    received: int  # items sent to it, whatever they are
+    foreign: int  # of these, belonging elsewhere
+    false_detections: int  # detections of its classes that met no item
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """Where items went at one score threshold."""
+
+    items: int
+    right: int
+    wrong: int
+    missed: int
+    false_detections: int
+    streams: dict[str, StreamCounts]
+
+    @property
+    def accuracy(self) -> Share:
+        """Right, of all items."""
+        return Share(self.right, self.items)
+
+    @property
+    def accuracy_of_found(self) -> Share:
+        """Right, of the items that a detection met."""
+        return Share(self.right, self.right + self.wrong)
+
+    @property
+    def contamination(self) -> Share:
+        """Items in a stream where they do not belong, of all items sent anywhere."""
+        return Share(self.wrong, self.right + self.wrong)
+
+
+def sort_items(ground_truth: GroundTruth, predictions: Predictions, matches: Matches, stream_of: Mapping[int, str]) -> Sorting:
+    """Count what went where. ``stream_of``: stream by class id, its order gives the order of streams."""
+    streams = list(dict.fromkeys(stream_of.values()))
+    belongs = _streams(ground_truth.class_ids, stream_of, streams)
+    sends = _streams(predictions.class_ids, stream_of, streams)
+    item = matches.detection_of != LEFT_OUT
+    found = matches.detection_of >= 0
+    goes = np.full(len(ground_truth), MISSED)
+    goes[found] = sends[matches.detection_of[found]]
+    false = matches.item_of == FALSE
+    by_stream = {
+        name: StreamCounts(
+            items=int((item & (belongs == s)).sum()),
+            right=int((found & (belongs == s) & (goes == s)).sum()),
+            missed=int((item & ~found & (belongs == s)).sum()),
+            received=int((found & (goes == s)).sum()),
+            foreign=int((found & (goes == s) & (belongs != s)).sum()),
+            false_detections=int((false & (sends == s)).sum()),
+        )
+        for s, name in enumerate(streams)
+    }
+    right = int((found & (goes == belongs)).sum())
+    return Sorting(int(item.sum()), right, int(found.sum()) - right, int((item & ~found).sum()), int(false.sum()), by_stream)
+
+
+def _streams(class_ids: NDArray[np.int64], stream_of: Mapping[int, str], streams: list[str]) -> NDArray[np.int64]:
+    return np.array([streams.index(stream_of[int(c)]) for c in class_ids], np.int64).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One cell off the diagonal: items of class id ``actual`` taken for ``predicted``."""
+
+    actual: int
+    predicted: int
+    count: int
+    frames: tuple[str, ...]  # up to three that show it, the most confident mistakes first
+
+
+def pair_up(ground_truth: GroundTruth, predictions: Predictions, matches: Matches) -> list[tuple[int | None, int | None, str, float]]:
+    """Every item and every false detection as ``(actual class id, predicted class id, frame, score)``; the rows of a confusion matrix."""
+    pairs: list[tuple[int | None, int | None, str, float]] = []
+    for row in np.flatnonzero(matches.detection_of != LEFT_OUT):
+        met = int(matches.detection_of[row])
+        predicted = int(predictions.class_ids[met]) if met >= 0 else None
+        score = float(predictions.scores[met]) if met >= 0 else 0.0
+        pairs.append((int(ground_truth.class_ids[row]), predicted, ground_truth.images[ground_truth.image[row]], score))
+    for row in np.flatnonzero(matches.item_of == FALSE):
+        image = predictions.images[predictions.image[row]]
+        pairs.append((None, int(predictions.class_ids[row]), image, float(predictions.scores[row])))
+    return pairs
+
+
+def worst_confusions(pairs: list[tuple[int | None, int | None, str, float]], most: int) -> list[Confusion]:
+    """The most frequent mistakes of one class for another, with frames to look at; misses and false detections are not among them."""
+    cells: dict[tuple[int, int], list[tuple[float, str]]] = {}
+    for actual, predicted, frame, score in pairs:
+        if actual is not None and predicted is not None and actual != predicted:
+            cells.setdefault((actual, predicted), []).append((-score, frame))
+    worst = sorted(cells.items(), key=lambda cell: (-len(cell[1]), cell[0]))[:most]
+    return [
+        Confusion(actual, predicted, len(seen), tuple(dict.fromkeys(frame for _, frame in sorted(seen)))[:3])
+        for (actual, predicted), seen in worst
+    ]
