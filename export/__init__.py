@@ -1,0 +1,29 @@
+"""Going out: each trained detector as the one file that is shipped, and what the student's chip will make of it.
+
+The verbs import TensorFlow or torch when they are called, not before; ``check_edgetpu`` needs neither.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from export.edgetpu import EdgeTpuReport, check_edgetpu
+    from export.params import ExportParams
+    from export.tflite import TfliteReport, export_tflite
+
+_HOME = {
+    "EdgeTpuReport": "export.edgetpu",
+    "ExportParams": "export.params",
+    "TfliteReport": "export.tflite",
+    "check_edgetpu": "export.edgetpu",
+    "export_tflite": "export.tflite",
+}
+
+__all__ = ["EdgeTpuReport", "ExportParams", "TfliteReport", "check_edgetpu", "export_tflite"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,70 @@
+"""TFLite files as objects: reading, the few changes made after conversion, writing. Needs no TensorFlow."""
+
+import struct
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from trashnet.errors import UserError
+
+IDENTIFIER = b"TFL3"
+OUTPUT_NAMES = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+
+def parse_model(data: bytes, name: str) -> Any:
+    """The model as ``schema.ModelT``. Raises :class:`UserError` if ``data`` is not a whole TFLite file; ``name`` is for its message."""
+    if data[4:8] != IDENTIFIER:
+        raise UserError(f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); export one with `dvc repro export_ssd`")
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        for graph in model.subgraphs:
+            for tensor in graph.tensors:
+                model.buffers[tensor.buffer]  # noqa: B018  an index beyond the list is damage too
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{name}: a damaged TFLite model, cut off or overwritten ({error}); export it again") from None
+    return model
+
+
+def pack_model(model: Any) -> bytes:
+    """The file's bytes."""
+    builder = flatbuffers.Builder(8 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """``CONV_2D`` and so on; a custom operator's own name."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)  # codes over 127 stand in the new field, older writers know only the old
+    if number == schema.BuiltinOperator.CUSTOM:
+        return bytes(code.customCode or b"CUSTOM").decode(errors="replace")
+    return OPERATOR_NAMES.get(number, f"BUILTIN_{number}")
+
+
+def set_outputs(model: Any, max_detections: int) -> None:
+    """Make the post-processing's four results the outputs, in the order that is the contract, with static shapes and plain names.
+
+    The converter names, orders and (not) shapes them as it likes. The SignatureDef goes: compilers drop it, so nothing may rely on it.
+    """
+    graph = model.subgraphs[0]
+    last = graph.operators[-1]
+    shapes = [(1, max_detections, 4), (1, max_detections), (1, max_detections), (1,)]
+    for index, name, shape in zip(last.outputs, OUTPUT_NAMES, shapes, strict=True):
+        tensor = graph.tensors[index]
+        tensor.name, tensor.shape, tensor.shapeSignature = name.encode(), np.array(shape, np.int32), None
+    graph.tensors[graph.inputs[0]].name = b"normalized_input_image_tensor"
+    graph.outputs = np.array(last.outputs, np.int32)
+    model.signatureDefs = None
+
+
+def append_labels(path: Path, file_name: str, names: Sequence[str]) -> None:
+    """Pack the class names into the model as TFLite's metadata does with associated files: a zip after the flatbuffer's end."""
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr(zipfile.ZipInfo(file_name, (1980, 1, 1, 0, 0, 0)), "".join(f"{name}\n" for name in names))
