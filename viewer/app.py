@@ -1,0 +1,39 @@
+"""The page: ``streamlit run viewer/app.py -- --data data --models build/models --scorecards build/scorecards``."""
+
+import hashlib
+import sys
+
+import streamlit as st
+
+from trashnet.errors import UserError
+from trashnet.taxonomy import load_taxonomy
+from viewer.photo_page import photo_page
+from viewer.scorecard_page import scorecard_page
+from viewer.server import Options
+
+
+def main() -> None:
+    """Both pages. Whatever is missing is said in plain words."""
+    st.set_page_config("TrashNet viewer", ":material/recycling:", layout="wide")
+    try:
+        options = Options.parse(sys.argv[1:])
+        taxonomy = load_taxonomy(options.taxonomy)
+    except UserError as error:
+        st.error(str(error))
+        return
+    key = hashlib.sha256(options.taxonomy.read_bytes()).hexdigest()
+
+    def photos() -> None:
+        photo_page(options, taxonomy, key)
+
+    def scorecards() -> None:
+        scorecard_page(options.scorecards)
+
+    pages = [
+        st.Page(photos, title="Photos", icon=":material/photo_camera:", default=True),
+        st.Page(scorecards, title="Scorecards", icon=":material/leaderboard:", url_path="scorecards"),
+    ]
+    st.navigation(pages, position="top").run()
+
+
+main()

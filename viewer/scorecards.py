@@ -1,0 +1,94 @@
+"""The scorecards of the models beside each other, as rows of tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from evaluation import Scorecard
+from trashnet.errors import UserError
+from viewer.looking import MODELS
+
+Cell = str | int | float | None
+MEASURES = {"AP": "ap", "AP at IoU 0.5": "ap50", "Recall": "recall"}
+TITLES = {model.name: model.title for model in MODELS}
+
+
+def load_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
+    """The scorecards there are, by model, in the order of the models; and in plain words what is missing or damaged."""
+    cards, complaints = {}, []
+    for model in MODELS:
+        try:
+            cards[model.name] = Scorecard.load(folder / f"{model.name}.json")
+        except UserError as error:
+            complaints.append(str(error))
+    return cards, complaints
+
+
+def comparable(cards: Mapping[str, Scorecard]) -> bool:
+    """Whether all were judged on the same frames with the same labels, and sorted at the same score."""
+    return len({(card.split.digest, card.sorting.score) for card in cards.values()}) <= 1
+
+
+def facts(cards: Mapping[str, Scorecard]) -> str:
+    """What the numbers were measured on, in one line of Markdown."""
+    card = next(iter(cards.values()))
+    return (
+        f"{card.split.frames:,} test frames with {card.split.items:,} items. Sorting counts detections that score {card.sorting.score:g} or"
+        f" more. Latency is the median of {card.latency.calls:,} photos on {card.latency.cpu}, {card.latency.threads} threads."
+    )
+
+
+def headline_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
+    """One row per model: its headline numbers; shares in percent, ``None`` where there is nothing to say."""
+    return [
+        {
+            "Model": TITLES[name],
+            "Sorted right": _percent(card.sorting.accuracy.value),
+            "95 % interval": _interval(card.sorting.accuracy.low, card.sorting.accuracy.high),
+            "Of items found": _percent(card.sorting.accuracy_of_found.value),
+            "Contamination": _percent(card.sorting.contamination.value),
+            "Missed": _percent(card.sorting.missed / card.sorting.items if card.sorting.items else None),
+            "AP": _percent(card.coco["ap"]),
+            "AP at IoU 0.5": _percent(card.coco["ap50"]),
+            "AR": _percent(card.coco["ar_100"]),
+            "Latency": None if card.latency.median_s is None else card.latency.median_s * 1000,
+            "Size": None if card.model.bytes is None else card.model.bytes / 2**20,
+        }
+        for name, card in cards.items()
+    ]
+
+
+def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
+    """One row per stream: its test items, and per model the share that arrives and the share of what arrives that belongs elsewhere."""
+    by_stream: dict[str, dict[str, Cell]] = {}
+    for name, card in cards.items():
+        for stream in card.sorting.streams:
+            row = by_stream.setdefault(stream.name, {"Stream": stream.name, "Test items": stream.items})
+            row[f"{TITLES[name]}: arrives"] = _percent(stream.accuracy.value)
+            row[f"{TITLES[name]}: contamination"] = _percent(stream.contamination.value)
+    return list(by_stream.values())
+
+
+def class_rows(cards: Mapping[str, Scorecard], measure: str, *, untested: bool = False) -> list[dict[str, Cell]]:
+    """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model, in percent.
+
+    Classes without a test box, of which nothing can be said, are left out unless ``untested``.
+    """
+    by_class: dict[int, dict[str, Cell]] = {}
+    boxes: dict[int, int] = {}
+    for name, card in cards.items():
+        for one in card.classes:
+            row = by_class.setdefault(
+                one.class_id, {"Class": one.name, "Stream": one.stream, "Train boxes": one.train_boxes, "Test boxes": one.test_boxes}
+            )
+            boxes[one.class_id] = max(boxes.get(one.class_id, 0), one.test_boxes)
+            row[TITLES[name]] = _percent(getattr(one, measure))
+    order = sorted(by_class, key=lambda class_id: (-boxes[class_id], class_id))
+    return [by_class[class_id] for class_id in order if boxes[class_id] or untested]
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 2)
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"

@@ -1,0 +1,74 @@
+"""How the app is started, and what it is told: ``streamlit run viewer/app.py -- --data data --models build/models ...``."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from trashnet.errors import UserError
+
+APP = Path(__file__).with_name("app.py")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the app finds things. Nothing of it has to be there: the app says what is missing and shows the rest."""
+
+    data: Path = Path("data")
+    models: Path = Path("build/models")
+    scorecards: Path = Path("build/scorecards")
+    predictions: Path = Path("build/predictions")
+    taxonomy: Path = Path("taxonomy.yaml")
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "Options":
+        """Read the arguments after ``--``; each is ``--<field> <path>``. Raises :class:`UserError` for others."""
+        parser = _Parser(prog="streamlit run viewer/app.py --", add_help=False)
+        for name, field in cls.__dataclass_fields__.items():
+            parser.add_argument(f"--{name}", type=Path, default=field.default)
+        return cls(**vars(parser.parse_args(arguments)))
+
+    def arguments(self) -> list[str]:
+        """The arguments that :meth:`parse` reads back."""
+        return [part for name in self.__dataclass_fields__ for part in (f"--{name}", str(getattr(self, name)))]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # argparse would exit, and the page in the browser would wait for ever
+        raise UserError(f"{message}. {self.format_usage().strip()}")
+
+
+def command(options: Options, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True) -> list[str]:
+    """The command line that serves the app, telemetry off; ``browser`` false keeps it from opening one."""
+    flags = {
+        "server.address": address,
+        "server.port": port,
+        "server.headless": str(not browser).lower(),
+        "browser.gatherUsageStats": "false",
+    }
+    streamlit = [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in flags.items())]
+    return [*streamlit, "--", *options.arguments()]
+
+
+def run(
+    data: Path = Path("data"),
+    build: Path = Path("build"),
+    taxonomy_file: Path = Path("taxonomy.yaml"),
+    address: str = "127.0.0.1",
+    port: int = 8501,
+    *,
+    browser: bool = True,
+) -> None:
+    """Serve the app until it is interrupted, and open it in a browser. Raises :class:`UserError` if it cannot be served."""
+    options = Options(data, build / "models", build / "scorecards", build / "predictions", taxonomy_file)
+    process = subprocess.Popen(command(options, address, port, browser=browser))
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # the terminal has sent it to Streamlit too
+        process.wait()
+        return
+    if code:
+        raise UserError(f"the viewer stopped with exit status {code}; is port {port} taken? Choose another with --port.")
