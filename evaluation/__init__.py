@@ -6,27 +6,32 @@ if TYPE_CHECKING:
     from evaluation.boxes import GroundTruth, Predictions
     from evaluation.coco import CocoMetrics, coco_metrics
     from evaluation.judging import evaluate
+    from evaluation.looking import FiftyOneDataset, open_fiftyone
     from evaluation.params import EvaluationParams
     from evaluation.scorecard import Scorecard
 
 _HOME = {
     "CocoMetrics": "coco",
     "EvaluationParams": "params",
+    "FiftyOneDataset": "looking",
     "GroundTruth": "boxes",
     "Predictions": "boxes",
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
     "evaluate": "judging",
+    "open_fiftyone": "looking",
 }
 
 __all__ = [
     "CocoMetrics",
     "EvaluationParams",
+    "FiftyOneDataset",
     "GroundTruth",
     "Predictions",
     "Scorecard",
     "coco_metrics",
     "evaluate",
+    "open_fiftyone",
 ]
 
 

@@ -1,0 +1,247 @@
+"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of what went wrong."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset import Frames, Log, Split
+from evaluation.boxes import GroundTruth, Predictions
+from evaluation.errors import HIT, find_causes
+from evaluation.mongod import ensure_database
+from evaluation.params import EvaluationParams
+from evaluation.sorting import LEFT_OUT, match_items
+from trashnet.errors import UserError
+from trashnet.files import written_whole
+from trashnet.taxonomy import Taxonomy
+
+DATASET = "trashnet"
+RARE = 10  # classes in the view of rare ones
+CONFIDENT = 0.7
+TEACHER, STUDENT = "efficientdet", "ssd_int8"
+TIE = 1e-12  # far below the 1e-6 that scores are kept to, and 1e5 equal scores still fit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FiftyOneDataset:
+    """What lies in FiftyOne now. ``mean_ap``: per model, as FiftyOne computes it; ``views``: names of the saved views."""
+
+    name: str
+    frames: int
+    mean_ap: dict[str, float]
+    views: tuple[str, ...]
+
+
+def open_fiftyone(
+    log: Log,
+    build: Path,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    *,
+    model: str | None = None,
+    split: Split = "test",
+    launch: bool = True,
+    address: str = "127.0.0.1",
+    port: int = 5151,
+    name: str = DATASET,
+) -> FiftyOneDataset:
+    """Build the persistent dataset ``name`` anew from ``build/predictions`` and, with ``launch``, serve the app until it is closed.
+
+    Every model found there goes in, or ``model`` alone. Each gets ``evaluate_detections(method="coco", compute_mAP=True)`` under the key
+    ``eval_MODEL``; ground-truth boxes say what became of them (``MODEL_sorted``: right, wrong, missed; ``MODEL_as``: the class it was taken
+    for) and detections why they are wrong (``cause``), both from ``params.sort_score`` on.
+
+    FiftyOne's mAP agrees with the scorecard's AP to 1e-6: it would put hits before misses of equal score, which an int8 model's 256 scores
+    are full of, so equal scores are told apart by 1e-12 in COCO's order. Its boxes are relative, so an overlap that is
+    a threshold exactly may fall to the other side.
+
+    Raises :class:`UserError` without predictions, without frames, and without a MongoDB.
+    """
+    frames = log.frames(split)
+    truth = GroundTruth.of(frames)
+    names = [model] if model else sorted(path.stem for path in (build / "predictions").glob("*.json"))
+    if not names:
+        raise UserError(f"{build / 'predictions'}: no predictions to look at. `dvc repro evaluate` makes them.")
+    predictions = {one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names}
+    fo = _import_fiftyone(build / "fiftyone")
+    dataset = _fill(fo, name, frames, truth, predictions, taxonomy, params, _write_images(frames, build / "fiftyone" / "images"))
+    mean_ap = {one: _evaluate(dataset, one, taxonomy) for one in names}
+    views = _save_views(fo, dataset, names, truth, log, taxonomy, params)
+    if launch:
+        _serve(fo, dataset, address, port)
+    return FiftyOneDataset(name, len(frames), mean_ap, views)
+
+
+def _import_fiftyone(home: Path) -> Any:
+    """Import FiftyOne with its database up, its files under ``home`` and its telemetry off; all of that is read at import."""
+    ensure_database(home / "db")
+    os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("FIFTYONE_DEFAULT_DATASET_DIR", str(home.resolve() / "datasets"))
+    os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
+    import fiftyone
+
+    return fiftyone
+
+
+def _write_images(frames: Frames, folder: Path) -> list[Path]:
+    """Each frame as a file, which FiftyOne wants; those already there are kept, their name being their content."""
+    paths = []
+    for position in range(len(frames)):
+        frame = frames[position]
+        path = folder / f"{frame.sha256}.jpg"
+        if not path.is_file():
+            with written_whole(path) as temporary:
+                temporary.write_bytes(frame.jpeg)
+        paths.append(path.resolve())
+    return paths
+
+
+def _fill(
+    fo: Any,
+    name: str,
+    frames: Frames,
+    truth: GroundTruth,
+    predictions: dict[str, Predictions],
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    paths: Sequence[Path],
+) -> Any:
+    dataset = fo.Dataset(name, persistent=True, overwrite=True)
+    dataset.default_classes = list(taxonomy.names)
+    fates = {one: _fates(truth, one, found, taxonomy, params.sort_score) for one, found in predictions.items()}
+    causes = {one: _why(truth, found, params.sort_score) for one, found in predictions.items()}
+    confidences = {one: untied(found) for one, found in predictions.items()}
+    samples = []
+    for position, path in enumerate(paths):
+        frame = frames[position]
+        scale = np.array([frame.width, frame.height] * 2, np.float64)
+        sample = fo.Sample(filepath=str(path), sha256=frame.sha256, group=frame.group, bin_id=frame.bin_id, file_name=frame.file_name)
+        sample["ground_truth"] = fo.Detections(
+            detections=[
+                fo.Detection(
+                    label=taxonomy.name_of[int(truth.class_ids[row])],
+                    bounding_box=(truth.boxes[row] / scale).tolist(),
+                    iscrowd=bool(truth.crowd[row]),
+                    stream=taxonomy.stream_of[int(truth.class_ids[row])],
+                    **{key: value for one in predictions for key, value in fates[one][row].items()},
+                )
+                for row in range(truth.offsets[position], truth.offsets[position + 1])
+            ]
+        )
+        for one, found in predictions.items():
+            sample[one] = fo.Detections(
+                detections=[
+                    fo.Detection(
+                        label=taxonomy.name_of[int(found.class_ids[row])],
+                        bounding_box=(found.boxes[row] / scale).tolist(),
+                        confidence=float(confidences[one][row]),
+                        stream=taxonomy.stream_of[int(found.class_ids[row])],
+                        cause=causes[one][row],
+                    )
+                    for row in range(found.offsets[position], found.offsets[position + 1])
+                ]
+            )
+        samples.append(sample)
+    dataset.add_samples(samples)
+    dataset.compute_metadata()
+    return dataset
+
+
+def untied(predictions: Predictions) -> NDArray[np.float64]:
+    """Scores ``(M,)`` the n-th of equal ones lowered by n * 1e-12 in COCO's order: FiftyOne puts hits before misses of equal score."""
+    _, group, counts = np.unique(predictions.scores, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty(len(predictions), np.int64)
+    rank[order] = np.arange(len(predictions)) - starts
+    return np.asarray(predictions.scores - TIE * rank)
+
+
+def _fates(truth: GroundTruth, model: str, predictions: Predictions, taxonomy: Taxonomy, score: float) -> list[dict[str, str]]:
+    """Per ground-truth box its two attributes for this model; none for a crowd, which is no item."""
+    acted = predictions.above(score)
+    fates: list[dict[str, str]] = []
+    for row, met in enumerate(match_items(truth, acted).detection_of.tolist()):
+        if met == LEFT_OUT:
+            fates.append({})
+        elif met < 0:
+            fates.append({f"{model}_sorted": "missed"})
+        else:
+            seen_as, really = int(acted.class_ids[met]), int(truth.class_ids[row])
+            right = taxonomy.stream_of[seen_as] == taxonomy.stream_of[really]
+            fates.append({f"{model}_sorted": "right" if right else "wrong", f"{model}_as": taxonomy.name_of[seen_as]})
+    return fates
+
+
+def _why(truth: GroundTruth, predictions: Predictions, score: float) -> list[str | None]:
+    """The cause of every detection, ``None`` below the score from which detections are acted upon (they are the last of each image)."""
+    acted = predictions.above(score)
+    causes = iter(find_causes(truth, acted).of_detection)
+    return [next(causes) if keep else None for keep in predictions.scores >= score]
+
+
+def _evaluate(dataset: Any, model: str, taxonomy: Taxonomy) -> float:
+    """COCO-style evaluation under the key ``eval_MODEL``; returns FiftyOne's mAP."""
+    results = dataset.evaluate_detections(
+        model,
+        gt_field="ground_truth",
+        eval_key=f"eval_{model}",
+        method="coco",
+        compute_mAP=True,
+        classes=list(taxonomy.names),
+        iscrowd="iscrowd",
+    )
+    return float(results.mAP())
+
+
+def _save_views(
+    fo: Any, dataset: Any, models: Iterable[str], truth: GroundTruth, log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> tuple[str, ...]:
+    field = fo.ViewField
+    views: dict[str, tuple[Any, str]] = {}
+    for model in models:
+        fate = field(f"{model}_sorted")
+        views[f"missed items: {model}"] = (
+            dataset.filter_labels("ground_truth", fate == "missed"),
+            f"items that no detection of {model} with score >= {params.sort_score:g} met at IoU 0.5",
+        )
+        views[f"wrong stream: {model}"] = (
+            dataset.filter_labels("ground_truth", fate == "wrong"),
+            f"items that {model} sends to another stream than theirs",
+        )
+        views[f"confident mistakes: {model}"] = (
+            dataset.filter_labels(model, (field("confidence") >= CONFIDENT) & ~field("cause").is_in([HIT, "left out"])),
+            f"detections of {model} that are wrong at a score of {CONFIDENT:g} or more",
+        )
+    if {TEACHER, STUDENT} <= set(models):
+        views["teacher and student disagree"] = (
+            dataset.filter_labels("ground_truth", field(f"{TEACHER}_sorted") != field(f"{STUDENT}_sorted")),
+            f"items that only one of {TEACHER} and {STUDENT} sorts right, or that they lose differently",
+        )
+    trained, tested = log.box_counts("train"), truth.counts(len(taxonomy.classes))
+    rare = [taxonomy.names[i] for i in np.argsort(trained, kind="stable") if tested[i]][:RARE]
+    views["rare classes"] = (
+        dataset.filter_labels("ground_truth", field("label").is_in(rare)),
+        "the classes with fewest boxes in training: " + ", ".join(rare),
+    )
+    for name, (view, description) in views.items():
+        dataset.save_view(name, view, description=description, overwrite=True)
+    return tuple(views)
+
+
+def _serve(fo: Any, dataset: Any, address: str, port: int) -> None:
+    session = fo.launch_app(dataset, remote=True, address=address, port=port)
+    print(f"FiftyOne shows {dataset.name} at http://{address}:{port} (Ctrl-C ends it)", flush=True)
+    try:
+        session.wait(-1)
+    except KeyboardInterrupt:
+        logger.info("closing the app")
+    finally:
+        session.close()
