@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from export.edgetpu import EdgeTpuReport, check_edgetpu
+    from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
     from export.tflite import TfliteReport, export_tflite
 
 _HOME = {
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
+    "OnnxReport": "export.onnx",
     "TfliteReport": "export.tflite",
     "check_edgetpu": "export.edgetpu",
+    "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
 }
 
-__all__ = ["EdgeTpuReport", "ExportParams", "TfliteReport", "check_edgetpu", "export_tflite"]
+__all__ = ["EdgeTpuReport", "ExportParams", "OnnxReport", "TfliteReport", "check_edgetpu", "export_onnx", "export_tflite"]
 
 
 def __getattr__(name: str) -> Any:

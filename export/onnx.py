@@ -1,0 +1,118 @@
+"""The teacher as one ONNX file: raw heads, weights, and in the metadata all that is needed to use them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trashnet.detectors._onnx import FORMAT, METADATA_PREFIX
+from trashnet.errors import UserError
+from trashnet.files import written_whole
+
+MOST_DIFFERENCE = 1e-3
+OPSET = 20
+METADATA = ("classes", "image_size", "mean", "std", "letterbox", "anchors", "architecture")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxReport:
+    """The exported file. The differences are the largest between PyTorch and onnxruntime on a batch of two images."""
+
+    path: Path
+    size: int
+    opset: int
+    logits_difference: float
+    codes_difference: float
+    image_size: int
+    classes: int
+
+    def summary(self) -> str:
+        """The export in a line, for a person."""
+        return (
+            f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, {self.classes} classes, {self.image_size} px; onnxruntime differs "
+            f"from PyTorch by at most {self.logits_difference:.1g} (class logits) and {self.codes_difference:.1g} (box codes)"
+        )
+
+
+def export_onnx(trained: Path, out: Path) -> OnnxReport:
+    """Export the trained teacher to one self-contained file, after comparing it with PyTorch.
+
+    Input ``images``: uint8 RGB ``(batch, S, S, 3)``, letterboxed; mean and deviation are taken off inside. Outputs ``class_logits``
+    ``(batch, A, C)`` and ``box_codes`` ``(batch, A, 4)``, ``(ty, tx, th, tw)``. Class names, sizes, anchors and letterbox are JSON under
+    ``trashnet.*`` in the model's metadata. Raises :class:`UserError` if training has not finished, or if onnxruntime's answer differs from
+    PyTorch's by more than 0.001: then nothing is written.
+    """
+    import onnx
+    import torch
+
+    from training.efficientdet import load_trained
+
+    model, meta = load_trained(trained)
+    images = sample_images(meta["image_size"])
+    program = torch.onnx.export(
+        model,
+        (torch.from_numpy(images),),
+        input_names=["images"],
+        output_names=["class_logits", "box_codes"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},),
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    proto = _bare(program.model_proto)
+    described = {key: meta[key] for key in METADATA} | {"format": FORMAT, "backbone": meta["report"]["backbone"]}
+    onnx.helper.set_model_props(proto, {METADATA_PREFIX + key: json.dumps(value) for key, value in described.items()})
+    onnx.checker.check_model(proto)
+    with torch.no_grad():
+        expected = [head.numpy() for head in model(torch.from_numpy(images))]
+    with written_whole(out) as temporary:
+        onnx.save(proto, temporary)
+        differences = compare(temporary, images, expected)
+    opset = next(one.version for one in proto.opset_import if one.domain in ("", "ai.onnx"))
+    return OnnxReport(out, out.stat().st_size, opset, *differences, meta["image_size"], len(meta["classes"]))
+
+
+def _bare(proto: Any) -> Any:
+    """Drop the notes on where in the source each node came from: 10 % of the file, and paths of the machine that exported it."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    return proto
+
+
+def compare(path: Path, images: NDArray[np.uint8], expected: list[NDArray[np.float32]]) -> tuple[float, float]:
+    """Largest differences of logits and codes between a file in onnxruntime and ``expected``. Raises above :data:`MOST_DIFFERENCE`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    given = session.run(["class_logits", "box_codes"], {"images": images})
+    logits, codes = (float(np.abs(a - b).max()) for a, b in zip(given, expected, strict=True))
+    if not max(logits, codes) <= MOST_DIFFERENCE:  # NaN is refused too
+        raise UserError(
+            f"{path.name}: onnxruntime and PyTorch disagree by {max(logits, codes):.2g} (at most {MOST_DIFFERENCE} is rounding). "
+            "Another version of torch or onnxruntime is at work: `uv sync` restores the locked ones."
+        )
+    return logits, codes
+
+
+def sample_images(size: int) -> NDArray[np.uint8]:
+    """Two images with edges, areas and noise, as photos have them, uint8 ``(2, size, size, 3)``; always the same."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    images = cv2.resize(rng.integers(0, 256, (6, 6, 6), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    both = np.stack([images[..., :3], images[..., 3:]])
+    for image in both:
+        for _ in range(8):
+            (x, y), (w, h) = rng.integers(0, size, 2), rng.integers(size // 16, size // 3, 2)
+            image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    noisy: Any = both + rng.normal(0, 6, both.shape)
+    return noisy.clip(0, 255).astype(np.uint8)  # type: ignore[no-any-return]

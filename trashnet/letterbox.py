@@ -1,0 +1,33 @@
+"""Fit an image into a model's square input without bending it: scaled, top left, the rest filled."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FILL = (124, 116, 104)  # ImageNet's mean as a pixel, so that padding is about 0 to the model
+
+
+def resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize to ``(height, width, 3)``: averaged when shrinking, so that small items do not alias away, linear when growing."""
+    if image.shape[:2] == (height, width):
+        return image
+    method = cv2.INTER_AREA if width * height < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
+
+
+def letterbox(image: NDArray[np.uint8], size: int, fill: tuple[int, int, int] = FILL) -> tuple[NDArray[np.uint8], float]:
+    """Scale an RGB image so that its longer side is ``size``, put it at the top left and fill the rest.
+
+    Returns uint8 ``(size, size, 3)`` and the factor that takes a coordinate of the image to one of the result. Training's validation
+    and the exported detector both call this, so that what is judged sees what was trained.
+    """
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    fitted_width, fitted_height = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = np.empty((size, size, 3), np.uint8)
+    canvas[:fitted_height, :fitted_width] = resize(image, fitted_width, fitted_height)
+    canvas[fitted_height:] = fill
+    canvas[:fitted_height, fitted_width:] = fill
+    return canvas, scale
