@@ -29,7 +29,7 @@ class CompilerLog:
     off_chip: int | None
 
     def gates(self) -> tuple[Gate, ...]:
-        """"Compiled successfully" means nothing alone: google-coral/edgetpu issue 358 compiled with no operator on the chip."""
+        """ "Compiled successfully" means nothing alone: google-coral/edgetpu issue 358 compiled with no operator on the chip."""
         mapped = self.on_tpu or 0
         return (
             Gate("compiler: succeeds", self.succeeded, "yes" if self.succeeded else "no"),
@@ -54,9 +54,7 @@ def find_compiler() -> str | None:
 
 def compile_model(program: str, model: Path, folder: Path) -> tuple[CompilerLog, Path]:
     """Compile ``model`` into ``folder``; returns the log and where the compiled file is, if there is one."""
-    done = subprocess.run(  # noqa: S603
-        [program, "-s", "-o", str(folder), str(model)], capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    done = subprocess.run([program, "-s", "-o", str(folder), str(model)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return parse_log(done.stdout + done.stderr, succeeded=done.returncode == 0), folder / f"{model.stem}_edgetpu.tflite"
 
 

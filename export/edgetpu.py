@@ -1,7 +1,7 @@
 """Would this TFLite file run on a Coral EdgeTPU? Judged from the file alone, without the (closed) compiler and without TensorFlow."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ class EdgeTpuReport:
             + [(row.operator, str(row.version), str(row.count), row.where, row.why_not) for row in self.rows]
         )
         lines += ["", *_columns([("pass" if gate.ok else "FAIL", gate.name, gate.found) for gate in self.gates]), ""]
-        lines.append("edgetpu_compiler: " + ("run, see the gates" if self.compiler else "not run (it is not on PATH): nothing is proved until it is"))
+        verdict = "run, see its gates above" if self.compiler else "not run, it is not on PATH; nothing is proved until it is"
+        lines.append(f"edgetpu_compiler: {verdict}")
         return "\n".join(line.rstrip() for line in lines)
 
     def as_json(self) -> dict[str, Any]:
@@ -206,11 +207,12 @@ def _output_gates(model: Any, graph: Any, nodes: list[Node]) -> Iterator[Gate]:
     anchors = inputs[2][0] if len(inputs) == 3 and len(inputs[2]) == 2 else 0
     fitting = anchors > 0 and inputs[0] == (1, anchors, 4) and len(inputs[1]) == 3 and inputs[1][:2] == (1, anchors)
     stored = fitting and post[0].is_constant(post[0].inputs[2])
-    yield Gate("post-processing of encodings (1, N, 4), scores (1, N, C), constant anchors (N, 4)", stored, ", ".join(map(str, inputs)) or "none")
+    found = ", ".join(map(str, inputs)) or "none"
+    yield Gate("post-processing of encodings (1, N, 4), scores (1, N, C), constant anchors (N, 4)", stored, found)
     signatures = len(model.signatureDefs or [])
     yield Gate("no SignatureDef, for compilers drop it", signatures == 0, f"{signatures}")
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -26,7 +26,7 @@ def parse_model(data: bytes, name: str) -> Any:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         for graph in model.subgraphs:
             for tensor in graph.tensors:
-                model.buffers[tensor.buffer]  # noqa: B018  an index beyond the list is damage too
+                _ = model.buffers[tensor.buffer]  # an index beyond the list is damage too
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{name}: a damaged TFLite model, cut off or overwritten ({error}); export it again") from None
     return model
@@ -45,7 +45,7 @@ def operator_name(model: Any, operator: Any) -> str:
     number = max(code.builtinCode, code.deprecatedBuiltinCode)  # codes over 127 stand in the new field, older writers know only the old
     if number == schema.BuiltinOperator.CUSTOM:
         return bytes(code.customCode or b"CUSTOM").decode(errors="replace")
-    return OPERATOR_NAMES.get(number, f"BUILTIN_{number}")
+    return str(OPERATOR_NAMES.get(number, f"BUILTIN_{number}"))
 
 
 def set_outputs(model: Any, max_detections: int) -> None:

@@ -22,7 +22,7 @@ def freeze(model: keras.Model) -> Any:
     """
     size = model.input_shape[1]
 
-    @tf.function(input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32)])  # type: ignore[untyped-decorator]
     def network(image: Any) -> Any:
         encodings, logits = model(image, training=False)
         return encodings, tf.sigmoid(logits)
@@ -37,13 +37,13 @@ def save_with_postprocess(network: Any, anchors: NDArray[np.float32], classes: i
     what it implements stands for it, and the converter puts the operator in its place (as the OD API's ``export_tflite_graph_tf2``).
     """
 
-    @tf.function(experimental_implements=_implements(classes, params))
+    @tf.function(experimental_implements=_implements(classes, params))  # type: ignore[untyped-decorator]
     def postprocess(encodings: Any, scores: Any, anchors: Any) -> Any:
         del encodings, scores, anchors
         return tuple(tf.constant(0.0, name=name) for name in ("boxes", "classes", "scores", "count"))
 
     class Detector(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="normalized_input_image_tensor")])
+        @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="normalized_input_image_tensor")])  # type: ignore[untyped-decorator]
         def detect(self, image: Any) -> Any:
             encodings, scores = network(image)
             boxes, labels, best, count = postprocess(encodings, scores, tf.constant(anchors))

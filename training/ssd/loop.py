@@ -42,9 +42,7 @@ class _Clock:
         return self.waiting / self.stepping if self.stepping else 0.0
 
 
-def train(
-    tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out: Path, live: Path, checkpoints: Path
-) -> TrainReport:
+def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out: Path, live: Path, checkpoints: Path) -> TrainReport:
     """Train SSD MobileNet v2 on a folder of TFRecords and write ``out/model.weights.h5``, then ``out/model.json``.
 
     On several GPUs the batch is split among them (``tf.distribute.MirroredStrategy``). Metrics of every epoch go to the DVCLive folder
@@ -123,7 +121,9 @@ class _Run:
         total = params.epochs * self.steps
         warmup = min(round(params.warmup_epochs * self.steps), total - 1)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else params.learning_rate, total - warmup, warmup_target=params.learning_rate if warmup else None,
+            0.0 if warmup else params.learning_rate,
+            total - warmup,
+            warmup_target=params.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
         optimizer = keras.optimizers.AdamW(
@@ -187,7 +187,7 @@ class _Run:
 def _step(one: Callable[[Any], Any], strategy: Any, batches: Any) -> Callable[[Any], dict[str, Any]]:
     """One step of Keras's, as one graph for batches of any length, on every replica; its metrics are running means."""
 
-    @tf.function(input_signature=[batches.element_spec])
+    @tf.function(input_signature=[batches.element_spec])  # type: ignore[untyped-decorator]
     def step(batch: Any) -> Any:
         return strategy.run(one, args=(batch,))
 

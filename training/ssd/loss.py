@@ -82,7 +82,7 @@ class DetectionLoss:
         self.matched_iou, self.alpha, self.gamma = matched_iou, alpha, gamma
 
     def __call__(self, boxes: Tensor, classes: Tensor, encodings: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """``(box loss, class loss)``, scalars, of boxes ``(B, M, 4)``, classes ``(B, M)``, encodings ``(B, N, 4)``, logits ``(B, N, C)``."""
+        """``(box loss, class loss)``, scalars; boxes ``(B, M, 4)``, classes ``(B, M)``, encodings ``(B, N, 4)``, logits ``(B, N, C)``."""
         encodings, logits = ops.cast(encodings, "float32"), ops.cast(logits, "float32")
         anchors = ops.convert_to_tensor(self.anchors, dtype="float32")
         row, matched = match(boxes, classes, ops.convert_to_tensor(self.anchor_corners, dtype="float32"), self.matched_iou)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 from numpy.typing import NDArray
 
 from training.ssd.anchors import anchors_per_cell, make_anchors
@@ -23,7 +23,7 @@ PRIOR = 0.01  # every class's probability at the start: Lin et al. 2017, section
 WEIGHT_FILES = ("mobilenet_v2_1.0_224_no_top.weights.h5", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5")
 
 
-class Ssd(keras.Model):
+class Ssd(keras.Model):  # type: ignore[misc]  # Keras ships no types
     """The network, ``(B, S, S, 3)`` in [-1, 1] to encodings ``(B, N, 4)`` and logits ``(B, N, C)``, with the detection loss.
 
     Train it on ``(images, {"boxes": (B, M, 4) as y0, x0, y1, x1 in [0, 1], "classes": (B, M) class index, -1 = padding})``.
@@ -152,8 +152,3 @@ def _copy_backbone(donor: keras.Model, model: Ssd) -> None:
     for layer in donor.layers:
         if layer.weights:
             model.get_layer(layer.name).set_weights(layer.get_weights())
-
-
-def scores(logits: Any) -> Any:
-    """Class probabilities of logits: each class on its own, there is no background column."""
-    return ops.sigmoid(logits)

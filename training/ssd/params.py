@@ -56,7 +56,8 @@ class TrainReport:
         """The run in one line."""
         resumed = f", resumed after epoch {self.resumed_at}" if self.resumed_at else ""
         val = "" if self.val_loss is None else f", validation {self.val_loss:.3f}"
+        speed = f"{self.images_per_second:.1f} images/s, {self.waiting_share:.0%} of the time waiting for data"
         return (
-            f"SSD MobileNet v2, {self.epochs} epochs of {self.images:,} images{resumed} in {self.seconds / 60:.1f} min: loss {self.loss:.3f}{val}; "
-            f"{self.images_per_second:.1f} images/s, {self.waiting_share:.0%} of it waiting for data; backbone: {self.backbone}"
+            f"SSD MobileNet v2, {self.epochs} epochs of {self.images:,} images{resumed} in {self.seconds / 60:.1f} min: "
+            f"loss {self.loss:.3f}{val}; {speed}; backbone: {self.backbone}"
         )
