@@ -7,11 +7,23 @@ from dataset.append import append_turn
 from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
 
 if TYPE_CHECKING:
+    from dataset.checking import perceptual_hash
+    from dataset.exporting import export_dataset
+    from dataset.importing import ImportParams, ImportReport, import_dataset, load_mapping
     from dataset.sample import SampleParams, draw_sample
     from dataset.scenes import draw_scene
+    from dataset.splitting import assign_splits, place_frames
 
 # Verbs whose libraries take a second or more to load: imported when somebody asks for them.
 _LAZY = {
+    "ImportParams": "dataset.importing",
+    "ImportReport": "dataset.importing",
+    "assign_splits": "dataset.splitting",
+    "export_dataset": "dataset.exporting",
+    "import_dataset": "dataset.importing",
+    "load_mapping": "dataset.importing",
+    "perceptual_hash": "dataset.checking",
+    "place_frames": "dataset.splitting",
     "SampleParams": "dataset.sample",
     "draw_sample": "dataset.sample",
     "draw_scene": "dataset.scenes",
@@ -21,13 +33,21 @@ __all__ = [
     "SPLITS",
     "Frame",
     "Frames",
+    "ImportParams",
+    "ImportReport",
     "Labels",
     "Log",
     "SampleParams",
     "Split",
     "append_turn",
+    "assign_splits",
     "draw_sample",
     "draw_scene",
+    "export_dataset",
+    "import_dataset",
+    "load_mapping",
+    "perceptual_hash",
+    "place_frames",
     "turns_of",
 ]
 

@@ -1,0 +1,231 @@
+"""Check image files and bring them into the one form a frame has in the log: a JPEG, RGB or grey, upright as stored.
+
+RGB and grey JPEGs without an EXIF turn keep their bytes exactly. Everything else is converted once, on the way in, so that no
+reader downstream (OpenCV, TensorFlow, a browser) can see other pixels than its neighbour does.
+"""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from dataset.faults import Fault, FaultKind
+
+Progress = Callable[[int, int], None]
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # the content decides, never the file's name
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)  # what Pillow's decoders raise
+ORIENTATION = 0x0112
+UPRIGHT = 1
+FLAT = 4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
+FEWEST_BITS = 8  # of 64: an image so plain that most of its frequencies are equal
+IN_ONE_PROCESS = 64  # fewer images than this are checked before a pool of processes has started
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image that may enter the log: the file that holds its bytes as they will be stored, their SHA-256, size and hash."""
+
+    file: Path
+    sha256: str
+    width: int
+    height: int
+    phash: int
+    converted: str | None  # what had to be changed, None for bytes kept as they are
+
+
+class UnfitImage(Exception):  # noqa: N818  (it is a finding about a file, reported with its kin)
+    """An image that may not enter the log: the kind of fault, and what exactly."""
+
+    def __init__(self, kind: FaultKind, what: str) -> None:
+        super().__init__(kind, what)
+        self.kind, self.what = kind, what
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010), 0 if it is too plain for a hash to mean anything.
+
+    Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all alike.
+    """
+    thumbnail = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    if np.asarray(thumbnail, np.float64).std() < FLAT:
+        return 0
+    value = int(str(imagehash.phash(thumbnail)), 16)
+    return value if FEWEST_BITS <= value.bit_count() <= 64 - FEWEST_BITS else 0
+
+
+def normalise(data: bytes, declared: tuple[int, int] | None, min_side: int, max_pixels: int) -> tuple[bytes, Image.Image, str | None]:
+    """Decode an image fully and return the JPEG bytes to store, the decoded image, and what was converted (``None``: bytes as given).
+
+    ``declared`` is the ``(width, height)`` the annotations speak of. Where EXIF says that a viewer should turn the pixels, it tells which
+    side the boxes are on: the size before turning alone fits, then the tag is dropped and the pixels stay; otherwise (it fits the
+    displayed size, or both, or none was declared) the boxes are taken to be drawn on what a viewer shows, and the pixels are turned.
+
+    16-bit grey is scaled to 8 bits, CMYK becomes RGB, transparency lies over white; JPEG quality 95 without chroma subsampling.
+    Raises :class:`UnfitImage`.
+    """
+    if not data:
+        raise UnfitImage(FaultKind.BROKEN_IMAGE, "the file is empty")
+    image = _opened(data, min_side, max_pixels)
+    stored = image.size
+    try:
+        image.load()
+        orientation = image.getexif().get(ORIENTATION, UPRIGHT)
+    except DECODE_ERRORS as error:
+        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"does not decode: {error}") from None
+    displayed = stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    if declared is not None and declared not in (stored, displayed):
+        raise UnfitImage(FaultKind.SIZE_DISAGREES, f"declared {_size(declared)}, the file is {_size(stored)}")
+    plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+    if orientation in range(2, 9):
+        if declared == stored != displayed:
+            if plain_jpeg:
+                return _without_metadata(data), image, "EXIF turn dropped, pixels kept"
+        else:
+            turned = ImageOps.exif_transpose(_eight_bit(image))
+            return _encoded(turned), turned, "turned upright as EXIF says"
+    elif plain_jpeg:
+        return data, image, None
+    converted = _eight_bit(image)
+    return _encoded(converted), converted, f"{image.format} {image.mode} to JPEG {converted.mode}"
+
+
+def check_image(path: Path, declared: tuple[int, int] | None, *, min_side: int, max_pixels: int, spool: Path) -> CheckedImage | UnfitImage:
+    """Check one file; a converted image is written to ``spool``. An unfit image is returned, not raised: many are checked at once."""
+    try:
+        jpeg, image, converted = normalise(path.read_bytes(), declared, min_side, max_pixels)
+    except UnfitImage as unfit:
+        return unfit
+    except FileNotFoundError:
+        return UnfitImage(FaultKind.MISSING_FILE, f"no such file: {path}")
+    except OSError as error:
+        return UnfitImage(FaultKind.BROKEN_IMAGE, f"cannot be read: {error}")
+    sha256 = hashlib.sha256(jpeg).hexdigest()
+    if converted:
+        path = spool / f"{sha256}.jpg"
+        path.write_bytes(jpeg)
+    return CheckedImage(path, sha256, image.width, image.height, perceptual_hash(image), converted)
+
+
+def check_images(
+    files: Sequence[tuple[Path, tuple[int, int] | None]],
+    *,
+    min_side: int,
+    max_pixels: int,
+    spool: Path,
+    on_progress: Progress | None = None,
+) -> list[CheckedImage | UnfitImage]:
+    """Check many ``(path, declared size)`` on all cores, in order; ``on_progress(done, total)`` or else a bar on a terminal."""
+    check = partial(_check_pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
+    checked = []
+    with tqdm(total=len(files), desc="checking images", unit="image", disable=True if on_progress else None) as bar:
+        for one in _spread(check, files):
+            checked.append(one)
+            bar.update()
+            if on_progress:
+                on_progress(len(checked), len(files))
+    return checked
+
+
+def _check_pair(pair: tuple[Path, tuple[int, int] | None], *, min_side: int, max_pixels: int, spool: Path) -> CheckedImage | UnfitImage:
+    return check_image(*pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
+
+
+def _spread(
+    check: Callable[[tuple[Path, tuple[int, int] | None]], CheckedImage | UnfitImage], files: Sequence[tuple[Path, tuple[int, int] | None]]
+) -> Iterator[CheckedImage | UnfitImage]:
+    if len(files) < IN_ONE_PROCESS:
+        yield from map(check, files)
+        return
+    # A forked child would inherit the locks of Arrow's threads: start clean ones.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("forkserver")) as pool:
+        yield from pool.map(check, files, chunksize=16)
+
+
+def _opened(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
+    """Read the header alone and refuse what it announces, before any pixel is decoded."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that switched it on would let half an image pass as a whole one
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnfitImage(FaultKind.TOO_LARGE, str(error)) from None
+    except UnidentifiedImageError:
+        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"not an image of a known format; it begins with {data[:12]!r}") from None
+    except DECODE_ERRORS as error:
+        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"its header does not decode: {error}") from None
+    if image.width * image.height > max_pixels:
+        raise UnfitImage(FaultKind.TOO_LARGE, f"{_size(image.size)} pixels; at most {max_pixels:,} are decoded")
+    if min(image.size) < min_side:
+        raise UnfitImage(FaultKind.TOO_SMALL, f"{_size(image.size)} pixels; the shorter side needs {min_side}")
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"holds {getattr(image, 'n_frames', 1)} pictures; split it into single images")
+    return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The image as 8-bit RGB, or grey where it has no colour; its EXIF travels along for ``exif_transpose``."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535 or image.mode == "F":
+            raise UnfitImage(FaultKind.BROKEN_IMAGE, f"pixel values of mode {image.mode} have no known range; save it with 8 or 16 bits")
+        grey = Image.fromarray(np.rint(values * (255 / 65535)).astype(np.uint8))
+        grey.info = dict(image.info)
+        return grey
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        flat = Image.new("RGBA", image.size, "white")
+        flat.alpha_composite(with_alpha)
+        flat.info = dict(image.info)
+        return flat.convert("L" if image.mode in ("LA", "La", "L", "1") else "RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    bare = image.copy()
+    bare.info = {}  # no tag of the old file may turn or tint the new one
+    bare.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def _without_metadata(jpeg: bytes) -> bytes:
+    """Drop a JPEG's APP1 segments (EXIF and XMP), where an orientation can be written; the compressed pixels stay as they are.
+
+    ITU-T T.81, B.1.1: after SOI (2 bytes) segments of marker (2 bytes) and length (2 bytes, itself counted), until SOS (FFDA).
+    """
+    kept, at = [jpeg[:2]], 2
+    while jpeg[at : at + 2] != b"\xff\xda":
+        if jpeg[at] != 0xFF or at + 4 > len(jpeg):
+            raise UnfitImage(FaultKind.BROKEN_IMAGE, f"no JPEG segment at byte {at}")
+        if jpeg[at + 1] == 0xFF:  # a fill byte before a marker
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] != 0xE1:
+            kept.append(jpeg[at:end])
+        at = end
+    return b"".join([*kept, jpeg[at:]])
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def fault_of(unfit: UnfitImage, where: str) -> Fault:
+    """The finding about an image as a fault of the data set that names it."""
+    return Fault(unfit.kind, where, unfit.what)
