@@ -15,6 +15,7 @@ from viewer.server import Options
 def main() -> None:
     """Both pages. Whatever is missing is said in plain words."""
     st.set_page_config("TrashNet viewer", ":material/recycling:", layout="wide")
+    st.html("<style>.stMainBlockContainer {padding-top: 4rem}</style>")  # the default leaves a quarter of a laptop's screen empty
     try:
         options = Options.parse(sys.argv[1:])
         taxonomy = load_taxonomy(options.taxonomy)

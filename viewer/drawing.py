@@ -36,7 +36,7 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
     canvas = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(canvas)
     line = line_width(*size)
-    font = ImageFont.load_default(max(11, round(math.sqrt(size[0] * size[1]) / 28)))
+    font = ImageFont.load_default(max(11, round(math.sqrt(size[0] * size[1]) / 26)))
     rectangles = [_rectangle(mark, size[0] / width, size[1] / height, size) for mark in marks]
     for mark, rectangle in reversed(list(zip(marks, rectangles, strict=True))):
         _outline(pen, rectangle, mark, line)

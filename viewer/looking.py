@@ -92,10 +92,12 @@ def found_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str, str
 
 
 def truth_words(labels: Labels, taxonomy: Taxonomy) -> str:
-    """What a person boxed, in Markdown: "2 × Drink can (**recycling**), Food waste (**organics**)"."""
+    """What a person boxed, by stream, in Markdown: "**recycling**: 2 × Drink can, Glass jar; **organics**: Food waste"."""
     counts = Counter(int(c) for c in labels.class_ids)
-    words = [f"{n} × " * (n > 1) + f"{taxonomy.name_of[c]} (**{taxonomy.stream_of[c]}**)" for c, n in counts.most_common()]
-    return ", ".join(words) or "an empty bin"
+    streams: dict[str, list[str]] = {}
+    for class_id, n in counts.most_common():
+        streams.setdefault(taxonomy.stream_of[class_id], []).append(f"{n} × " * (n > 1) + taxonomy.name_of[class_id])
+    return "; ".join(f"**{stream}**: {', '.join(names)}" for stream, names in streams.items()) or "an empty bin"
 
 
 def _box(box: NDArray[np.floating]) -> tuple[float, float, float, float]:

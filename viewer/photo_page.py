@@ -97,12 +97,13 @@ def model_column(
     picture(image, labels, shown, taxonomy)
     streams = Counter(taxonomy.stream_of[int(class_id)] for class_id in shown.class_ids)
     chips = " ".join(chip(stream, taxonomy, f"{n} × " if n > 1 else "") for stream, n in streams.most_common()) or "<em>nothing</em>"
-    row = f'<span>{chips}</span><span style="white-space:nowrap">{seen.milliseconds:.0f} ms</span>'
+    row = f'<span>{chips}</span><span style="white-space:nowrap">{seen.milliseconds:.{int(seen.milliseconds < 10)}f} ms</span>'
     st.html(f'<div style="display:flex;justify-content:space-between;gap:1rem">{row}</div>')
     if labels is not None:
         judged = judge_photo(labels, seen.detections.above(score), taxonomy)
-        words = f"{judged.right} of {judged.items} items to the right stream, {judged.wrong} to a wrong one, {judged.missed} missed"
-        st.caption(f"{words}; {judged.false_detections} detections of nothing.")
+        words = f"Of {judged.items} items {judged.right} to the right stream, {judged.wrong} to a wrong one, {judged.missed} missed"
+        false = judged.false_detections
+        st.caption(f"{words}; {false or 'no'} false detection{'s' * (false != 1)}.")
     if rows := looking.found_rows(shown, taxonomy):
         bar = st.column_config.ProgressColumn(format="%.2f", min_value=0.0, max_value=1.0)
         st.dataframe(rows, hide_index=True, column_config={"Score": bar})

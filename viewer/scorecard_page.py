@@ -8,6 +8,8 @@ import streamlit as st
 
 from viewer.scorecards import MEASURES, TITLES, Cell, class_rows, comparable, facts, headline_rows, load_scorecards, stream_rows
 
+LOWER_IS_BETTER = ("Latency", "Size")
+TWINS = {"SSD int8": "SSD float"}  # what quantisation costs
 UNITS = {"Latency": "%.1f ms", "Size": "%.1f MiB"}
 METRICS = ("Sorted right", "AP at IoU 0.5", "Latency", "Size")
 
@@ -25,7 +27,7 @@ def scorecard_page(folder: Path) -> None:
     rows = headline_rows(cards)
     for column, row in zip(st.columns(len(rows), gap="medium", border=True), rows, strict=True):
         with column:
-            tile(row)
+            tile(row, next((other for other in rows if other["Model"] == TWINS.get(str(row["Model"]))), None))
     st.caption(facts(cards))
     table(rows)
 
@@ -40,13 +42,15 @@ def scorecard_page(folder: Path) -> None:
     table(of_classes, bars=[TITLES[name] for name in cards])
 
 
-def tile(row: dict[str, Cell]) -> None:
-    """One model's four numbers that matter most."""
+def tile(row: dict[str, Cell], twin: dict[str, Cell] | None) -> None:
+    """One model's four numbers that matter most; against those of its ``twin``, where it has one."""
     st.markdown(f"**{row['Model']}**")
-    with st.container(horizontal=True):
-        for name in METRICS:
-            value = row[name]
-            st.metric(name, "n/a" if value is None else (UNITS.get(name, "%.1f %%") % value), width="content")
+    columns = [*st.columns(2), *st.columns(2)]
+    for column, name in zip(columns, METRICS, strict=True):
+        value, other = row[name], twin[name] if twin else None
+        delta = f"{value - other:+.1f} to {twin['Model']}" if twin and isinstance(value, float) and isinstance(other, float) else None
+        words = "n/a" if value is None else UNITS.get(name, "%.1f %%") % value
+        column.metric(name, words, delta, delta_color="inverse" if name in LOWER_IS_BETTER else "normal")
 
 
 def table(rows: Sequence[dict[str, Cell]], bars: Sequence[str] = ()) -> None:
@@ -57,4 +61,4 @@ def table(rows: Sequence[dict[str, Cell]], bars: Sequence[str] = ()) -> None:
             configuration[name] = st.column_config.ProgressColumn(name, format="%.1f %%", min_value=0, max_value=100)
         elif any(isinstance(row[name], float) for row in rows):
             configuration[name] = st.column_config.NumberColumn(name, format=UNITS.get(name, "%.1f %%"))
-    st.dataframe(list(rows), hide_index=True, column_config=configuration)
+    st.dataframe(list(rows), hide_index=True, column_config=configuration, placeholder="–")

@@ -1,0 +1,94 @@
+"""The smallest real models: an ONNX and two TFLite files that the runtimes run, each sure of one thing in the middle of any photo."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset import Log
+from evaluation import EvaluationParams, evaluate
+from trashnet.detectors import open_detector
+from trashnet.taxonomy import Taxonomy
+from viewer.looking import MODELS
+
+# What each says of the middle quarter of a photo: x and y from a quarter to three quarters.
+SAYS = {"efficientdet": ("Drink can", 0.9), "ssd_float": ("Drink can", 0.8), "ssd_int8": ("Cigarette", 0.6)}
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy: Taxonomy) -> Path:
+    """A build folder as the pipeline leaves it: ``models``, and the ``predictions`` and ``scorecards`` that evaluation wrote of them."""
+    build = tmp_path_factory.mktemp("viewer") / "build"
+    (build / "models").mkdir(parents=True)
+    params = EvaluationParams(sort_score=0.3, warm_up=1, worst_confusions=3, examples=0, quantisation_gate=1.0)
+    for model in MODELS:
+        path = build / "models" / model.file
+        class_name, score = SAYS[model.name]
+        if path.suffix == ".onnx":
+            write_onnx(path, taxonomy.names, class_name, score)
+        else:
+            write_tflite(path, taxonomy.names, class_name, score, np.uint8 if "int8" in path.name else np.float32)
+        evaluate(open_detector(path, taxonomy), sample_log, taxonomy, params, build, model=path)
+    return build
+
+
+def write_onnx(path: Path, names: tuple[str, ...], class_name: str, score: float) -> None:
+    """A file as ``export_onnx`` writes it, with one anchor: 64 × 64 in the middle of 128 × 128."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    logits = np.full((1, 1, len(names)), -20, np.float32)
+    logits[0, 0, names.index(class_name)] = math.log(score / (1 - score))
+    constants = {
+        "logits": logits,
+        "codes": np.zeros((1, 1, 4), np.float32),
+        "from": np.array([0]),
+        "to": np.array([1]),
+        "ones": np.array([1, 1]),
+    }
+    nodes = [
+        helper.make_node("Shape", ["images"], ["shape"]),
+        helper.make_node("Slice", ["shape", "from", "to"], ["batch"]),
+        helper.make_node("Concat", ["batch", "ones"], ["repeats"], axis=0),
+        helper.make_node("Expand", ["logits", "repeats"], ["class_logits"]),
+        helper.make_node("Expand", ["codes", "repeats"], ["box_codes"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one_anchor",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 128, 128, 3])],
+        [
+            helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, ["batch", 1, len(names)]),
+            helper.make_tensor_value_info("box_codes", TensorProto.FLOAT, ["batch", 1, 4]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    anchors = {"min_level": 7, "max_level": 7, "num_scales": 1, "aspect_ratios": [[1, 1]], "anchor_scale": 0.5}
+    facts = {"format": 1, "classes": names, "image_size": 128, "letterbox": {"fill": [0, 0, 0]}, "anchors": anchors}
+    helper.set_model_props(model, {f"trashnet.{key}": json.dumps(value) for key, value in facts.items()})
+    onnx.save(model, path)
+
+
+def write_tflite(path: Path, names: tuple[str, ...], class_name: str, score: float, kind: type) -> None:
+    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out, the names packed behind."""
+    import tensorflow as tf
+
+    from export.flatbuffer import append_labels
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 32, 32, 3), tf.as_dtype(kind))])
+    def detect(image):  # type: ignore[no-untyped-def]
+        nothing = tf.reduce_mean(tf.cast(image, tf.float32)) * 1e-9  # a constant alone would not be an output
+        boxes = tf.constant([[[0.25, 0.25, 0.75, 0.75]]]) + nothing
+        return (
+            boxes,
+            tf.constant([[names.index(class_name)]], tf.float32) + nothing,
+            tf.constant([[score]]) + nothing,
+            tf.constant([1.0]) + nothing,
+        )
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([detect.get_concrete_function()])
+    path.write_bytes(converter.convert())
+    append_labels(path, "labels.txt", names)

@@ -1,0 +1,51 @@
+"""How the app is started: the arguments come through, nothing is told to others, nothing heavy is loaded."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from trashnet.errors import UserError
+from viewer.photos import MAX_BYTES
+from viewer.server import Options, command
+
+
+def test_options_survive_the_command_line() -> None:
+    """What is put in behind ``--`` is what the app reads, spaces and all."""
+    options = Options(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml"))
+    line = command(options)
+    assert Options.parse(line[line.index("--") + 1 :]) == options
+
+
+def test_what_is_not_said_has_the_pipelines_own_places() -> None:
+    """Started in the repository without arguments the app finds everything."""
+    assert Options.parse(["--data", "elsewhere"]) == Options(Path("elsewhere"), Path("build/models"), Path("build/scorecards"))
+
+
+def test_an_unknown_argument_is_an_error_in_plain_words() -> None:
+    """The page shows it; argparse alone would leave the browser waiting."""
+    with pytest.raises(UserError, match="unrecognized arguments: --modles"):
+        Options.parse(["--modles", "x"])
+
+
+def test_the_app_listens_on_loopback_and_tells_nobody() -> None:
+    """By our command and by Streamlit's own alike: the configuration lies beside the app."""
+    assert "--server.address=127.0.0.1" in command(Options())
+    assert "--browser.gatherUsageStats=false" in command(Options())
+    configuration = tomllib.loads((REPOSITORY / "viewer/.streamlit/config.toml").read_text(encoding="utf-8"))
+    assert configuration["browser"]["gatherUsageStats"] is False
+    assert configuration["server"]["address"] == "127.0.0.1"
+    assert configuration["server"]["maxUploadSize"] * 2**20 == MAX_BYTES
+
+
+def test_the_app_loads_neither_torch_nor_tensorflow_nor_prefect() -> None:
+    """A laptop that only looks needs no training library."""
+    program = (
+        "import sys; import viewer.photo_page, viewer.scorecard_page; "
+        "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', 'fiftyone', 'dvc'})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert loaded.stdout.split() == []
