@@ -153,7 +153,10 @@ def _operator_gates(model: Any, nodes: list[Node], placed: list[tuple[str, str]]
     yield Gate(f"at least {LEAST_OPERATORS} operators", len(nodes) >= LEAST_OPERATORS, f"{len(nodes)}")
     allowed = Counter({POSTPROCESS: 1, "DEQUANTIZE": 2})
     astray = Counter(node.name for node, (where, _) in zip(nodes, placed, strict=True) if where == ON_CPU) - allowed
-    why = {node.name: reason for node, (_, reason) in zip(nodes, placed, strict=True) if node.name in astray}
+    why: dict[str, str] = {}
+    for node, (_, reason) in zip(nodes, placed, strict=True):
+        if reason:
+            why.setdefault(node.name, reason)  # the first is the cause, later ones may only follow from it
     found = "; ".join(f"{count} {name} ({why[name]})" for name, count in astray.items()) or "only these"
     yield Gate("on the CPU only the post-processing and two DEQUANTIZE", not astray, found)
     releases = {(node.name, node.version): minimum_runtime(node.name, node.version) for node in nodes if node.name != POSTPROCESS}

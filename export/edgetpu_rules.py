@@ -206,8 +206,8 @@ def why_not(node: Node) -> str | None:
         shape = shape_of(tensor)
         if not shape or min(shape) < 1 or (tensor.shapeSignature is not None and min(tensor.shapeSignature, default=1) < 1):
             return "its shape is not static"
-        if any(side > 1 for side in shape[:-3]):
-            return f"shape {shape}: only the three innermost dimensions may exceed 1"
         if len(shape) > 1 and shape[0] != 1:
             return f"its batch is {shape[0]}, not 1"
+        if any(side > 1 for side in shape[:-3]):
+            return f"shape {shape}: only the three innermost dimensions may exceed 1"
     return SUPPORTED[node.name](node)

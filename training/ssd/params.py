@@ -20,7 +20,7 @@ class SsdParams(Params):
     batch_size: Annotated[int, Field(ge=1)] = 32
     learning_rate: Positive = 0.001
     warmup_epochs: Annotated[float, Field(ge=0)] = 2
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0005
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Positive = 10.0
     matched_iou: Annotated[float, Field(gt=0, lt=1)] = 0.5
     focal_alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
