@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from evaluation.judging import evaluate
     from evaluation.looking import FiftyOneDataset, open_fiftyone
     from evaluation.params import EvaluationParams
+    from evaluation.report import headline_table, write_report
     from evaluation.scorecard import Scorecard
 
 _HOME = {
@@ -19,7 +20,9 @@ _HOME = {
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
     "evaluate": "judging",
+    "headline_table": "report",
     "open_fiftyone": "looking",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -31,7 +34,9 @@ __all__ = [
     "Scorecard",
     "coco_metrics",
     "evaluate",
+    "headline_table",
     "open_fiftyone",
+    "write_report",
 ]
 
 

@@ -302,7 +302,8 @@ def _curves(coco: CocoMetrics) -> Curves:
 
 
 def _model_facts(model: Path | None, detector: Detector) -> ModelFacts:
-    size = getattr(detector, "input_size", None)  # (height, width), where an opened model says it
+    side = getattr(detector, "image_size", None)  # pixels a side, where an opened model says it: not part of the protocol
+    size = None if side is None else (int(side), int(side))
     if model is None:
         return ModelFacts(file=None, bytes=None, sha256=None, input_size=size)
     with model.open("rb") as file:
