@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dataset.checking import perceptual_hash
     from dataset.exporting import export_dataset
     from dataset.importing import ImportParams, ImportReport, import_dataset, load_mapping
+    from dataset.rebalancing import RebalanceParams, RebalanceReport, rebalance
     from dataset.sample import SampleParams, draw_sample
     from dataset.scenes import draw_scene
     from dataset.splitting import assign_splits, place_frames
@@ -24,6 +25,9 @@ _LAZY = {
     "load_mapping": "dataset.importing",
     "perceptual_hash": "dataset.checking",
     "place_frames": "dataset.splitting",
+    "RebalanceParams": "dataset.rebalancing",
+    "RebalanceReport": "dataset.rebalancing",
+    "rebalance": "dataset.rebalancing",
     "SampleParams": "dataset.sample",
     "draw_sample": "dataset.sample",
     "draw_scene": "dataset.scenes",
@@ -37,6 +41,8 @@ __all__ = [
     "ImportReport",
     "Labels",
     "Log",
+    "RebalanceParams",
+    "RebalanceReport",
     "SampleParams",
     "Split",
     "append_turn",
@@ -48,6 +54,7 @@ __all__ = [
     "load_mapping",
     "perceptual_hash",
     "place_frames",
+    "rebalance",
     "turns_of",
 ]
 

@@ -1,7 +1,7 @@
 """The sample data set: drawn scenes from simulated bins, in bursts, with classes as unequal as in the real thing."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,15 +12,16 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
 from dataset.append import append_turn
+from dataset.checking import perceptual_hash
 from dataset.log import Frame, Labels, Split, turns_of
 from dataset.scenes import FLOORS, compose, draw_light, draw_scene, view
+from dataset.splitting import assign_splits
 from trashnet.params import Params
 from trashnet.taxonomy import Taxonomy
 
@@ -60,6 +61,11 @@ class _Burst:
     views: int
     class_ids: tuple[int, ...]
 
+    @property
+    def group(self) -> str:
+        """Its frames' group."""
+        return f"bin{self.bin:02d}/b{self.number:05d}"
+
 
 def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str:
     """Append one turn of drawn scenes to a log and return the turn's name.
@@ -69,12 +75,13 @@ def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str
     """
     bursts = _plan(params, taxonomy)
     draw = partial(_draw_burst, params=params, taxonomy=taxonomy)
+    splits = _splits(bursts, len(taxonomy.classes))
     labels: list[tuple[str, Labels]] = []
 
     def frames(drawn: Iterable[list[tuple[Frame, Labels]]]) -> Iterator[Frame]:
         for frame, boxes in chain.from_iterable(drawn):
             labels.append((frame.sha256, boxes))
-            yield frame
+            yield replace(frame, split=splits[frame.group])
 
     with ExitStack() as stack:
         if len(bursts) < MANY:
@@ -149,32 +156,36 @@ def _draw_burst(burst: _Burst, params: SampleParams, taxonomy: Taxonomy) -> list
     for number in range(burst.views):
         at = tuple(int(v) for v in rng.integers(0, 2 * margin + 1, 2))
         image, boxes, class_ids = view(rng, scene, light, (at[0], at[1]), size)
-        frame = _frame(image, params.jpeg_quality, f"bin{burst.bin:02d}", f"b{burst.number:05d}", number, start)
+        frame = _frame(image, params.jpeg_quality, burst, number, start)
         labels = Labels(boxes, class_ids, np.zeros(len(class_ids), bool), labelled_at=start + timedelta(days=1), annotator="drawn")
-        drawn.append((replace(frame, split=_split(frame.group)), labels))
+        drawn.append((frame, labels))
     return drawn
 
 
-def _frame(image: NDArray[np.uint8], quality: int, bin_id: str, burst: str, number: int, start: datetime) -> Frame:
+def _frame(image: NDArray[np.uint8], quality: int, burst: _Burst, number: int, start: datetime) -> Frame:
     encoded, buffer = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
     if not encoded:
-        raise ValueError(f"{bin_id}/{burst}: the image could not be encoded")
+        raise ValueError(f"{burst.group}: the image could not be encoded")
     jpeg = buffer.tobytes()
+    bin_id, name = burst.group.split("/")
     return Frame(
         sha256=hashlib.sha256(jpeg).hexdigest(),
         jpeg=jpeg,
         width=image.shape[1],
         height=image.shape[0],
-        split="train",
-        group=f"{bin_id}/{burst}",
-        phash=int(str(imagehash.phash(Image.fromarray(image))), 16),
-        file_name=f"{bin_id}/{burst}-{number}.jpg",
+        split="train",  # until all is planned: see _splits
+        group=burst.group,
+        phash=perceptual_hash(Image.fromarray(image)),
+        file_name=f"{burst.group}-{number}.jpg",
         bin_id=bin_id,
-        burst=burst,
+        burst=name,
         captured_at=start + timedelta(seconds=2 * number),
     )
 
 
-def _split(group: str) -> Split:
-    part = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
-    return "train" if part < 0.7 else "val" if part < 0.85 else "test"
+def _splits(bursts: Sequence[_Burst], classes: int) -> dict[str, Split]:
+    frames = [burst for burst in bursts for _ in range(burst.views)]
+    boxes = np.zeros((len(frames), classes), np.int64)
+    for row, burst in enumerate(frames):
+        np.add.at(boxes[row], np.array(burst.class_ids, np.int64) - 1, 1)
+    return assign_splits([burst.group for burst in frames], boxes, {})
