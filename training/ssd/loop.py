@@ -53,7 +53,7 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
     Raises :class:`UserError` if the TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no weights.
     """
     began = time.perf_counter()
-    run = _Run(tfrecords, taxonomy, params, seed)
+    run = Run(tfrecords, taxonomy, params, seed)
     folder = checkpoints / run.identity
     with _precision(params), run.strategy.scope():
         model, backbone = run.make_model()
@@ -86,7 +86,7 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
     return report
 
 
-class _Run:
+class Run:
     """The parts of one run that follow from its arguments."""
 
     def __init__(self, tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int) -> None:
@@ -96,9 +96,11 @@ class _Run:
         self.images = count_records(self.train_files)
         if not self.images:
             raise UserError(f"{tfrecords}: its training records are empty; label some frames first")
-        manifest = (tfrecords / "manifest.json").read_text(encoding="utf-8")
+        manifest = json.loads((tfrecords / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.get("classes", list(taxonomy.names)) != list(taxonomy.names):
+            raise UserError(f"{tfrecords}: written with other classes than the taxonomy has now. `dvc repro tfrecords` writes them anew.")
         self.identity = run_identity(
-            {"params": params.model_dump(mode="json"), "seed": seed, "classes": taxonomy.names, "tfrecords": json.loads(manifest)}
+            {"params": params.model_dump(mode="json"), "seed": seed, "classes": taxonomy.names, "tfrecords": manifest}
         )
         gpus = tf.config.list_logical_devices("GPU")
         self.strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -145,7 +147,7 @@ class _Run:
         batches = self.strategy.experimental_distribute_dataset(
             training_batches(self.train_files, self.params, self.batch_size, self.seed, first)
         )
-        step = _step(model.train_step, self.strategy, batches)
+        step = compiled_step(model.train_step, self.strategy, batches)
         arriving = iter(batches)
         for epoch in range(first, self.params.epochs):
             model.reset_metrics()
@@ -175,7 +177,7 @@ class _Run:
             return {}
         if self._validation is None:
             batches = self.strategy.experimental_distribute_dataset(validation_batches(self.val_files, self.params, self.batch_size))
-            self._validation = batches, _step(model.test_step, self.strategy, batches)
+            self._validation = batches, compiled_step(model.test_step, self.strategy, batches)
         batches, step = self._validation
         model.reset_metrics()
         logs: dict[str, Any] = {}
@@ -184,7 +186,7 @@ class _Run:
         return {name: float(value) for name, value in logs.items()}
 
 
-def _step(one: Callable[[Any], Any], strategy: Any, batches: Any) -> Callable[[Any], dict[str, Any]]:
+def compiled_step(one: Callable[[Any], Any], strategy: Any, batches: Any) -> Callable[[Any], dict[str, Any]]:
     """One step of Keras's, as one graph for batches of any length, on every replica; its metrics are running means."""
 
     @tf.function(input_signature=[batches.element_spec])  # type: ignore[untyped-decorator]
@@ -226,7 +228,7 @@ def _live(folder: Path, history: list[dict[str, float]]) -> Iterator[Callable[[d
         yield publish
 
 
-def _write(out: Path, model: Ssd, run: _Run, report: TrainReport) -> None:
+def _write(out: Path, model: Ssd, run: Run, report: TrainReport) -> None:
     """The weights, then the description that makes them complete."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.json").unlink(missing_ok=True)  # a half-replaced model must not look whole
