@@ -56,13 +56,17 @@ def colour_of(models: Sequence[str]) -> dict[str, str]:
 
 
 def _svg(figure: Figure, alt: str) -> str:
-    """The figure as an ``<svg>`` element without metadata, its inks the page's."""
+    """The figure as an ``<svg>`` element without metadata, its inks the page's; ``alt`` is unique on the page and keeps the ids so."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"font: (\d+) ?([\d.]+)px[^;\"]*", r"font: \1 \2px var(--font)", text)
     text = re.sub(r"font: ([\d.]+)px[^;\"]*", r"font: \1px var(--font)", text)
+    used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", text))
+    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
+    prefix = re.sub(r"[^a-z0-9]+", "-", alt.lower())
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}-", text)
     text = text.replace(_INK, "var(--ink)").replace(_GRID, "var(--line)")
     return text.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
 
@@ -198,7 +202,7 @@ def confusion(cells: NDArray[np.int64], rows: Sequence[str], columns: Sequence[s
         return _svg(figure, alt)
 
 
-def training(curves: Sequence[Curve]) -> str:
+def training(curves: Sequence[Curve], model: str) -> str:
     """Small multiples of one training run: a panel per metric, a line per series."""
     with matplotlib.rc_context(_STYLE):
         panels = list(dict.fromkeys(c.panel for c in curves))
@@ -219,7 +223,7 @@ def training(curves: Sequence[Curve]) -> str:
                     curve.steps, curve.values, color=shades[curve.series], linewidth=1.6, marker=marker, markersize=3, label=curve.series
                 )
             axes.legend(fontsize=7.5)
-        return _svg(figure, "Training curves")
+        return _svg(figure, f"Training curves of {model}")
 
 
 def rebalancing(report: Rebalanced) -> str:

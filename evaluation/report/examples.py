@@ -14,7 +14,7 @@ from evaluation.sorting import FALSE, match_items
 from trashnet.taxonomy import Taxonomy
 
 SIDE = 380  # pixels of a thumbnail's longer side: twelve of them are about 300 kB
-RIGHT, WRONG, MISSED, NOTHING = (48, 164, 108), (240, 118, 20), (229, 72, 77), (150, 80, 210)  # RGB
+RIGHT, WRONG, MISSED, FALSE_BOX = (48, 164, 108), (240, 118, 20), (229, 72, 77), (150, 80, 210)  # RGB
 CLEAR = 0.5  # a false detection from this score on spoils a frame; weaker ones are drawn but not counted
 
 
@@ -64,8 +64,8 @@ def _draw(
     for row in range(acted.offsets[position], acted.offsets[position + 1]):
         if item_of[row] == FALSE:
             name = taxonomy.name_of[int(acted.class_ids[row])]
-            _box(canvas, acted.boxes[row] * scale, NOTHING, f"{name} {acted.scores[row]:.2f}", below=True)
-            words[f"{name} seen where nothing lies"] += 1
+            _box(canvas, acted.boxes[row] * scale, FALSE_BOX, f"{name} {acted.scores[row]:.2f}", below=True)
+            words[f"false {name}"] += 1
     for row in range(truth.offsets[position], truth.offsets[position + 1]):
         name, met = taxonomy.name_of[int(truth.class_ids[row])], int(detection_of[row])
         box = truth.boxes[row] * scale

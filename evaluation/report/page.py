@@ -25,14 +25,7 @@ from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
 
 FLOAT, INT8 = "ssd_float", "ssd_int8"
-CAUSE_HEADS = {
-    "classification": "class",
-    "localisation": "place",
-    "both": "both",
-    "duplicate": "twice",
-    "background": "none",
-    "missed": "missed",
-}
+CAUSE_HEADS = dict(zip(CAUSES, ("class", "place", "both", "twice", "none", "missed"), strict=True))  # short, for a wide table
 NOTHING, MISSED = "(nothing)", "(missed)"
 MOST_CLASSES = 24  # in a class confusion matrix: those with most items, more could not be read
 
@@ -130,7 +123,7 @@ def _render(
         "cause_bars": Markup(charts.causes(cards)),
         "stream_matrices": {n: Markup(_stream_matrix(c, list(taxonomy.streams))) for n, c in cards.items()},
         "class_matrices": {n: Markup(_class_matrix(c)) for n, c in cards.items()},
-        "training": {name: _training(build / "live" / name) for name in ("efficientdet", "ssd")},
+        "training": {name: _training(build / "live" / name, name) for name in ("efficientdet", "ssd")},
         "class_rows": {name: [_class_row(c, card) for c in card.classes if c.test_boxes] for name, card in cards.items()},
         "untested": [c.name for c in next(iter(cards.values())).classes if not c.test_boxes],
         "causes": CAUSES,
@@ -149,9 +142,9 @@ def _render(
     return environment.get_template("page.html.j2").render(context)
 
 
-def _training(live: Path) -> Markup | None:
+def _training(live: Path, model: str) -> Markup | None:
     curves = read_curves(live)
-    return Markup(charts.training(curves)) if curves else None
+    return Markup(charts.training(curves, model)) if curves else None
 
 
 def _stream_matrix(card: Scorecard, streams: list[str]) -> str:

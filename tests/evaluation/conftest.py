@@ -42,7 +42,7 @@ class JitteringDetector:
         return [self._answers[image.tobytes()] for image in images]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def jittering(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., JitteringDetector]:
     """Make a detector that errs on the sample's test split as told."""
 
