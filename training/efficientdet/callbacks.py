@@ -20,14 +20,7 @@ class EmaWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Any, current: Any, updates: Any) -> None:
-            if not torch.is_floating_point(averaged[0]):  # called once per data type; BatchNorm's step counters are integers
-                torch._foreach_copy_(averaged, current)
-                return
-            share = 1 - torch.clamp((1 + updates) / (10 + updates), max=decay)
-            torch._foreach_add_(averaged, torch._foreach_mul(torch._foreach_sub(current, averaged), share.to(averaged[0].dtype)))
-
-        super().__init__(use_buffers=True, multi_avg_fn=average)
+        super().__init__(use_buffers=True, multi_avg_fn=ema(decay))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """The average lives where training happens: the module itself is moved there only later."""
@@ -35,6 +28,19 @@ class EmaWeights(WeightAveraging):
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:  # the counter is asked at every step: on the GPU each time would wait for it
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+
+def ema(decay: float) -> Any:
+    """How :class:`EmaWeights` moves lists of averaged tensors towards the current ones after so many updates, in place, on the GPU."""
+
+    def average(averaged: Any, current: Any, updates: Any) -> None:
+        if not torch.is_floating_point(averaged[0]):  # called once per data type; BatchNorm's step counters are integers
+            torch._foreach_copy_(averaged, current)
+            return
+        share = 1 - torch.clamp((1 + updates) / (10 + updates), max=decay)
+        torch._foreach_add_(averaged, torch._foreach_mul(torch._foreach_sub(current, averaged), share.to(averaged[0].dtype)))
+
+    return average
 
 
 class Pace(Callback):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import Frames
 from training.efficientdet.params import EfficientDetParams, TransformParams
-from trashnet.letterbox import FILL, letterbox, resize
+from trashnet.letterbox import blank, letterbox, resize
 
 PADDED_TO = 8  # boxes per image are padded to a multiple of this: fewer different shapes for the GPU's allocator
 PREFETCH = 4  # batches ready per worker
@@ -38,7 +38,8 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, ``(y0, x0, y1, x1)``; ``classes``: int64 ``(B, M)``.
 
-    Where boxes are padded the class is -1. ``frame``: its place in its split; ``scale``: from the frame's pixels to the image's (validation only).
+    Where boxes are padded the class is -1. ``frame``: its place in its split; ``scale``: from the frame's pixels to the image's, known
+    only in validation.
     """
 
     images: Tensor
@@ -116,7 +117,7 @@ class Samples(Dataset[Sample]):
         if rng.random() < self.transforms.flip:
             piece = np.ascontiguousarray(piece[:, ::-1])
             corners[:, [0, 2]] = piece.shape[1] - corners[:, [2, 0]]
-        canvas = np.full((self.image_size, self.image_size, 3), FILL, np.uint8)
+        canvas = blank(self.image_size)
         height, width = piece.shape[:2]
         still = self.transforms.scale == (1.0, 1.0)
         top = 0 if still else int(rng.integers(self.image_size - height + 1))
@@ -146,7 +147,8 @@ def scale_and_crop(
     last_x, last_y = min(width, math.ceil(left + taken_width)), min(height, math.ceil(top + taken_height))
     cut = image[first_y:last_y, first_x:last_x]
     to_width, to_height = min(size, max(1, round(cut.shape[1] * scale))), min(size, max(1, round(cut.shape[0] * scale)))
-    moved = (corners - [first_x, first_y, first_x, first_y]) * scale
+    exactly = np.array([to_width / cut.shape[1], to_height / cut.shape[0]] * 2)  # after rounding to whole pixels
+    moved = (corners - [first_x, first_y, first_x, first_y]) * exactly
     clipped = moved.clip(0, [to_width, to_height, to_width, to_height])
     kept = _area(clipped) >= transforms.min_visibility * _area(moved)
     return resize(cut, to_width, to_height), clipped[kept], kept

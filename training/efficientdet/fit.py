@@ -90,7 +90,7 @@ def train(
     model = Teacher(len(taxonomy.names), params.image_size, params.drop_path, params.batch_norm_momentum)
     checkpoint = newest_checkpoint(folder)
     backbone = begin(model, params)
-    precision = _precision(params)
+    precision = precision_of(params)
     module = TeacherModule(model, params, seed, val, fused=torch.cuda.is_available() and precision != "16-mixed")
     pace = Pace()
     journal = Journal(live, pace)
@@ -135,7 +135,8 @@ def _epoch_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("epoch=")) + 1
 
 
-def _precision(params: EfficientDetParams) -> Any:
+def precision_of(params: EfficientDetParams) -> Any:
+    """Lightning's word for the arithmetic: as asked, or bf16, else fp16 with AMP on a GPU and fp32 on a CPU."""
     if params.precision != "auto":
         return "32-true" if params.precision == "32" else params.precision
     if not torch.cuda.is_available():

@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class TransformParams(Params):
     """Random changes of each training image, on top of the offline ones; all zero (and scale 1 to 1) is none."""
 
-    scale: tuple[float, float] = (0.5, 1.5)
+    scale: tuple[float, float] = (0.6, 2.0)
     flip: Share = 0.5
     colour: Share = 0.8
     min_visibility: Share = 0.4
