@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dataset.sample import SampleParams, draw_sample
     from dataset.scenes import draw_scene
     from dataset.splitting import assign_splits, place_frames
+    from dataset.tfrecords import TfrecordParams, write_tfrecords
 
 # Verbs whose libraries take a second or more to load: imported when somebody asks for them.
 _LAZY = {
@@ -31,6 +32,8 @@ _LAZY = {
     "SampleParams": "dataset.sample",
     "draw_sample": "dataset.sample",
     "draw_scene": "dataset.scenes",
+    "TfrecordParams": "dataset.tfrecords",
+    "write_tfrecords": "dataset.tfrecords",
 }
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "RebalanceReport",
     "SampleParams",
     "Split",
+    "TfrecordParams",
     "append_turn",
     "assign_splits",
     "draw_sample",
@@ -56,6 +60,7 @@ __all__ = [
     "place_frames",
     "rebalance",
     "turns_of",
+    "write_tfrecords",
 ]
 
 
