@@ -31,7 +31,8 @@ def read_coco(source: Path) -> Source:
     Raises :class:`UserError` if there is nothing to read; all other faults are collected.
     """
     found = Source()
-    for path in _annotation_files(source):
+    paths = _annotation_files(source)
+    for path in paths:
         try:
             document = json.loads(path.read_bytes())
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -41,7 +42,11 @@ def read_coco(source: Path) -> Source:
         if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in lists):
             found.fault(FaultKind.BROKEN_ANNOTATIONS, str(path), "not COCO: it needs the lists `images`, `annotations` and `categories`")
             continue
+        before = len(found.pictures)
         _read_document(document, path, source, found)
+        if len(paths) >= len(SPLITS) and {SPLIT_WORDS.get(p.parent.name) for p in paths} == set(SPLITS):  # Roboflow: a file per split
+            for picture in found.pictures[before:]:
+                picture.split = picture.split or SPLIT_WORDS[path.parent.name]
     return found
 
 
@@ -143,11 +148,10 @@ def _picture(entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where:
                 found.fault(FaultKind.MALFORMED, where, f"{key}: {error}")
     picture.extra = {key: value for key, value in entry.items() if key not in (*IMAGE_KEYS, *WORDS, *TIMES, "split")}
     if "split" in entry:
-        split = entry["split"]
-        if isinstance(split, str) and split in SPLITS:
-            picture.split = SPLIT_WORDS[split]
+        if entry["split"] in SPLITS:
+            picture.split = entry["split"]
         else:
-            picture.extra["source_split"] = split
+            picture.extra["source_split"] = entry["split"]  # what else it may mean is not ours to guess
     if isinstance(picture.extra.get("license"), int | str) and picture.extra["license"] in licenses:
         picture.extra["license"] = licenses[picture.extra["license"]]
     _only_json(picture.extra, where, found)

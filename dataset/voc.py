@@ -23,7 +23,7 @@ from trashnet.taxonomy import Taxonomy
 
 FLAGS = ("truncated", "difficult", "occluded")
 CROWD, EXTRA, XML = "iscrowd", "extra", "voc_xml"  # elements of ours that VOC's readers pass over; key of elements kept as they stood
-DIGITS = 60  # of decimal arithmetic: more than any sum of two float64 written in full needs here
+DIGITS = 800  # of decimal arithmetic: the sum of the largest and the least float64, written in full, has no more
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
