@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from pathlib import Path
 
 import streamlit as st
 
@@ -11,10 +12,12 @@ from viewer.photo_page import photo_page
 from viewer.scorecard_page import scorecard_page
 from viewer.server import Options
 
+ICON = Path(__file__).with_name("icon.svg")
+
 
 def main() -> None:
     """Both pages. Whatever is missing is said in plain words."""
-    st.set_page_config("TrashNet viewer", ":material/recycling:", layout="wide")
+    st.set_page_config("TrashNet viewer", str(ICON), layout="wide")
     st.html("<style>.stMainBlockContainer {padding-top: 4rem}</style>")  # the default leaves a quarter of a laptop's screen empty
     try:
         options = Options.parse(sys.argv[1:])

@@ -73,22 +73,27 @@ def write_onnx(path: Path, names: tuple[str, ...], class_name: str, score: float
 
 
 def write_tflite(path: Path, names: tuple[str, ...], class_name: str, score: float, kind: type) -> None:
-    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out, the names packed behind."""
-    import tensorflow as tf
+    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out, the names packed behind.
 
-    from export.flatbuffer import append_labels
+    The results are constants of the graph, which needs no operator then, and the test no TensorFlow.
+    """
+    from ai_edge_litert import schema_py_generated as schema
 
-    @tf.function(input_signature=[tf.TensorSpec((1, 32, 32, 3), tf.as_dtype(kind))])
-    def detect(image):  # type: ignore[no-untyped-def]
-        nothing = tf.reduce_mean(tf.cast(image, tf.float32)) * 1e-9  # a constant alone would not be an output
-        boxes = tf.constant([[[0.25, 0.25, 0.75, 0.75]]]) + nothing
-        return (
-            boxes,
-            tf.constant([[names.index(class_name)]], tf.float32) + nothing,
-            tf.constant([[score]]) + nothing,
-            tf.constant([1.0]) + nothing,
-        )
+    from export.flatbuffer import append_labels, pack_model
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([detect.get_concrete_function()])
-    path.write_bytes(converter.convert())
+    results = [[[[0.25, 0.25, 0.75, 0.75]]], [[names.index(class_name)]], [[score]], [1.0]]
+    types = {np.uint8: schema.TensorType.UINT8, np.float32: schema.TensorType.FLOAT32}
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [schema.BufferT()], []
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [0], [1, 2, 3, 4]
+    for name, value in [("image", None), *zip(("boxes", "classes", "scores", "count"), results, strict=True)]:
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        array = np.array(value, np.float32)
+        tensor.name, tensor.buffer = name.encode(), len(model.buffers)
+        tensor.type = types[kind] if value is None else schema.TensorType.FLOAT32
+        tensor.shape = [1, 32, 32, 3] if value is None else list(array.shape)
+        buffer.data = None if value is None else np.frombuffer(array.tobytes(), np.uint8)
+        graph.tensors.append(tensor)
+        model.buffers.append(buffer)
+    path.write_bytes(pack_model(model))
     append_labels(path, "labels.txt", names)

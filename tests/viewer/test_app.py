@@ -1,0 +1,255 @@
+"""The app as a person uses it: served by its own command, in a real browser, on real model files."""
+
+import io
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+
+from dataset import Log
+from tests.conftest import REPOSITORY
+from viewer.server import Options, command
+
+PATIENCE = 60_000  # milliseconds; the first photo opens three models
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+HOW_TO_INSTALL = "no browser to drive: `apt-get install -y chromium`, or `playwright install chromium`"
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser of this machine, else playwright's own; none is a failure, since nothing else tests the page."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        except Error as error:
+            pytest.fail(f"{HOW_TO_INSTALL} ({str(error).splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(options: Options, log: Path) -> Iterator[str]:
+    """The app's address while it is served; what it writes goes to ``log``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as out:
+        process = subprocess.Popen(command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + PATIENCE / 1000
+            while not is_up(f"{address}/_stcore/health"):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
+                time.sleep(0.2)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def is_up(address: str) -> bool:
+    """Whether something answers there."""
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app on the drawn log, with all models and scorecards."""
+    options = Options(sample_log.root, build / "models", build / "scorecards", build / "predictions", REPOSITORY / "taxonomy.yaml")
+    with served(options, tmp_path_factory.mktemp("served") / "streamlit.log") as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh tab; at the end there is no traceback on it, and it spoke to this machine alone."""
+    page = browser.new_page(viewport={"width": 1440, "height": 1100})
+    hosts: set[str | None] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname))
+    yield page
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert hosts <= {"127.0.0.1", None}
+    page.close()
+
+
+def open_photos(page: Page, address: str) -> None:
+    """Open the first page and wait for all three models."""
+    page.goto(address)
+    expect(page.get_by_text(re.compile(r"^[\d.]+ ms$"))).to_have_count(3)
+
+
+def expect_pictures(page: Page, *words: str) -> None:
+    """The photos on the page show just these boxes, model by model."""
+    shown = page.locator('[data-testid="stImage"] img')
+    expect(shown).to_have_count(len(words))
+    for position, boxes in enumerate(words):
+        expect(shown.nth(position)).to_have_attribute("alt", f"The photo with boxes: {boxes}")
+
+
+def move_slider(page: Page, key: str, times: int) -> None:
+    """Move the confidence by steps of 0.05."""
+    page.get_by_role("slider").focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    """Bring a photo."""
+    page.locator('input[type="file"]').set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": data})
+
+
+def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
+    """A plain photo with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "olive").save(out, "JPEG", exif=exif)
+    return out.getvalue()
+
+
+def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page, address: str) -> None:
+    """Each model's box, class and score; which stream that means; and that int8 would have sorted it elsewhere."""
+    open_photos(page, address)
+    expect(page.get_by_text("The models disagree. EfficientDet-D0 and SSD float: recycling; SSD int8: landfill.")).to_be_visible()
+    expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "Cigarette 0.60")
+
+
+def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(page: Page, address: str, sample_log: Log) -> None:
+    """Next shows the next test frame; the toggle adds what a person boxed on it, and how many items went right."""
+    frames = sample_log.frames("test")
+    open_photos(page, address)
+    expect(page.get_by_text(frames[0].file_name)).to_be_visible()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text(frames[1].file_name)).to_be_visible()
+    page.get_by_text("Ground truth", exact=True).click()
+    expect(page.get_by_text("Ground truth:")).to_be_visible()
+    labels = frames[1].labels
+    assert labels is not None
+    expect(page.get_by_text(f"Of {len(labels)} items")).to_have_count(3)
+    truth = ", ".join(sample_log.taxonomy.name_of[int(c)] for c in labels.class_ids)
+    expect_pictures(page, f"{truth}, Drink can 0.90", f"{truth}, Drink can 0.80", f"{truth}, Cigarette 0.60")
+    page.get_by_role("button", name="Previous").click()
+    expect(page.get_by_text(frames[0].file_name)).to_be_visible()
+
+
+def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
+    """From 0.30 eight steps up to 0.70 the int8 model's 0.60 is no longer enough, and it says so."""
+    open_photos(page, address)
+    move_slider(page, "ArrowRight", 8)
+    expect(page.get_by_text("The surest of everything scores 0.60")).to_be_visible()
+    expect(page.get_by_text("SSD int8: sees nothing")).to_be_visible()
+    expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "none")
+    move_slider(page, "ArrowLeft", 8)
+    expect(page.get_by_text("SSD int8: landfill")).to_be_visible()
+
+
+def test_one_class_can_be_shown_alone(page: Page, address: str) -> None:
+    """The filter hides other boxes; the verdict still counts them."""
+    open_photos(page, address)
+    page.get_by_role("combobox", name="Show only").fill("Cigarette")
+    page.keyboard.press("Enter")
+    expect_pictures(page, "none", "none", "Cigarette 0.60")
+    expect(page.get_by_text("The models disagree.")).to_be_visible()
+
+
+def test_frames_can_be_chosen_by_class_split_and_disagreement(page: Page, address: str, sample_log: Log) -> None:
+    """Choosing a class leaves the frames that show it; disagreement is known for the test split and said to be unknown elsewhere."""
+    open_photos(page, address)
+    labels = [frame.labels for frame in sample_log.frames("test")]
+    class_id = next(c for c in range(1, 58) if 0 < sum(c in one.class_ids for one in labels if one) < 4)
+    count = sum(class_id in one.class_ids for one in labels if one)
+    page.get_by_role("combobox", name="Showing").click()
+    page.get_by_role("option", name=sample_log.taxonomy.name_of[class_id]).click()
+    expect(page.get_by_text(f"Frame, 1 to {count}")).to_be_visible()
+    page.get_by_role("combobox", name="Order").click()
+    page.get_by_role("option", name="most disagreement first").click()
+    expect(page.get_by_text(f"Frame, 1 to {count}")).to_be_visible()
+    page.get_by_text("train", exact=True).click()
+    expect(page.get_by_text("Predictions are kept for the test split only")).to_be_visible()
+
+
+def test_an_uploaded_photo_is_turned_upright_and_looked_at(page: Page, address: str) -> None:
+    """A telephone's photo stored sideways, 120 × 60, stands 60 × 120; it is still there after a look at the scorecards."""
+    open_photos(page, address)
+    page.get_by_text("Your photo", exact=True).click()
+    upload(page, "lunch.jpg", jpeg(120, 60, orientation=6))
+    expect(page.get_by_text("lunch.jpg · 60 × 120 pixels")).to_be_visible()
+    expect(page.get_by_alt_text("The photo with boxes: Drink can 0.90")).to_be_visible()
+    page.get_by_role("link", name="Scorecards").click()
+    expect(page.get_by_text("Sorted right").first).to_be_visible()
+    page.get_by_role("link", name="Photos").click()
+    expect(page.get_by_text("lunch.jpg · 60 × 120 pixels")).to_be_visible()
+
+
+def test_a_broken_photo_is_refused_in_plain_words(page: Page, address: str) -> None:
+    """A sentence each, no traceback, and the next photo works."""
+    open_photos(page, address)
+    page.get_by_text("Your photo", exact=True).click()
+    upload(page, "notes.txt", b"milk, eggs, bin bags")
+    expect(page.get_by_text("notes.txt is not a picture")).to_be_visible()
+    upload(page, "broken.jpg", jpeg(640, 480)[:700])
+    expect(page.get_by_text("broken.jpg is damaged")).to_be_visible()
+    upload(page, "empty.png", b"")
+    expect(page.get_by_text("empty.png is empty")).to_be_visible()
+    assert page.locator('[data-testid="stException"]').count() == 0
+    upload(page, "good.jpg", jpeg(80, 80))
+    expect(page.get_by_text("good.jpg · 80 × 80 pixels")).to_be_visible()
+
+
+def test_the_scorecards_stand_beside_each_other(page: Page, address: str) -> None:
+    """Three models, their numbers, streams and classes; other measures at a click."""
+    page.goto(f"{address}/scorecards")
+    expect(page.locator('[data-testid="stMetric"]')).to_have_count(12)
+    for words in ("EfficientDet-D0", "SSD float", "SSD int8", "Streams", "Classes"):
+        expect(page.get_by_text(words, exact=True).first).to_be_visible()
+    expect(page.get_by_text("4 test frames")).to_be_visible()
+    page.get_by_text("Recall", exact=True).click()
+    expect(page.locator('[data-testid="stDataFrame"]')).to_have_count(3)
+
+
+def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(page: Page, sample_log: Log, tmp_path: Path) -> None:
+    """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen all the same."""
+    options = Options(sample_log.root, tmp_path / "models", tmp_path / "cards", tmp_path / "predictions", REPOSITORY / "taxonomy.yaml")
+    with served(options, tmp_path / "streamlit.log") as address:
+        page.goto(address)
+        expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
+        page.get_by_text("Ground truth", exact=True).click()
+        expect(page.get_by_text("Ground truth:")).to_be_visible()
+        expect(page.locator('[data-testid="stImage"] img')).to_have_count(1)
+        page.get_by_role("link", name="Scorecards").click()
+        expect(page.get_by_text("No model has been judged yet.")).to_be_visible()
+        page.goto("about:blank")
+
+
+def test_one_missing_model_does_not_keep_the_others_from_working(build: Path, page: Page, tmp_path: Path) -> None:
+    """Without the teacher, and without a log: said plainly, and a photo still goes through the two students."""
+    (tmp_path / "models").mkdir()
+    for name in ("ssd_float.tflite", "ssd_int8.tflite"):
+        shutil.copy(build / "models" / name, tmp_path / "models")
+    options = Options(tmp_path / "data", tmp_path / "models", tmp_path / "cards", tmp_path / "predictions", REPOSITORY / "taxonomy.yaml")
+    with served(options, tmp_path / "streamlit.log") as address:
+        page.goto(address)
+        expect(page.get_by_text("no dataset log here. dvc pull")).to_be_visible()
+        page.get_by_text("Your photo", exact=True).click()
+        upload(page, "lunch.jpg", jpeg(80, 80))
+        expect(page.get_by_text("no such model. dvc repro")).to_have_count(1)
+        expect(page.get_by_text("The models disagree. SSD float: recycling; SSD int8: landfill.")).to_be_visible()
+        page.goto("about:blank")
