@@ -8,6 +8,7 @@ from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
 
 if TYPE_CHECKING:
     from dataset.checking import perceptual_hash
+    from dataset.describing import describe
     from dataset.exporting import export_dataset
     from dataset.importing import ImportParams, ImportReport, import_dataset, load_mapping
     from dataset.rebalancing import RebalanceParams, RebalanceReport, rebalance
@@ -21,6 +22,7 @@ _LAZY = {
     "ImportParams": "dataset.importing",
     "ImportReport": "dataset.importing",
     "assign_splits": "dataset.splitting",
+    "describe": "dataset.describing",
     "export_dataset": "dataset.exporting",
     "import_dataset": "dataset.importing",
     "load_mapping": "dataset.importing",
@@ -51,6 +53,7 @@ __all__ = [
     "TfrecordParams",
     "append_turn",
     "assign_splits",
+    "describe",
     "draw_sample",
     "draw_scene",
     "export_dataset",

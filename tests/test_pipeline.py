@@ -11,6 +11,7 @@ import pytest
 
 from dataset import SampleParams, draw_sample
 from tests.conftest import REPOSITORY
+from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> P
         if not name.startswith((".dvc/sample-remote", "data.dvc", "dvc.lock")) and (REPOSITORY / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, place / name)
-    draw_sample(place / "data", taxonomy, SampleParams(scale=0.01, size=128))
+    sample = load_params("sample", SampleParams, place / "params.yaml").model_copy(update={"scale": 0.01, "image_size": 128})
+    draw_sample(place / "data", taxonomy, sample)
     run(place, "git", "init", "--quiet", ".")
     run(place, "dvc", "add", "--quiet", "data")
     run(place, "git", "add", ".")

@@ -249,7 +249,7 @@ def evaluate(model: str, data: Path, params_file: Path, taxonomy_file: Path) -> 
     taxonomy = _taxonomy(taxonomy_file)
     log = Log(data, taxonomy)
     params = load_params("evaluation", EvaluationParams, params_file)
-    scorecard = run(open_detector(MODELS[model], taxonomy), log, taxonomy, params, BUILD)
+    scorecard = run(open_detector(MODELS[model], taxonomy), log, taxonomy, params, BUILD, model=MODELS[model])
     click.echo(scorecard.summary())
 
 

@@ -1,0 +1,43 @@
+"""The dataset log in words: what each turn brought, and what every split holds of every class."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset.log import SPLITS, Log
+
+
+def describe(log: Log) -> str:
+    """Turns with their frames, frames per split, and boxes per class and split, the commonest class first; crowds not counted."""
+    turns = [f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled" for turn in log.turns]
+    labelled = {split: len(log.frames(split)) for split in SPLITS}
+    frames = {split: int((log.splits == split).sum()) for split in SPLITS}
+    boxes = {split: log.box_counts(split) for split in SPLITS}
+    total = np.sum([boxes[split] for split in SPLITS], axis=0)
+    order = sorted(log.taxonomy.classes, key=lambda one: (-total[one.id - 1], one.id))
+    width = max(len(one.name) for one in order)
+    head = "  ".join([f"{'boxes':{width}}", *(f"{split:>7}" for split in SPLITS), f"{'all':>7}"])
+    rows = [
+        "  ".join([f"{one.name:{width}}", *(f"{boxes[split][one.id - 1]:7,}" for split in SPLITS), f"{total[one.id - 1]:7,}"])
+        for one in order
+    ]
+    return "\n".join(
+        [
+            f"{log.root}: {len(log):,} frames, {total.sum():,} boxes, {len(log.turns)} turns",
+            *turns,
+            "  ".join([f"{'frames':{width}}", *(f"{frames[split]:7,}" for split in SPLITS), f"{len(log):7,}"]),
+            "  ".join([f"{'of them labelled':{width}}", *(f"{labelled[s]:7,}" for s in SPLITS), f"{sum(labelled.values()):7,}"]),
+            head,
+            *rows,
+        ]
+    )
+
+
+def _new_frames(log: Log, turn: str) -> int:
+    with pa.memory_map(str(log.root / "frames" / f"{turn}.arrow")) as source:
+        reader = pa.ipc.open_file(source)
+        return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+
+
+def _labelled(log: Log, turn: str) -> int:
+    return int(pq.read_metadata(log.root / "labels" / f"{turn}.parquet").num_rows)
