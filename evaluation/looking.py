@@ -1,7 +1,10 @@
 """FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of what went wrong."""
 
-import logging
 import os
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from dataset import Frames, Log, Split
 from evaluation.boxes import GroundTruth, Predictions
 from evaluation.errors import HIT, find_causes
-from evaluation.mongod import ensure_database
+from evaluation.mongod import ensure_database, stop_process
 from evaluation.params import EvaluationParams
 from evaluation.sorting import LEFT_OUT, match_items
 from trashnet.errors import UserError
@@ -24,9 +27,8 @@ DATASET = "trashnet"
 RARE = 10  # classes in the view of rare ones
 CONFIDENT = 0.7
 TEACHER, STUDENT = "efficientdet", "ssd_int8"
+SERVER_START_S = 300.0
 TIE = 1e-12  # far below the 1e-6 that scores are kept to, and 1e5 equal scores still fit
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def open_fiftyone(
     mean_ap = {one: _evaluate(dataset, one, taxonomy) for one in names}
     views = _save_views(fo, dataset, names, truth, log, taxonomy, params)
     if launch:
-        _serve(fo, dataset, address, port)
+        _serve(name, address, port)
     return FiftyOneDataset(name, len(frames), mean_ap, views)
 
 
@@ -236,12 +238,32 @@ def _save_views(
     return tuple(views)
 
 
-def _serve(fo: Any, dataset: Any, address: str, port: int) -> None:
-    session = fo.launch_app(dataset, remote=True, address=address, port=port)
-    print(f"FiftyOne shows {dataset.name} at http://{address}:{port} (Ctrl-C ends it)", flush=True)
+def _serve(name: str, address: str, port: int) -> None:
+    """Serve the app until Ctrl-C. FiftyOne's own launcher gives its server one minute, which a busy machine exceeds; so we start it."""
+    from fiftyone.constants import SERVER_DIR
+
+    command = [sys.executable, "main.py", "--port", str(port), "--address", address]
+    server = subprocess.Popen(command, cwd=SERVER_DIR, env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"}, stdin=subprocess.DEVNULL)
     try:
-        session.wait(-1)
+        deadline = time.monotonic() + SERVER_START_S
+        while not _answers(address, port):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise UserError(
+                    f"FiftyOne's server did not come up on {address}:{port}; its words are above. Is the port taken (--port)? "
+                    f"The dataset {name!r} is complete."
+                )
+            time.sleep(0.5)
+        print(f"FiftyOne shows {name} at http://{address}:{port}/datasets/{name} (Ctrl-C ends it)", flush=True)
+        server.wait()
     except KeyboardInterrupt:
-        logger.info("closing the app")
+        print("closing the app", flush=True)
     finally:
-        session.close()
+        stop_process(server)
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}:{port}/fiftyone", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, or not yet
+        return False

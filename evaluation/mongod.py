@@ -66,7 +66,7 @@ def start_mongod(program: Path, data: Path) -> str:
         [*guard, str(program), *options, "--logpath", str(log)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
     # Registered before `import fiftyone` registers its own farewell, so it runs after that, which still talks to the database.
-    atexit.register(_stop, process)
+    atexit.register(stop_process, process)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -77,12 +77,13 @@ def start_mongod(program: Path, data: Path) -> str:
             time.sleep(0.1)
         else:
             return f"mongodb://127.0.0.1:{port}"
-    _stop(process)
+    stop_process(process)
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]) if log.is_file() else "(it wrote no log)"
     raise UserError(f"{program} did not start with its data in {data}:\n{tail}\n{REMEDY}")
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop_process(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a child to end, and make it after 20 seconds."""
     process.terminate()
     try:
         process.wait(timeout=20)
