@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from dataset.log import Log
 
@@ -61,7 +63,7 @@ def pairs_within(
     every such pair, so only hashes that share a band are compared.
     """
     edges = np.linspace(0, 64, distance + 2).astype(np.int64)
-    found: list[NDArray[np.int64]] = [np.empty((0, 3), np.int64)]
+    found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]  # pairs as one number each
     for low, high in pairwise(edges):
         shift, mask = np.uint64(low), np.uint64((1 << int(high - low)) - 1)
         band = (base >> shift) & mask
@@ -74,11 +76,10 @@ def pairs_within(
             left = np.repeat(part, counts[part])
             before = np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
             right = order[np.repeat(first[part], counts[part]) + np.arange(len(left)) - before]
-            bits = np.bitwise_count(queries[left] ^ base[right])
-            near = bits <= distance
-            found.append(np.stack([left[near], right[near], bits[near].astype(np.int64)], axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs[:, 0], pairs[:, 1], pairs[:, 2]
+            near = np.bitwise_count(queries[left] ^ base[right]) <= distance
+            found.append(left[near] * len(base) + right[near])
+    one, other = np.divmod(np.unique(np.concatenate(found)), max(len(base), 1))
+    return one, other, np.bitwise_count(queries[one] ^ base[other]).astype(np.int64)
 
 
 def group_frames(new: Sequence[Origin], known: KnownGroups, distance: int) -> list[str]:
@@ -122,9 +123,12 @@ def _near_duplicates(new: Sequence[Origin], known: KnownGroups, distance: int) -
     hashes = np.array(sorted(by_hash), np.uint64)
     first = [by_hash[phash][0] for phash in hashes.tolist()]
     one, other, bits = pairs_within(hashes, hashes, distance)
-    for i, j, d in zip(one.tolist(), other.tolist(), bits.tolist(), strict=True):
-        if i < j:
-            yield d, ("frame", first[i]), ("frame", first[j])
+    # A stuck camera makes millions of pairs: the ties of a minimum spanning tree lead Kruskal's order to the same groups.
+    once = one < other
+    ties = csr_array((bits[once], (one[once], other[once])), shape=(len(hashes), len(hashes)))
+    tree = minimum_spanning_tree(ties).tocoo()
+    for i, j, d in zip(tree.row.tolist(), tree.col.tolist(), tree.data.tolist(), strict=True):
+        yield int(d), ("frame", first[i]), ("frame", first[j])
     # Of the recorded groups a frame resembles, only the nearest can ever win it: the others are not worth listing.
     phashes = np.asarray(known.phashes, np.uint64)
     usable = np.flatnonzero(phashes)

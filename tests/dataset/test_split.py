@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
@@ -177,8 +176,28 @@ def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Ta
     assert splits[5:] == ["train", "train"]  # no agreement: train misses most frames
 
 
-@pytest.mark.parametrize("count", [20_000])
-def test_many_frames_alike(count: int) -> None:
-    """A stuck camera's thousands of identical frames are one group, at the cost of one."""
+def test_many_frames_alike() -> None:
+    """A stuck camera's thousands of frames, all within 4 bits of one, are one group; and so are 20,000 that equal one in the log."""
+    rng = np.random.default_rng(0)
+    flipped = [A ^ (1 << int(a)) ^ (1 << int(b)) for a, b in rng.integers(0, 64, (3000, 2))]
+    assert len(set(group_frames([Origin(f"{n:05d}", phash) for n, phash in enumerate(flipped)], KnownGroups(), 6))) == 1
+    count = 20_000
     groups = group_frames([Origin(f"{n:05d}", A) for n in range(count)], KnownGroups(np.full(count, A, np.uint64), ["old"] * count), 6)
     assert set(groups) == {"old"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(bits=st.lists(st.sets(st.integers(0, 9), max_size=6), max_size=12), order=st.randoms(use_true_random=False))
+def test_new_groups_are_what_near_duplicates_connect(bits: list[set[int]], order: Any) -> None:
+    """Without anything recorded, groups are the connected components of "at most 2 bits apart", in whatever order frames come."""
+    hashes = [A ^ sum(1 << bit for bit in chosen) for chosen in bits]
+    new = [Origin(f"{n:02d}", phash) for n, phash in enumerate(hashes)]
+    group = list(range(len(new)))  # components by hand: relabel until nothing changes
+    for _ in new:
+        for i, x in enumerate(hashes):
+            for j, y in enumerate(hashes):
+                if (x ^ y).bit_count() <= 2:
+                    group[i] = group[j] = min(group[i], group[j])
+    shuffled = order.sample(new, len(new))
+    named = dict(zip((frame.sha256 for frame in shuffled), group_frames(shuffled, KnownGroups(), 2), strict=True))
+    assert [named[frame.sha256] for frame in new] == [f"{first:02d}" for first in group]
