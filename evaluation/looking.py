@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dataset import Frames, Log, Split
 from evaluation.boxes import GroundTruth, Predictions
 from evaluation.errors import HIT, find_causes
-from evaluation.mongod import ensure_database, stop_process
+from evaluation.mongod import ends_with_us, ensure_database, stop_process
 from evaluation.params import EvaluationParams
 from evaluation.sorting import LEFT_OUT, match_items
 from trashnet.errors import UserError
@@ -242,7 +242,7 @@ def _serve(name: str, address: str, port: int) -> None:
     """Serve the app until Ctrl-C. FiftyOne's own launcher gives its server one minute, which a busy machine exceeds; so we start it."""
     from fiftyone.constants import SERVER_DIR
 
-    command = [sys.executable, "main.py", "--port", str(port), "--address", address]
+    command = [*ends_with_us(), sys.executable, "main.py", "--port", str(port), "--address", address]
     server = subprocess.Popen(command, cwd=SERVER_DIR, env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"}, stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + SERVER_START_S

@@ -59,12 +59,9 @@ def start_mongod(program: Path, data: Path) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # setpriv: if this process is killed and cannot clean up, the kernel ends mongod, whose lock would else block the next start.
-    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     options = ["--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
-    process = subprocess.Popen(
-        [*guard, str(program), *options, "--logpath", str(log)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    command = [*ends_with_us(), str(program), *options, "--logpath", str(log)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     # Registered before `import fiftyone` registers its own farewell, so it runs after that, which still talks to the database.
     atexit.register(stop_process, process)
     deadline = time.monotonic() + START_S
@@ -80,6 +77,11 @@ def start_mongod(program: Path, data: Path) -> str:
     stop_process(process)
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]) if log.is_file() else "(it wrote no log)"
     raise UserError(f"{program} did not start with its data in {data}:\n{tail}\n{REMEDY}")
+
+
+def ends_with_us() -> list[str]:
+    """What to put before a child's command so that the kernel ends it even if this process is killed and cannot; nothing but on Linux."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 def stop_process(process: "subprocess.Popen[bytes]") -> None:
