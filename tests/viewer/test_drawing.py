@@ -105,6 +105,13 @@ def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:
         assert is_colour(together, rgb).sum() > 1500  # type: ignore[arg-type]
 
 
+def test_the_first_mark_lies_on_top() -> None:
+    """Where the outlines of two boxes cross, the best detection's can be followed."""
+    drawn = draw(black(), [Mark((300, 300, 200, 200), "", BLUE), Mark((400, 400, 200, 200), "", GREY)])
+    assert is_colour(drawn, BLUE_RGB)[300:500, 499].all()
+    assert not is_colour(drawn, (127, 127, 127))[400, 400:599].all()
+
+
 @pytest.mark.parametrize("box", [(-50, -50, 20, 20), (950, 710, 500, 500), (0, 0, 960, 720), (480, 360, 0, 0), (0, 0, 0.4, 0.4)])
 def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, float, float, float]) -> None:
     """A box without area, or partly or wholly outside, raises nothing, and its words are still on the picture."""

@@ -56,9 +56,9 @@ def test_transparency_becomes_white() -> None:
 
 
 def test_sixteen_bits_keep_their_brightness() -> None:
-    """65535 is white, half of it is middle grey: 32768 / 257 = 127.5."""
-    picture = Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))
-    assert read_photo(encoded(picture, "PNG"), "photo")[0, :, 0].tolist() == [0, 128, 255]
+    """65535 is white, half of it is middle grey: 32768 / 257 = 127.5; 65278 / 257 = 254."""
+    picture = Image.fromarray(np.array([[0, 32768, 65278, 65535]], np.uint16))
+    assert read_photo(encoded(picture, "PNG"), "photo")[0, :, 0].tolist() == [0, 128, 254, 255]
 
 
 def test_a_photo_taken_sideways_stands_upright() -> None:
