@@ -237,7 +237,7 @@ class Log:
 
     @cached_property
     def _words(self) -> dict[str, pa.Array]:
-        """Everything but the images, one piece per column: a copy of some 200 bytes a frame, so that no row searches thousands of pieces."""
+        """Everything but the images, one piece per column: a copy of some 200 bytes a frame, so that no row searches in pieces."""
         return {name: self._table[name].combine_chunks() for name in FRAMES_SCHEMA.names if name != "jpeg"}
 
     @cached_property
