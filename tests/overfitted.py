@@ -13,7 +13,7 @@ from dataset import Frames, Log, TfrecordParams, write_tfrecords
 from trashnet.detectors import Detections, Detector
 from trashnet.taxonomy import Taxonomy
 
-SIDE, LEARNT, REPEATS = 128, 8, 10
+SIDE, LEARNT, REPEATS = 96, 8, 10
 _trained: dict[Path, Any] = {}
 
 
@@ -27,7 +27,7 @@ class Overfitted:
 
 
 def overfitted_ssd(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
-    """Train from random weights on the first eight frames of the sample log, 60 steps at 128 pixels."""
+    """Train from random weights on the first eight frames of the sample log, 100 steps at 96 pixels."""
     from training.ssd import SsdParams, train
 
     root = sample_log.root.parent / "overfitted"
@@ -38,12 +38,12 @@ def overfitted_ssd(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
         (root / "tfrecords/val-00000-of-00001.tfrecord").unlink()  # judged by its boxes, not its loss: saves compiling the validation step
         params = SsdParams(
             image_size=SIDE,
-            epochs=6,
+            epochs=10,
             batch_size=8,
             learning_rate=0.002,
             warmup_epochs=0.5,
             weights="none",
-            batch_norm_momentum=0.9,
+            batch_norm_momentum=0.8,  # the run is short, and what the statistics describe changes with every step
             augment=False,
         )
         report = train(root / "tfrecords", taxonomy, params, 1, root / "ssd", root / "live", root / "checkpoints")

@@ -15,7 +15,7 @@ from dataset import Frames, Log
 from export import ExportParams, TfliteReport, check_edgetpu, export_tflite
 from export.compiler import parse_log
 from export.flatbuffer import append_labels, pack_model, parse_model
-from tests.overfitted import KerasDetector, Overfitted, average_precision, overfitted_ssd
+from tests.overfitted import SIDE, KerasDetector, Overfitted, average_precision, overfitted_ssd
 from trashnet.detectors import open_detector
 from trashnet.detectors._tflite import TfliteDetector, fit_image, normalise
 from trashnet.errors import UserError
@@ -66,7 +66,7 @@ def test_the_float_file_is_the_keras_model(exported: tuple[Path, TfliteReport], 
     """Encodings and scores before the post-processing differ by rounding only."""
     image = learnt.frames[0].image()
     wanted = KerasDetector(learnt.folder).raw([image])
-    found = _inner(exported[0] / "ssd_float.tflite", normalise(fit_image(image, 128))[None])
+    found = _inner(exported[0] / "ssd_float.tflite", normalise(fit_image(image, SIDE))[None])
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs[0], atol=2e-4)
 
@@ -106,10 +106,17 @@ def test_a_model_that_fails_a_gate_replaces_nothing(
     """When the conversion leaves too few operators, the files of the last good export stay, and the gate is named."""
     out, _ = exported
     before = {path.name: path.read_bytes() for path in out.iterdir()}
+    _convert_as_before(monkeypatch, out)
     monkeypatch.setattr("export.edgetpu.LEAST_OPERATORS", 1000)
     with pytest.raises(UserError, match="at least 1000 operators: 101"):
         export_tflite(learnt.folder, sample_log.frames("train"), out, PARAMS)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def _convert_as_before(patch: pytest.MonkeyPatch, out: Path) -> None:
+    """The conversion takes half a minute: where it is not what a test is about, what it gave the first time is given again."""
+    data = {name: (out / name).read_bytes() for name in ("ssd_float.tflite", "ssd_int8.tflite")}
+    patch.setattr("export.tflite._convert", lambda saved, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"])
 
 
 def test_an_unfinished_training_is_not_exported(tmp_path: Path, sample_log: Log) -> None:
@@ -199,11 +206,7 @@ def test_a_compiler_on_the_path_is_run_and_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a good log the compiled model is kept and the log stands in the report; with 'zero operations' nothing is written."""
-    from export import tflite
-
-    data = {name: (exported[0] / name).read_bytes() for name in ("ssd_float.tflite", "ssd_int8.tflite")}
-    # The conversion takes half a minute and is the same as above: what it gave is given again.
-    monkeypatch.setattr(tflite, "_convert", lambda saved, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"])
+    _convert_as_before(monkeypatch, exported[0])
     compiler.write_text(ZERO_LOG)
     with pytest.raises(UserError, match="maps all operators but 3: 0 of 101"):
         export_tflite(learnt.folder, sample_log.frames("train"), tmp_path / "out", PARAMS)

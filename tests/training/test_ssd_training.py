@@ -50,7 +50,7 @@ def uninterrupted(records: Path, taxonomy: Taxonomy) -> TrainReport:
 
 
 def test_it_learns(sample_log: Log, taxonomy: Taxonomy) -> None:
-    """From random weights, 60 steps on 8 images: the Keras model finds their items (AP@0.5 above 0.9) and no longer errs."""
+    """From random weights, 100 steps on 8 images: the Keras model finds their items (AP@0.5 above 0.9) and no longer errs."""
     learnt = overfitted_ssd(sample_log, taxonomy)
     assert learnt.report.loss < 0.3  # mean of the last epoch; it begins above 5
     assert average_precision(KerasDetector(learnt.folder), learnt.frames) > 0.9

@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
             publish(row)
             history.append(row)
             save_state(folder, model, history)
-    model.optimizer.finalize_variable_values(model.trainable_variables)  # the moving average, if one was asked for
+    with run.strategy.scope():
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # the moving average, if one was asked for
     report = TrainReport(
         epochs=params.epochs,
         steps=params.epochs * run.steps,
@@ -81,13 +83,12 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
         backbone=backbone,
     )
     _write(out, model, run, report)
-    (folder / "state.npz").unlink(missing_ok=True)
-    folder.rmdir()
+    shutil.rmtree(folder)  # a kill may have left half a state there too
     return report
 
 
 class Run:
-    """The parts of one run that follow from its arguments."""
+    """The parts of one run that follow from its arguments; the benchmark times them."""
 
     def __init__(self, tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int) -> None:
         self.params, self.seed, self.taxonomy = params, seed, taxonomy
@@ -189,7 +190,7 @@ class Run:
 def compiled_step(one: Callable[[Any], Any], strategy: Any, batches: Any) -> Callable[[Any], dict[str, Any]]:
     """One step of Keras's, as one graph for batches of any length, on every replica; its metrics are running means."""
 
-    @tf.function(input_signature=[batches.element_spec])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[batches.element_spec], autograph=False)  # type: ignore[untyped-decorator]
     def step(batch: Any) -> Any:
         return strategy.run(one, args=(batch,))
 
