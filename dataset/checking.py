@@ -32,7 +32,7 @@ ORIENTATION = 0x0112
 UPRIGHT = 1
 FLAT = 4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
 FEWEST_BITS = 8  # of 64: an image so plain that most of its frequencies are equal
-IN_ONE_PROCESS = 400  # at 4 ms each, fewer images than this are checked before a pool of processes has started
+IN_ONE_PROCESS = 64 << 20  # bytes of files (some 4 s of decoding): fewer are checked before a pool of processes has started
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _check_pair(pair: tuple[Path, tuple[int, int] | None], *, min_side: int, max
 def _spread(
     check: Callable[[tuple[Path, tuple[int, int] | None]], CheckedImage | UnfitImage], files: Sequence[tuple[Path, tuple[int, int] | None]]
 ) -> Iterator[CheckedImage | UnfitImage]:
-    if len(files) < IN_ONE_PROCESS:
+    if sum(path.stat().st_size for path, _ in files if path.is_file()) < IN_ONE_PROCESS:
         yield from map(check, files)
         return
     # A forked child would inherit the locks of Arrow's threads: start clean ones.
