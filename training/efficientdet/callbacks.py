@@ -120,6 +120,8 @@ class Journal(Callback):
         self._live = Live(dir=str(self.folder), dvcyaml=False, save_dvc_exp=False, report=None)
         for epoch, row in enumerate(self.rows):
             self._write(epoch, row)
+        if self.rows:
+            print(f"going on after epoch {len(self.rows)}, where an earlier run was cut off", flush=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Write the epoch down."""

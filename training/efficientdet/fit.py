@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,9 @@ def _trainer(params: EfficientDetParams, precision: Any, folder: Path, callbacks
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
     keep = ModelCheckpoint(folder, "{epoch}", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # which devices there are not, and advertisements
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", module="lightning")  # so it should be on resume
+    warnings.filterwarnings("ignore", ".*does not have many workers", module="lightning")  # on a small machine, rightly
     watched = sys.stderr.isatty()  # in a log file the lines of the journal say enough
     return pl.Trainer(
         accelerator="auto",

@@ -33,12 +33,9 @@ class TeacherModule(pl.LightningModule):
             targets = assign(batch.boxes, batch.classes, self.model.anchors)
             return detection_loss(logits, codes, targets), logits, codes
 
-    def on_train_epoch_start(self) -> None:
-        """Stochastic depth draws the same in a resumed epoch as in an undisturbed one."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)) & 0x7FFFFFFF)
-
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch. Stochastic depth draws the same at a step of a resumed run as of an undisturbed one."""
+        torch.manual_seed(hash((self.seed, self.trainer.global_step, self.global_rank)) & 0x7FFFFFFF)
         loss, _, _ = self.losses(batch)
         self._log("train", loss, len(batch.images))
         return loss.total

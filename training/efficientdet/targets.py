@@ -29,10 +29,14 @@ def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Intersection over union of ``(B, M, 4)`` and ``(A, 4)`` corner boxes in the same order: ``(B, M, A)``."""
     low = torch.maximum(boxes[:, :, None, :2], anchors[None, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], anchors[None, None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    anchor_area = (anchors[:, 2:] - anchors[:, :2]).prod(-1)
+    height, width = (high - low).clamp(min=0).unbind(-1)
+    overlap = height * width
+    area, anchor_area = _area(boxes), _area(anchors)
     return overlap / (area[:, :, None] + anchor_area - overlap).clamp(min=1e-9)
+
+
+def _area(corners: Tensor) -> Tensor:
+    return (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
 
 
 def match(iou: Tensor, valid: Tensor) -> Tensor:
