@@ -47,7 +47,7 @@ def plain_loop(frames: Frames, copies: int, out: Path, params: RebalanceParams) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image-size", type=int, default=640)
-    parser.add_argument("--target", type=int, default=100)
+    parser.add_argument("--target", type=int, default=250)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     taxonomy = load_taxonomy()
@@ -59,7 +59,7 @@ def main() -> None:
         log = Log(root / "data", taxonomy)
         frames = log.frames("train")
         frames = frames.take(np.array([i for i in range(len(frames)) if len(frames.labels(i) or ())]))
-        print(f"{len(frames)} originals of {options.image_size} px, {options.workers} processes")
+        print(f"{len(frames)} originals of {options.image_size} px, {options.workers} workers")
 
         began = time.perf_counter()
         report = rebalance(log, root / "rebalanced", params, seed=20, workers=options.workers)

@@ -4,9 +4,10 @@ import csv
 import hashlib
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,8 +26,9 @@ from trashnet.errors import UserError
 from trashnet.files import write_json, written_whole
 from trashnet.taxonomy import Taxonomy
 
-CHUNK = 32  # copies that a process makes before it hands them over: a few megabytes
-AHEAD = 3  # chunks under way per process: bounds what waits in memory for its turn
+CHUNK = 32  # copies that a worker makes before it hands them over: a few megabytes
+AHEAD = 3  # chunks under way per worker: bounds what waits in memory for its turn
+MANY = 3_000  # copies; fewer are made before processes have imported their libraries
 
 
 class RebalanceParams(AugmentParams):
@@ -104,7 +106,7 @@ def rebalance(log: Log, out: Path, params: RebalanceParams, seed: int, *, worker
 
     ``out`` becomes a log of the copies alone, all of split ``train`` and of their originals' groups, with ``report.json`` (written
     last) and ``class_counts.csv``; what was there is replaced. The same log, parameters and seed give the same bytes whatever the
-    number of ``workers`` (processes; all cores unless given). Validation and test frames are not read, background frames not copied.
+    number of ``workers`` (as many as cores unless given). Validation and test frames are not read, background frames not copied.
 
     Raises :class:`UserError` if the train split has no labelled frame.
     """
@@ -236,17 +238,14 @@ def _write(
 
 
 def _copies(frames: Frames, copies: NDArray[np.int64], params: RebalanceParams, seed: int, workers: int) -> Iterator[tuple[Frame, Labels]]:
-    """The copies in the order of their originals, made by that many processes."""
+    """The copies in the order of their originals, made by that many workers."""
     chunks = _chunks(copies)
     if workers == 1:
         maker = _Maker(frames, params, seed)
         for chunk in chunks:
             yield from maker.make(chunk)
         return
-    # Not forked: the caller may run threads. The server imports albumentations once for all processes.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["dataset.augmentation"])
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(frames, params, seed)) as pool:
+    with _pool(workers, int(copies.sum()), (frames, params, seed)) as pool:
         waiting: deque[Future[list[tuple[Frame, Labels]]]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(_make, chunk))
@@ -318,19 +317,33 @@ def _noted(jpeg: bytes, note: str) -> bytes:
     return jpeg[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
 
 
-_maker: _Maker | None = None  # of a worker process
+_worker = threading.local()  # each thread, or a process's only one, has a maker of its own: it keeps the state of a random generator
 
 
 def _begin(frames: Frames, params: RebalanceParams, seed: int) -> None:
-    global _maker
+    _worker.maker = _Maker(frames, params, seed)
+
+
+def _begin_process(frames: Frames, params: RebalanceParams, seed: int) -> None:
     cv2.setNumThreads(1)  # the processes fill the cores
-    _maker = _Maker(frames, params, seed)
+    _begin(frames, params, seed)
 
 
 def _make(chunk: list[tuple[int, int]]) -> list[tuple[Frame, Labels]]:
-    if _maker is None:
-        raise RuntimeError("a worker was not begun")
-    return _maker.make(chunk)
+    maker: _Maker = _worker.maker
+    return maker.make(chunk)
+
+
+def _pool(workers: int, copies: int, begin: tuple[Frames, RebalanceParams, int]) -> Executor:
+    """Threads for what is done before processes are up (most of a copy's work holds no lock), processes for more.
+
+    Processes are not forked: OpenCV's thread pool does not survive it, and the child hangs. A server imports albumentations, once.
+    """
+    if copies < MANY:
+        return ThreadPoolExecutor(workers, initializer=_begin, initargs=begin)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["dataset.augmentation"])
+    return ProcessPoolExecutor(workers, context, initializer=_begin_process, initargs=begin)
 
 
 def _cores() -> int:
