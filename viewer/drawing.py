@@ -39,7 +39,7 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
     font = ImageFont.load_default(max(11, round(math.sqrt(size[0] * size[1]) / 26)))
     rectangles = [_rectangle(mark, size[0] / width, size[1] / height, size) for mark in marks]
     for mark, rectangle in reversed(list(zip(marks, rectangles, strict=True))):
-        _outline(pen, rectangle, mark, line)
+        _outline(pen, rectangle if mark.line == "solid" else _around(rectangle, line + 1, size), mark, line)
     labels: list[Rectangle] = []
     for mark, rectangle in zip(marks, rectangles, strict=True):
         labels.append(_label_place(pen, font, mark.text, rectangle, labels, size, line))
@@ -73,9 +73,13 @@ def luminance(colour: str) -> float:
 
 def _rectangle(mark: Mark, scale_x: float, scale_y: float, size: tuple[int, int]) -> Rectangle:
     x, y, w, h = mark.box
-    right, bottom = min(round((x + w) * scale_x), size[0]) - 1, min(round((y + h) * scale_y), size[1]) - 1
-    left, top = max(round(x * scale_x), 0), max(round(y * scale_y), 0)
+    left, top = _within(round(x * scale_x), size[0]), _within(round(y * scale_y), size[1])
+    right, bottom = _within(round((x + w) * scale_x) - 1, size[0]), _within(round((y + h) * scale_y) - 1, size[1])
     return left, top, max(right, left), max(bottom, top)
+
+
+def _within(pixel: int, size: int) -> int:
+    return min(max(pixel, 0), size - 1)
 
 
 def _outline(pen: ImageDraw.ImageDraw, rectangle: Rectangle, mark: Mark, line: int) -> None:
@@ -124,6 +128,12 @@ def _label_place(
         x, y = max(0, min(x, size[0] - width)), max(0, min(y, size[1] - height))
         places.append((x, y, x + width - 1, y + height - 1))
     return min(places, key=cost)  # the first of the best
+
+
+def _around(rectangle: Rectangle, by: int, size: tuple[int, int]) -> Rectangle:
+    """A rectangle a little outside another, within the picture: so that a person's box does not hide a detection that lies just on it."""
+    left, top, right, bottom = rectangle
+    return _within(left - by, size[0]), _within(top - by, size[1]), _within(right + by, size[0]), _within(bottom + by, size[1])
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:

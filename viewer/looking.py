@@ -29,9 +29,9 @@ class Model:
 SURE = 0.3  # where the confidence slider begins: the sorting score of params.yaml
 
 MODELS = (
-    Model("efficientdet", "EfficientDet-D0", "the teacher, ONNX", "efficientdet.onnx"),
-    Model("ssd_float", "SSD float", "the student before quantisation, TFLite", "ssd_float.tflite"),
-    Model("ssd_int8", "SSD int8", "the student as bins run it, TFLite", "ssd_int8.tflite"),
+    Model("efficientdet", "EfficientDet-D0", "the teacher · ONNX", "efficientdet.onnx"),
+    Model("ssd_float", "SSD float", "the student · TFLite", "ssd_float.tflite"),
+    Model("ssd_int8", "SSD int8", "the student, as bins run it", "ssd_int8.tflite"),
 )
 
 

@@ -24,6 +24,10 @@ TONE = {
     "disagree": (st.warning, ":material/call_split:"),
     "nothing": (st.info, ":material/block:"),
 }
+COLUMNS = {
+    "Stream": st.column_config.TextColumn(width=72),
+    "Score": st.column_config.ProgressColumn(format="%.2f", min_value=0.0, max_value=1.0, width=85),
+}
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
@@ -101,12 +105,12 @@ def model_column(
     st.html(f'<div style="display:flex;justify-content:space-between;gap:1rem">{row}</div>')
     if labels is not None:
         judged = judge_photo(labels, seen.detections.above(score), taxonomy)
-        words = f"Of {judged.items} items {judged.right} to the right stream, {judged.wrong} to a wrong one, {judged.missed} missed"
+        words = f"Of {judged.items} item{'s' * (judged.items != 1)} {judged.right} to the right stream"
+        words += f", {judged.wrong} to a wrong one, {judged.missed} missed"
         false = judged.false_detections
         st.caption(f"{words}; {false or 'no'} false detection{'s' * (false != 1)}.")
     if rows := looking.found_rows(shown, taxonomy):
-        bar = st.column_config.ProgressColumn(format="%.2f", min_value=0.0, max_value=1.0)
-        st.dataframe(rows, hide_index=True, column_config={"Score": bar})
+        st.dataframe(rows, hide_index=True, column_config=COLUMNS)
     elif len(seen.detections):
         st.caption(f"Nothing to show at this confidence. The surest of everything scores {float(seen.detections.scores[0]):.2f}.")
     else:

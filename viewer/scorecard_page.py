@@ -48,7 +48,7 @@ def tile(row: dict[str, Cell], twin: dict[str, Cell] | None) -> None:
     columns = [*st.columns(2), *st.columns(2)]
     for column, name in zip(columns, METRICS, strict=True):
         value, other = row[name], twin[name] if twin else None
-        delta = f"{value - other:+.1f} to {twin['Model']}" if twin and isinstance(value, float) and isinstance(other, float) else None
+        delta = f"{value - other:+.1f} against float" if twin and isinstance(value, float) and isinstance(other, float) else None
         words = "n/a" if value is None else UNITS.get(name, "%.1f %%") % value
         column.metric(name, words, delta, delta_color="inverse" if name in LOWER_IS_BETTER else "normal")
 

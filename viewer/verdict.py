@@ -86,7 +86,7 @@ def agreement(items: Sequence[Item], titles: Sequence[str]) -> Agreement:
         sides: dict[str, list[str]] = {}
         for title in titles:
             answer = items[0].answers.get(title)
-            sides.setdefault(f"**{answer.stream}**" if answer else "sees nothing", []).append(title)
+            sides.setdefault(f"**{answer.stream}**" if answer else "not seen", []).append(title)
         return Agreement("disagree", f"The models disagree. {'; '.join(f'{_and(who)}: {stream}' for stream, who in sides.items())}.")
     if same:
         return Agreement("partly", f"The models agree on {same} of the {len(items)} items that any of them sees.")

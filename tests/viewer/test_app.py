@@ -155,7 +155,7 @@ def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
     open_photos(page, address)
     move_slider(page, "ArrowRight", 8)
     expect(page.get_by_text("The surest of everything scores 0.60")).to_be_visible()
-    expect(page.get_by_text("SSD int8: sees nothing")).to_be_visible()
+    expect(page.get_by_text("SSD int8: not seen")).to_be_visible()
     expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "none")
     move_slider(page, "ArrowLeft", 8)
     expect(page.get_by_text("SSD int8: landfill")).to_be_visible()

@@ -80,12 +80,20 @@ def test_a_box_is_scaled_with_its_picture() -> None:
 
 
 def test_ground_truth_is_dashed_and_its_label_is_white() -> None:
-    """A dashed outline is half its colour and half white, and its words are black on white."""
+    """A dashed outline, 4 pixels around its box, is half its colour and half white, and its words are black on white."""
     drawn = draw(black(), [Mark((200, 300, 480, 200), "Drink can", BLUE, "dashed")])
-    bottom = drawn[499, 200:680]
+    bottom = drawn[502, 200:680]
     assert is_colour(bottom[None], BLUE_RGB).sum() == pytest.approx(240, abs=12)
     assert is_colour(bottom[None], WHITE_RGB).sum() == pytest.approx(240, abs=12)
     assert is_colour(drawn[262:297, 205:300], WHITE_RGB).mean() > 0.5
+
+
+def test_a_detection_that_lies_just_on_the_ground_truth_is_seen_beside_it() -> None:
+    """Both outlines of one box can be followed: the detection's whole, the person's around it."""
+    box = (200, 300, 480, 200)
+    drawn = draw(black(), [Mark(box, "", BLUE, "dashed"), Mark(box, "", GREY)])
+    assert is_colour(drawn, (127, 127, 127))[499, 250:680].all()
+    assert is_colour(drawn, WHITE_RGB)[502, 200:680].sum() > 200
 
 
 def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:

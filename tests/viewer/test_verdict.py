@@ -42,7 +42,7 @@ def test_a_model_that_misses_the_item_disagrees(taxonomy: Taxonomy) -> None:
     """Seeing nothing leaves the item unsorted, which is not what the other says."""
     together = agreement(find_items({"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy)}, taxonomy), ["A", "B"])
     assert together.kind == "disagree"
-    assert "B: sees nothing" in together.sentence
+    assert "B: not seen" in together.sentence
 
 
 def test_boxes_that_overlap_by_half_are_one_item_and_others_are_not(taxonomy: Taxonomy) -> None:
