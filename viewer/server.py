@@ -48,6 +48,7 @@ def command(options: Options, address: str = "127.0.0.1", port: int = 8501, *, b
         "server.port": port,
         "server.headless": str(not browser).lower(),
         "browser.gatherUsageStats": "false",
+        "server.showEmailPrompt": "false",  # Streamlit would ask at the first start, and wait
     }
     streamlit = [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in flags.items())]
     return [*streamlit, "--", *options.arguments()]
