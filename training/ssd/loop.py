@@ -153,7 +153,7 @@ class Run:
         for epoch in range(first, self.params.epochs):
             model.reset_metrics()
             epoch_clock = _Clock()
-            for number in tqdm(range(self.steps), desc=f"epoch {epoch + 1}/{self.params.epochs}", unit="batch", leave=False):
+            for number in tqdm(range(self.steps), desc=f"epoch {epoch + 1}/{self.params.epochs}", unit="batch", leave=False, disable=None):
                 asked = time.perf_counter()
                 batch = next(arriving)
                 got = time.perf_counter()

@@ -50,7 +50,7 @@ class TfliteDetector:
             raise UserError(f"{path}: not an SSD detector: it takes {shape} and gives {len(outputs)} tensors, not boxes to count")
         if kind not in (np.uint8, np.float32):
             raise UserError(f"{path}: takes {np.dtype(kind).name} images; a detector for bins takes uint8 pixels (or float32 in [-1, 1])")
-        self._input, self._side, self._raw = int(inputs[0]["index"]), int(shape[1]), kind == np.uint8
+        self._input, self.image_size, self._raw = int(inputs[0]["index"]), int(shape[1]), kind == np.uint8
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class TfliteDetector:
         return [self._detect(image) for image in images]
 
     def _detect(self, image: NDArray[np.uint8]) -> Detections:
-        pixels = fit_image(image, self._side)[None]
+        pixels = fit_image(image, self.image_size)[None]
         self._interpreter.set_tensor(self._input, pixels if self._raw else normalise(pixels))
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
