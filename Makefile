@@ -32,7 +32,8 @@ DEMO := rebalance.target_images=12 export.calibration_images=64 \
 
 demo: install ## dvc pull, dvc repro on the sample data, and a closing table; 10 minutes on 2 cores
 	dvc pull data.dvc
-	dvc exp run --force --name demo $(DEMO:%=--set-param %)
+	trashnet set $(DEMO)
+	dvc repro
 	trashnet scores
 
 view: install ## Open the viewer: a photo through all three models

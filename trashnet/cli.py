@@ -233,6 +233,18 @@ def check_edgetpu_(model: Path) -> None:
         sys.exit(1)
 
 
+@cli.command("set")
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
+@params_option
+def set_(changes: tuple[str, ...], params_file: Path) -> None:
+    """Change parameters, such as ssd.epochs=90, and keep the file's comments; `dvc repro` then runs what they concern."""
+    from trashnet.params import set_params
+
+    if unclear := [change for change in changes if "=" not in change]:
+        raise UserError(f"{unclear[0]!r}: say KEY=VALUE, such as ssd.epochs=90")
+    set_params(dict(change.split("=", 1) for change in changes), params_file)
+
+
 @cli.command()
 @click.argument("model", type=click.Choice(list(MODELS)))
 @data_option

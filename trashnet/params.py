@@ -1,5 +1,6 @@
 """``params.yaml``: each room declares the section it reads, DVC tracks the same file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trashnet.errors import UserError
+from trashnet.files import written_whole
 
 
 class Params(BaseModel):
@@ -34,6 +36,31 @@ def load_seed(path: Path = Path("params.yaml")) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise UserError(f"{path}: `seed` must be a whole number from 0 to 2**32 - 1, not {seed!r}")
     return seed
+
+
+def set_params(changes: Mapping[str, str], path: Path = Path("params.yaml")) -> None:
+    """Change values of a parameter file, each named by its dotted key, and keep the file's comments.
+
+    A value is read as YAML: ``12``, ``none``, ``[0.8, 1.2]``. Raises :class:`UserError` for a key that the file does not have.
+    """
+    from ruamel.yaml import YAML
+
+    yaml_with_comments = YAML()
+    yaml_with_comments.width = 1 << 16  # never fold a line
+    try:
+        document = yaml_with_comments.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params.") from None
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        place = document
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or name not in place:
+            raise UserError(f"{path}: there is no `{key}` to set")
+        place[name] = yaml_with_comments.load(value)
+    with written_whole(path) as temporary:
+        yaml_with_comments.dump(document, temporary)
 
 
 def _section(section: str, path: Path) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trashnet.errors import UserError
-from trashnet.params import Params, load_params, load_seed
+from trashnet.params import Params, load_params, load_seed, set_params
 
 
 class Oven(Params):
@@ -60,3 +60,20 @@ def test_a_seed_is_a_whole_number_that_every_generator_takes(tmp_path: Path, tex
 def test_the_seed_is_read(tmp_path: Path) -> None:
     """The largest is allowed."""
     assert load_seed(write(tmp_path, "seed: 4294967295")) == 2**32 - 1
+
+
+def test_a_value_is_set_and_everything_else_stays_as_written(tmp_path: Path) -> None:
+    """Comments, order and the other values are kept to the letter."""
+    path = write(tmp_path, "# all\noven:\n  degrees: 180  # hot\n  minutes: 12\n  range: [1, 2]\nseed: 20\n")
+    set_params({"oven.degrees": "90", "seed": "7", "oven.range": "[3, 4]"}, path)
+    assert path.read_text() == "# all\noven:\n  degrees: 90   # hot\n  minutes: 12\n  range: [3, 4]\nseed: 7\n"
+
+
+@pytest.mark.parametrize("key", ["oven.degree", "pan.size", "seed.deep"])
+def test_a_key_that_is_not_there_is_refused_and_the_file_left_alone(tmp_path: Path, key: str) -> None:
+    """A misspelt key would otherwise be added and change nothing."""
+    path = write(tmp_path, "oven: {minutes: 12}\nseed: 1\n")
+    before = path.read_text()
+    with pytest.raises(UserError, match=key):
+        set_params({"seed": "2", key: "1"}, path)
+    assert path.read_text() == before
