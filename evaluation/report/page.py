@@ -34,6 +34,7 @@ MOST_CLASSES = 24  # in a class confusion matrix: those with most items, more co
 class Quantisation:
     """What int8 costs, in points of 100, against the gate; and the classes that lose most, as (name, points, test boxes)."""
 
+    float_ap: float
     ap_lost: float
     ap50_lost: float
     sorting_lost: float | None
@@ -44,6 +45,11 @@ class Quantisation:
     def passes(self) -> bool:
         """Whether AP is within the gate of the float model's; a gain passes."""
         return self.ap_lost <= self.gate
+
+    @property
+    def telling(self) -> bool:
+        """Whether the float model has enough AP to lose: below the gate even a model that finds nothing would pass."""
+        return self.float_ap > self.gate
 
 
 def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | None:
@@ -60,6 +66,7 @@ def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | 
     ]
     sorted_before, sorted_after = before.sorting.accuracy.value, after.sorting.accuracy.value
     return Quantisation(
+        float_ap=100 * before.coco["ap"],
         ap_lost=100 * (before.coco["ap"] - after.coco["ap"]),
         ap50_lost=100 * ((before.coco["ap50"] or 0) - (after.coco["ap50"] or 0)),
         sorting_lost=None if sorted_before is None or sorted_after is None else 100 * (sorted_before - sorted_after),

@@ -13,7 +13,7 @@ import pytest
 from dataset import Log
 from evaluation import EvaluationParams, Scorecard, evaluate, headline_table, write_report
 from evaluation.report.inputs import read_curves
-from evaluation.report.page import quantisation
+from evaluation.report.page import Quantisation, quantisation
 from trashnet.errors import UserError
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
@@ -202,3 +202,9 @@ def test_headline_table_has_all_models(judged: Path) -> None:
     ap = next(line for line in table.splitlines() if line.startswith("AP "))
     assert ap.split()[2:] == [f"{100 * (Scorecard.load(judged / f'scorecards/{name}.json').coco['ap'] or 0):.1f}" for name in MODELS]
     assert str(judged / "scorecards") in table
+
+
+@pytest.mark.parametrize(("float_ap", "telling"), [(0.0, False), (1.0, False), (1.1, True)])
+def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(float_ap: float, telling: bool) -> None:
+    """A float model whose AP is not above the gate cannot fail it, so its int8 twin's pass would mean nothing."""
+    assert Quantisation(float_ap, ap_lost=float_ap, ap50_lost=0.0, sorting_lost=None, gate=1.0, classes=()).telling is telling
