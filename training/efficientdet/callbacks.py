@@ -123,9 +123,13 @@ class Journal(Callback):
         if self.rows:
             print(f"going on after epoch {len(self.rows)}, where an earlier run was cut off", flush=True)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        """Write the epoch down."""
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if isinstance(value, Tensor)}
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write the epoch down; Lightning remembers the last AP for ever, so epochs that measured none leave it out."""
+        measured = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if isinstance(value, Tensor) and (module.scored or not name.startswith("val/ap"))
+        }
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {**measured, **self.pace.rates(-1), "learning_rate": float(rate)}
         self.rows.append(row)
