@@ -7,7 +7,6 @@ from dataset.append import append_turn
 from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
 
 if TYPE_CHECKING:
-    from dataset.checking import perceptual_hash
     from dataset.describing import describe
     from dataset.exporting import export_dataset
     from dataset.importing import ImportParams, ImportReport, import_dataset, load_mapping
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from dataset.scenes import draw_scene
     from dataset.splitting import assign_splits, place_frames
     from dataset.tfrecords import TfrecordParams, write_tfrecords
+    from trashnet.images import perceptual_hash
 
 # Verbs whose libraries take a second or more to load: imported when somebody asks for them.
 _LAZY = {
@@ -26,7 +26,7 @@ _LAZY = {
     "export_dataset": "dataset.exporting",
     "import_dataset": "dataset.importing",
     "load_mapping": "dataset.importing",
-    "perceptual_hash": "dataset.checking",
+    "perceptual_hash": "trashnet.images",
     "place_frames": "dataset.splitting",
     "RebalanceParams": "dataset.rebalancing",
     "RebalanceReport": "dataset.rebalancing",

@@ -8,30 +8,26 @@ import hashlib
 import io
 import multiprocessing
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import imagehash
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from dataset.faults import Fault, FaultKind
+from trashnet import images
+from trashnet.images import DECODE_ERRORS, ImageFault, open_image, perceptual_hash, without_exif
 
 Progress = Callable[[int, int], None]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # the content decides, never the file's name
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)  # what Pillow's decoders raise
+FAULT_KINDS = {ImageFault.TOO_SMALL: FaultKind.TOO_SMALL, ImageFault.TOO_LARGE: FaultKind.TOO_LARGE}
 ORIENTATION = 0x0112
 UPRIGHT = 1
-FLAT = 4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
-FEWEST_BITS = 8  # of 64: an image so plain that most of its frequencies are equal
 IN_ONE_PROCESS = 64 << 20  # bytes of files (some 4 s of decoding): fewer are checked before a pool of processes has started
 
 
@@ -47,24 +43,12 @@ class CheckedImage:
     converted: str | None  # what had to be changed, None for bytes kept as they are
 
 
-class UnfitImage(Exception):  # noqa: N818  (it is a finding about a file, reported with its kin)
+class UnfitImage(Exception):
     """An image that may not enter the log: the kind of fault, and what exactly."""
 
     def __init__(self, kind: FaultKind, what: str) -> None:
         super().__init__(kind, what)
         self.kind, self.what = kind, what
-
-
-def perceptual_hash(image: Image.Image) -> int:
-    """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010), 0 if it is too plain for a hash to mean anything.
-
-    Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all alike.
-    """
-    thumbnail = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    if np.asarray(thumbnail, np.float64).std() < FLAT:
-        return 0
-    value = int(str(imagehash.phash(thumbnail)), 16)
-    return value if FEWEST_BITS <= value.bit_count() <= 64 - FEWEST_BITS else 0
 
 
 def normalise(data: bytes, declared: tuple[int, int] | None, min_side: int, max_pixels: int) -> tuple[bytes, Image.Image, str | None]:
@@ -93,7 +77,10 @@ def normalise(data: bytes, declared: tuple[int, int] | None, min_side: int, max_
     if orientation in range(2, 9):
         if declared == stored != displayed:
             if plain_jpeg:
-                return _without_metadata(data), image, "EXIF turn dropped, pixels kept"
+                try:
+                    return without_exif(data), image, "EXIF turn dropped, pixels kept"
+                except images.UnfitImage as unfit:
+                    raise _as_fault(unfit) from None
         else:
             turned = ImageOps.exif_transpose(_eight_bit(image))
             return _encoded(turned), turned, "turned upright as EXIF says"
@@ -157,24 +144,17 @@ def _spread(
 
 def _opened(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
     """Read the header alone and refuse what it announces, before any pixel is decoded."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that switched it on would let half an image pass as a whole one
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise UnfitImage(FaultKind.TOO_LARGE, str(error)) from None
-    except UnidentifiedImageError:
-        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"not an image of a known format; it begins with {data[:12]!r}") from None
-    except DECODE_ERRORS as error:
-        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"its header does not decode: {error}") from None
-    if image.width * image.height > max_pixels:
-        raise UnfitImage(FaultKind.TOO_LARGE, f"{_size(image.size)} pixels; at most {max_pixels:,} are decoded")
-    if min(image.size) < min_side:
-        raise UnfitImage(FaultKind.TOO_SMALL, f"{_size(image.size)} pixels; the shorter side needs {min_side}")
+        image = open_image(data, FORMATS, min_side=min_side, max_pixels=max_pixels)
+    except images.UnfitImage as unfit:
+        raise _as_fault(unfit) from None
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnfitImage(FaultKind.BROKEN_IMAGE, f"holds {getattr(image, 'n_frames', 1)} pictures; split it into single images")
     return image
+
+
+def _as_fault(unfit: images.UnfitImage) -> UnfitImage:
+    return UnfitImage(FAULT_KINDS.get(unfit.fault, FaultKind.BROKEN_IMAGE), unfit.what)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -201,25 +181,6 @@ def _encoded(image: Image.Image) -> bytes:
     bare.info = {}  # no tag of the old file may turn or tint the new one
     bare.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
-
-
-def _without_metadata(jpeg: bytes) -> bytes:
-    """Drop a JPEG's APP1 segments (EXIF and XMP), where an orientation can be written; the compressed pixels stay as they are.
-
-    ITU-T T.81, B.1.1: after SOI (2 bytes) segments of marker (2 bytes) and length (2 bytes, itself counted), until SOS (FFDA).
-    """
-    kept, at = [jpeg[:2]], 2
-    while jpeg[at : at + 2] != b"\xff\xda":
-        if jpeg[at] != 0xFF or at + 4 > len(jpeg):
-            raise UnfitImage(FaultKind.BROKEN_IMAGE, f"no JPEG segment at byte {at}")
-        if jpeg[at + 1] == 0xFF:  # a fill byte before a marker
-            at += 1
-            continue
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if jpeg[at + 1] != 0xE1:
-            kept.append(jpeg[at:end])
-        at = end
-    return b"".join([*kept, jpeg[at:]])
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -18,10 +18,10 @@ from PIL import Image
 from pydantic import Field
 
 from dataset.append import append_turn
-from dataset.checking import perceptual_hash
 from dataset.log import Frame, Labels, Split, turns_of
 from dataset.scenes import FLOORS, compose, draw_light, draw_scene, view
 from dataset.splitting import assign_splits
+from trashnet.images import perceptual_hash
 from trashnet.params import Params
 from trashnet.taxonomy import Taxonomy
 
