@@ -11,6 +11,8 @@ import pytest
 from dataset import SPLITS, Frame, Labels, Log, append_turn, draw_scene
 from trashnet.taxonomy import Taxonomy, load_taxonomy
 
+pytest_plugins = ["tests.servers"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,0 +1,1 @@
+"""Frames in: the inbox, checked, deduplicated, stored, entered in the ledger."""

@@ -1,0 +1,11 @@
+"""The ledger: one row per frame and its state, in SQL; every transition is one transaction.
+
+``received`` (checked, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) -> ``tasked`` (in Label Studio)
+-> ``labelled`` (a checked answer was collected) -> ``released`` (a published candidate was trained on it); ``quarantined`` is refused.
+"""
+
+from ingest.ledger.annotations import OUTCOMES, Answer, AnswerRow
+from ingest.ledger.ledger import Ledger, open_ledger
+from ingest.ledger.rows import STATES, FrameRow, State
+
+__all__ = ["OUTCOMES", "STATES", "Answer", "AnswerRow", "FrameRow", "Ledger", "State", "open_ledger"]

@@ -1,0 +1,127 @@
+"""The ledger's tables. A change here needs a migration beside it: a test compares the two."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.engine import Dialect
+
+BANDS = 4  # of 16 bits each: hashes at most 3 bits apart share at least one
+
+
+class UtcDateTime(TypeDecorator[object]):
+    """A time in UTC. SQLite forgets the zone: it is checked on the way in and put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> object:
+        """Refuse a time without a zone: nobody could say later what it meant."""
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ValueError(f"{value} has no time zone")
+            return value.astimezone(UTC)
+        return value
+
+    def process_result_value(self, value: object, dialect: Dialect) -> object:
+        """Give the zone back."""
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return value
+
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+)
+
+frames = Table(
+    "frames",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("uploaded_sha256", String(64), unique=True, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("inbox_key", Text, nullable=False),
+    Column("key", Text),
+    Column("bin_id", String(128)),
+    Column("burst", String(128)),
+    Column("captured_at", UtcDateTime),
+    Column("release", String(128)),
+    Column("reason", Text),
+    Column("detections", JSON),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("phash", String(16)),
+    *(Column(f"band{i}", Integer) for i in range(BANDS)),
+    Column("descriptor", LargeBinary),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("duplicate_of", String(64)),
+    Column("quarantine_reason", String(64)),
+    Column("note", Text),
+    Column("score", Float),
+    Column("explanation", Text),
+    Column("prediction", JSON),
+    Column("model", String(128)),
+    Column("task_id", BigInteger),
+    Column("turn", String(128)),
+    *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(BANDS)),
+    Index("ix_frames_state_score", "state", "score"),
+    Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
+    Index("ix_frames_task_id", "task_id"),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("sha256", String(64), ForeignKey("frames.sha256"), nullable=False, index=True),
+    Column("from_state", String(16)),
+    Column("to_state", String(16), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("note", Text),
+)
+
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("annotation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("task_id", BigInteger, nullable=False),
+    Column("sha256", String(64), ForeignKey("frames.sha256"), nullable=False, index=True),
+    Column("annotator", String(256), nullable=False),
+    Column("labelled_at", UtcDateTime, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("boxes", JSON, nullable=False),
+    Column("reason", Text),
+    Column("seconds", Float),
+    Column("turn", String(128)),
+    Index("ix_annotations_turn", "turn", "outcome"),
+)
+
+cursors = Table("cursors", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(128), unique=True),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("frames", Integer, nullable=False),
+    Column("boxes", Integer, nullable=False),
+    Column("version", String(128)),
+)

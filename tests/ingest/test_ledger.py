@@ -1,0 +1,245 @@
+"""The ledger, on SQLite and on a real PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from ingest.ledger.tables import metadata
+from trashnet.errors import UserError
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    ledger = open_ledger(url)
+    yield ledger
+    ledger.close()
+
+
+def row(number: int, **values: Any) -> FrameRow:
+    sha = f"{number:064x}"
+    given = {"uploaded_sha256": sha, "state": "received", "inbox_key": f"inbox/bin/{sha}.json", "captured_at": NOON} | values
+    return FrameRow(sha256=sha, **given)
+
+
+def answer(number: int, frame: FrameRow, **values: Any) -> AnswerRow:
+    given = {
+        "task_id": 1,
+        "annotator": "ann",
+        "labelled_at": NOON,
+        "outcome": "boxes",
+        "boxes": [{"label": "Battery", "box": [1, 2, 3, 4]}],
+    }
+    return AnswerRow(annotation_id=number, sha256=frame.sha256, **given | values)
+
+
+def test_a_frame_comes_back_as_it_was_entered(ledger: Ledger) -> None:
+    """Every column survives both databases, times with their zone and hashes with their leading zeros."""
+    detections = [{"label": "Drink can", "score": 0.25, "box": [0.5, 1.0, 20.0, 30.0]}]
+    entered = row(
+        7, phash="00ff00ff00ff00ff", descriptor=b"\x00\xff", detections=detections, width=320, height=240, bin_id="bin1", burst="b1"
+    )
+    assert ledger.add(entered)
+    found = ledger.frame(entered.sha256)
+    assert found is not None
+    assert found.captured_at == NOON
+    for name in ("phash", "descriptor", "detections", "width", "height", "bin_id", "burst", "state", "inbox_key"):
+        assert getattr(found, name) == getattr(entered, name), name
+
+
+def test_a_frame_is_entered_once_whether_known_by_stored_or_uploaded_bytes(ledger: Ledger) -> None:
+    """The second entry of the same SHA-256, of either kind, changes nothing and says so."""
+    assert ledger.add(row(1, uploaded_sha256="a" * 64))
+    assert not ledger.add(row(1, uploaded_sha256="b" * 64, state="quarantined"))
+    assert not ledger.add(row(2, uploaded_sha256="a" * 64))
+    assert ledger.counts() == {"received": 1}
+    assert len(ledger.history(row(1).sha256)) == 1
+
+
+def test_a_transition_happens_once_and_is_written_down(ledger: Ledger) -> None:
+    """Moving from a state the frame has left already does nothing: a step that is run again is harmless."""
+    ledger.add(row(1))
+    assert ledger.move(row(1).sha256, "received", "accepted", note="new")
+    assert not ledger.move(row(1).sha256, "received", "duplicate")
+    assert ledger.counts() == {"accepted": 1}
+    assert [(a, b) for a, b, _, _ in ledger.history(row(1).sha256)] == [(None, "received"), ("received", "accepted")]
+
+
+def test_a_transition_and_its_columns_are_one_transaction(ledger: Ledger) -> None:
+    """A column that cannot be written takes the state back with it."""
+    ledger.add(row(1))
+    with pytest.raises(Exception, match="no_such_column"):
+        ledger.move(row(1).sha256, "received", "accepted", no_such_column=1)
+    assert ledger.counts() == {"received": 1}
+    assert len(ledger.history(row(1).sha256)) == 1
+
+
+def test_of_many_who_move_a_frame_one_succeeds(ledger: Ledger) -> None:
+    """Eight threads race for the same transition; it happens once."""
+    ledger.add(row(1))
+    won: list[bool] = []
+    racers = [threading.Thread(target=lambda: won.append(ledger.move(row(1).sha256, "received", "accepted"))) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert sorted(won) == [False] * 7 + [True]
+
+
+def test_of_many_who_enter_a_frame_one_succeeds(ledger: Ledger) -> None:
+    """Eight threads enter the same frame at once; one row and one transition come of it."""
+    won: list[bool] = []
+    racers = [threading.Thread(target=lambda: won.append(ledger.add(row(1)))) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert sorted(won) == [False] * 7 + [True]
+    assert len(ledger.history(row(1).sha256)) == 1
+
+
+def test_frames_of_a_state_come_in_the_order_of_their_capture(ledger: Ledger) -> None:
+    """Oldest first, ties by SHA-256, whatever order they were entered in."""
+    for number, hours in ((3, 0), (1, 2), (2, 0)):
+        ledger.add(row(number, captured_at=NOON + timedelta(hours=hours)))
+    assert [int(r.sha256, 16) for r in ledger.in_state("received")] == [2, 3, 1]
+    assert [int(r.sha256, 16) for r in ledger.in_state("received", limit=2)] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("flipped", "found"),
+    [((), True), ((0,), True), ((0, 63), True), ((0, 17, 40), True), ((0, 1, 17, 40), False)],
+    ids=["same", "1 bit", "2 bits", "3 bits in 3 bands", "4 bits"],
+)
+def test_near_hashes_are_found_up_to_three_bits_apart(ledger: Ledger, flipped: tuple[int, ...], found: bool) -> None:
+    """Of four bands at least one is equal when three bits differ (pigeonhole), so the index misses none of them."""
+    base = 0x0123456789ABCDEF
+    other = base
+    for bit in flipped:
+        other ^= 1 << bit
+    ledger.add(row(1, phash=f"{other:016x}"))
+    ledger.add(row(2, phash=None))
+    assert [(r.sha256, bits) for r, bits in ledger.near(f"{base:016x}", 3)] == ([(row(1).sha256, len(flipped))] if found else [])
+
+
+@given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=3))
+def test_near_finds_every_hash_within_its_distance(base: int, flipped: set[int]) -> None:
+    """Whichever three bits flip, the frame is found."""
+    ledger = open_ledger("sqlite://")
+    other = base
+    for bit in flipped:
+        other ^= 1 << bit
+    ledger.add(row(1, phash=f"{other:016x}"))
+    assert len(ledger.near(f"{base:016x}", 3)) == 1
+    ledger.close()
+
+
+def test_a_distance_the_index_cannot_answer_is_refused(ledger: Ledger) -> None:
+    """Hashes four bits apart may share no band: a search that would miss some is not made."""
+    with pytest.raises(ValueError, match="at most 3 bits"):
+        ledger.near("0" * 16, 4)
+
+
+def test_an_answer_and_its_frame_move_together(ledger: Ledger) -> None:
+    """Collecting writes the annotation and the state at once, and doing it again changes nothing."""
+    frame = row(1, state="tasked", task_id=1)
+    ledger.add(frame)
+    assert ledger.answer(answer(5, frame), labelled=True)
+    assert not ledger.answer(answer(5, frame), labelled=True)
+    assert ledger.counts() == {"labelled": 1}
+    assert [a.newest.annotation_id for a in ledger.answers_to_grow()] == [5]
+
+
+def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger: Ledger) -> None:
+    """New boxes take the annotation's turn back; the same boxes saved again do not."""
+    frame = row(1, state="labelled", task_id=1)
+    ledger.add(frame)
+    ledger.answer(answer(5, frame), labelled=False)
+    with ledger.transaction() as connection:
+        connection.execute(text("UPDATE annotations SET turn = 'first'"))
+    ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=1)), labelled=False)
+    assert ledger.answers_to_grow() == []
+    assert len(ledger.answers_to_grow("first")) == 1
+    ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=2), boxes=[]), labelled=False)
+    assert [a.newest.boxes for a in ledger.answers_to_grow()] == [[]]
+
+
+def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger: Ledger) -> None:
+    """Two people answered, one skipped and one drew a polygon: the newer of the two answers counts."""
+    frame = row(1, state="labelled", task_id=1)
+    ledger.add(frame)
+    for number, outcome in ((1, "boxes"), (2, "nothing"), (3, "skipped"), (4, "refused")):
+        ledger.answer(answer(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number)), labelled=False)
+    (one,) = ledger.answers_to_grow()
+    assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
+
+
+def test_cursors_are_remembered_by_name(ledger: Ledger) -> None:
+    """A reader finds where it was; a new one finds nothing."""
+    assert ledger.cursor("answers") is None
+    ledger.set_cursor("answers", "1")
+    ledger.set_cursor("answers", "2")
+    assert ledger.cursor("answers") == "2"
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_program_uses(ledger: Ledger) -> None:
+    """Alembic finds no difference between the migrated database and the tables in the code."""
+    with ledger.transaction() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_many_processes_may_open_a_new_ledger_at_once(url: str) -> None:
+    """Eight openings race to migrate; all of them find a ledger that works."""
+    faults: list[Exception] = []
+
+    def open_one() -> None:
+        try:
+            open_ledger(url).close()
+        except Exception as error:  # whatever it is, the test fails on it
+            faults.append(error)
+
+    racers = [threading.Thread(target=open_one) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert faults == []
+
+
+def test_a_ledger_from_a_newer_program_is_refused(url: str) -> None:
+    """Tables this program does not know are left alone, and the message says what to update."""
+    ledger = open_ledger(url)
+    with ledger.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    ledger.close()
+    with pytest.raises(UserError, match="another version"):
+        open_ledger(url)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [("not a url", "TRASHNET_LEDGER_URL"), ("postgresql+psycopg://nobody@127.0.0.1:1/none", "cannot be opened")],
+)
+def test_a_database_that_cannot_be_had_is_one_clear_line(bad: str, message: str) -> None:
+    """A malformed address or a database that is down is named, without a traceback."""
+    with pytest.raises(UserError, match=message) as caught:
+        open_ledger(bad)
+    assert "\n" not in str(caught.value).splitlines()[0]

@@ -1,0 +1,133 @@
+"""Real servers for the tests, one of each per session, on loopback and free ports, and stopped at the end.
+
+Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in ``pytest_plugins``. They share one server, so
+take a bucket, a database or a project of your own: ``fresh_bucket`` and ``postgres_url`` do that.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from trashnet.stack import Server, free_port, start_label_studio, start_prefect, start_s3
+from trashnet.stack.process import spawn
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """An S3 server and its keys."""
+
+    server: Server
+    url: str
+    access_key: str
+    secret_key: str
+
+
+@dataclass(frozen=True)
+class LabelStudioServer:
+    """Label Studio, its one user and that user's legacy API token; ``s3_server`` is where its storages look for frames."""
+
+    server: Server
+    url: str
+    token: str
+    email: str
+    password: str
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The embedded stack's S3 server, over an empty folder (0.2 s)."""
+    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(20)
+    server = start_s3(tmp_path_factory.mktemp("s3") / "data", free_port(), access_key, secret_key)
+    yield S3Server(server, server.url, access_key, secret_key)
+    server.stop()
+
+
+@pytest.fixture
+def fresh_bucket() -> str:
+    """A bucket's name that no other test has; the bucket is not made."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="session")
+def label_studio_server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[LabelStudioServer]:
+    """Label Studio on a new data folder (about a minute), wired to ``s3_server``."""
+    token, password, email = secrets.token_hex(20), secrets.token_hex(12), "annotator@example.org"
+    server = start_label_studio(tmp_path_factory.mktemp("label-studio") / "data", free_port(), token, email, password, s3_server.url)
+    yield LabelStudioServer(server, server.url, token, email, password)
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server on a new SQLite database (about 15 s)."""
+    server = start_prefect(tmp_path_factory.mktemp("prefect") / "home", free_port())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server on a new cluster; its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``."""
+    initdb, postgres = _postgres_program("initdb"), _postgres_program("postgres")
+    folder = tmp_path_factory.mktemp("postgres")
+    data = folder / "data"
+    _run([*_unprivileged(folder), initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], folder)
+    port = free_port()
+    quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off", "-c", "unix_socket_directories="]
+    command = [*_unprivileged(folder), postgres, "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", *quick]
+    # By SIGTERM it would wait for every connection to be closed.
+    log = folder / "postgres.log"
+    server = spawn("PostgreSQL", command, url="", log=log, healthy=lambda: _accepts(port), folder=data, asking=signal.SIGINT)
+    server.wait_healthy(60)
+    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """A new empty database on the session's PostgreSQL, as an address for SQLAlchemy."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgres_server}/{name}"
+
+
+def _accepts(port: int) -> bool:
+    try:
+        psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _postgres_program(name: str) -> str:
+    # Debian keeps the servers off the path, one folder per version.
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
+    found = str(installed[-1]) if installed else shutil.which(name)
+    if found is None:
+        pytest.fail(f"no PostgreSQL on this machine ({name} was not found): `make postgres` installs it")
+    return found
+
+
+def _unprivileged(folder: Path) -> list[str]:
+    """What to put before a command so that it does not run as root, which PostgreSQL refuses; ``folder`` is made that user's."""
+    if os.geteuid() != 0:
+        return []
+    shutil.chown(folder, "nobody", "nogroup")
+    for parent in (folder, *folder.parents):  # pytest keeps its folders to their owner
+        if parent.owner() in {"root", "nobody"} and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+
+
+def _run(command: list[str | Path], folder: Path) -> None:
+    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    assert done.returncode == 0, done.stderr
