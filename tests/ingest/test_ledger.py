@@ -22,6 +22,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.sqlite"
     return str(request.getfixturevalue("postgres_url"))
@@ -29,18 +30,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
+    """A ledger without frames."""
     ledger = open_ledger(url)
     yield ledger
     ledger.close()
 
 
 def row(number: int, **values: Any) -> FrameRow:
+    """A received frame whose SHA-256 is its number."""
     sha = f"{number:064x}"
     given = {"uploaded_sha256": sha, "state": "received", "inbox_key": f"inbox/bin/{sha}.json", "captured_at": NOON} | values
     return FrameRow(sha256=sha, **given)
 
 
 def answer(number: int, frame: FrameRow, **values: Any) -> AnswerRow:
+    """An annotation with one box."""
     given = {
         "task_id": 1,
         "annotator": "ann",
