@@ -1,7 +1,7 @@
 """Real servers for the tests, one of each per session, on loopback and free ports, and stopped at the end.
 
-Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in ``pytest_plugins``. They share one server, so
-take a bucket, a database or a project of your own: ``fresh_bucket`` and ``postgres_url`` do that.
+Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in ``pytest_plugins``. Tests share the
+servers, so each takes a bucket, a database or a project of its own: ``fresh_bucket`` and ``postgres_url`` do that.
 """
 
 import os

@@ -1,0 +1,16 @@
+"""The embedded stack: the flywheel's servers on one machine's loopback as functions; ``trashnet up`` and the tests start the same ones."""
+
+from trashnet.stack.process import Server, free_port
+from trashnet.stack.servers import POOL, prefect_environment, start_doorbell, start_label_studio, start_prefect, start_s3, start_worker
+
+__all__ = [
+    "POOL",
+    "Server",
+    "free_port",
+    "prefect_environment",
+    "start_doorbell",
+    "start_label_studio",
+    "start_prefect",
+    "start_s3",
+    "start_worker",
+]
