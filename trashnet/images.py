@@ -37,6 +37,7 @@ class ImageFault(StrEnum):
     BROKEN = "broken-image"
     TOO_SMALL = "too-small"
     TOO_LARGE = "too-many-pixels"
+    TOO_COSTLY = "too-costly"
 
 
 class UnfitImage(Exception):

@@ -1,0 +1,136 @@
+"""Decode pictures from strangers in processes of their own, which are limited in memory and time and replaced when a picture kills them."""
+
+import json
+import os
+import queue
+import select
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ingest.params import IngestParams
+from trashnet.images import ImageFault, UnfitImage
+
+LENGTH = struct.Struct(">I")  # as ingest/decoder_process.py has it, which is a script and not imported
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a picture showed: size in pixels, hash (16 hex digits, ``None`` if too plain), mean RGB of 8 x 8 cells (192 bytes)."""
+
+    width: int
+    height: int
+    phash: str | None
+    descriptor: bytes
+
+
+class DecoderDied(Exception):
+    """The decoding process died or had to be killed."""
+
+
+class Decoders:
+    """A few decoding processes that any number of threads share; started when first needed, stopped at the end of the ``with`` block."""
+
+    def __init__(self, params: IngestParams) -> None:
+        self._params = params
+        self._idle: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()  # the one used last is warm
+        for _ in range(params.decoders or len(os.sched_getaffinity(0))):
+            self._idle.put(None)
+
+    def __enter__(self) -> "Decoders":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        while not self._idle.empty():
+            if decoder := self._idle.get():
+                decoder.stop()
+
+    def decode(self, jpeg: bytes) -> Decoded:
+        """Decode a picture in full. Raises :class:`UnfitImage`.
+
+        A process that dies proves nothing yet (the machine may be short of memory): the verdict falls when a fresh one dies as well.
+        """
+        idle = self._idle.get()
+        try:
+            for _ in range(2):
+                decoder, idle = idle or _Decoder(self._params), None
+                try:
+                    decoded = decoder.decode(jpeg)
+                except UnfitImage:
+                    idle = decoder
+                    raise
+                except DecoderDied as died:
+                    decoder.stop()
+                    what = str(died)
+                except BaseException:
+                    decoder.stop()  # its answer, if it comes, would be taken for the next picture's
+                    raise
+                else:
+                    idle = decoder
+                    return decoded
+        finally:
+            self._idle.put(idle)
+        raise UnfitImage(ImageFault.TOO_COSTLY, what)
+
+
+class _Decoder:
+    """One decoding process, used by one thread at a time."""
+
+    def __init__(self, params: IngestParams) -> None:
+        self._params = params
+        limits = (params.decode_memory_mb, params.decode_seconds, params.min_side, params.max_pixels)
+        # -P and this environment: the process sees our code and its libraries, and no credentials.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(HERE / "decoder_process.py"), *map(str, limits)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+
+    def decode(self, jpeg: bytes) -> Decoded:
+        """Raises :class:`UnfitImage`, and :class:`DecoderDied`, after which the process must be stopped."""
+        deadline = time.monotonic() + self._params.decode_wall_seconds
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(LENGTH.pack(len(jpeg)) + jpeg)
+            self._process.stdin.flush()
+        except OSError:
+            raise DecoderDied(self._cause()) from None
+        answer = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
+        if "fault" in answer:
+            raise UnfitImage(ImageFault(answer["fault"]), answer["what"])
+        return Decoded(answer["width"], answer["height"], answer["phash"], bytes.fromhex(answer["descriptor"]))
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        assert self._process.stdout is not None
+        handle, data, ready = self._process.stdout.fileno(), b"", select.poll()
+        ready.register(handle, select.POLLIN)
+        while len(data) < count:
+            if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise DecoderDied(f"decoding took more than {self._params.decode_wall_seconds:g} s")
+            if not (more := os.read(handle, count - len(data))):
+                raise DecoderDied(self._cause())
+            data += more
+        return data
+
+    def _cause(self) -> str:
+        code = self._process.wait()
+        limits = f"{self._params.decode_seconds} s of CPU and {self._params.decode_memory_mb} MB"
+        return f"decoding did not end within {limits} (the process ended with {code})"
+
+    def stop(self) -> None:
+        """Kill the process and wait for its end."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # what was buffered for the dead
+                    continue

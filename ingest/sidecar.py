@@ -1,0 +1,129 @@
+"""The JSON beside a frame: who took it, when, and what the bin's own model saw. Written last, so its presence means the upload is complete.
+
+A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in 1970, a release or a label that
+nobody knows, a box outside the picture) does not: the frame is worth keeping, and what was wrong is noted.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ingest.params import IngestParams
+from ingest.places import INBOX
+
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: no path leads anywhere with it
+KEY = re.compile(rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)")
+RELEASE = re.compile(NAME)
+LONGEST_NAME, LONGEST_TEXT, LONGEST_NOTE = 64, 500, 2000
+FARTHEST = 1e6  # pixels: no camera's
+
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Pixels = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
+
+
+class BadSidecar(Exception):
+    """A sidecar that cannot be understood, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an upload lies in the inbox, as its key tells: ``inbox/<bin>/<date>/<sha256>`` and a suffix."""
+
+    bin_id: str
+    sha256: str
+    stem: str  # the key without its suffix
+
+    @property
+    def frame(self) -> str:
+        """The picture's key."""
+        return f"{self.stem}.jpg"
+
+    @property
+    def sidecar(self) -> str:
+        """The sidecar's key."""
+        return f"{self.stem}.json"
+
+
+class SidecarBox(BaseModel):
+    """One thing the bin's model saw: ``box`` is ``(x, y, w, h)`` in pixels of the frame as it was uploaded."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    label: Annotated[Text, Field(min_length=1)]
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    box: Annotated[list[Pixels], Field(min_length=4, max_length=4)]
+
+
+class Sidecar(BaseModel):
+    """A sidecar as bins write it; ``release`` is null on a bin that has no model yet."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    bin_id: Name
+    captured_at: Text
+    release: Text | None = None
+    reason: Text | None = None
+    burst: Text | None = None
+    detections: Annotated[list[SidecarBox], Field(max_length=1000)] = []
+
+
+def place_of(key: str) -> Place | None:
+    """What an inbox key says, ``None`` for one that bins do not write."""
+    found = KEY.fullmatch(key)
+    if found is None or len(found["bin"]) > LONGEST_NAME:
+        return None
+    return Place(found["bin"], found["sha256"], key.rpartition(".")[0])
+
+
+def parse_sidecar(data: bytes, place: Place) -> Sidecar:
+    """Read a sidecar found at ``place``. Raises :class:`BadSidecar`, which names every fault."""
+    try:
+        sidecar = Sidecar.model_validate_json(data)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'sidecar'}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise BadSidecar(cut("; ".join(faults))) from None
+    if sidecar.bin_id != place.bin_id:
+        raise BadSidecar(f"bin_id: says {sidecar.bin_id!r}, but lies in the inbox of {place.bin_id!r}")
+    return sidecar
+
+
+def capture_time(told: str, now: datetime, params: IngestParams) -> tuple[datetime | None, str | None]:
+    """The time a sidecar tells, in UTC, ``None`` if it cannot be right; and what is to be noted about it."""
+    try:
+        time = datetime.fromisoformat(told)
+        note = "captured_at has no zone: taken as UTC" if time.tzinfo is None else None
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None, f"captured_at {told!r} is no time: arrival taken"
+    if not params.not_before <= time <= now + timedelta(hours=params.clock_ahead_hours):
+        return None, f"captured_at {told!r} cannot be right: arrival taken"
+    return time, note
+
+
+def usable_boxes(boxes: Iterable[SidecarBox], width: int, height: int, labels: Container[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The detections that the house can read, clipped to the frame, best first; and notes about those left out."""
+    kept, unknown, outside = [], Counter[str](), 0
+    for found in boxes:
+        x, y, w, h = found.box
+        left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
+        if found.label not in labels:
+            unknown[found.label] += 1
+        elif right <= left or bottom <= top:
+            outside += 1
+        else:
+            kept.append({"label": found.label, "score": found.score, "box": [left, top, right - left, bottom - top]})
+    notes = [f"{count} boxes of unknown label {label!r} left out" for label, count in sorted(unknown.items())]
+    if outside:
+        notes.append(f"{outside} boxes without area in the frame left out")
+    return sorted(kept, key=lambda d: -float(str(d["score"]))), notes
+
+
+def cut(text: str) -> str:
+    """A note of bearable length."""
+    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE - 4] + " ..."

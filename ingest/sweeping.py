@@ -1,0 +1,47 @@
+"""What lies in the inbox and will never be complete goes to quarantine, with a row that says so."""
+
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from ingest.entering import enter
+from ingest.ledger import FrameRow, Ledger
+from ingest.params import IngestParams
+from ingest.places import INBOX, quarantine_key, refusal_id
+from ingest.sidecar import place_of
+from trashnet.store import ObjectStore, Stored
+
+KINDS = {"jpg", "json"}
+
+
+def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: datetime) -> int:
+    """Move pictures without sidecars, sidecars without pictures and strays older than ``params.incomplete_hours``; how many were moved.
+
+    Sidecars whose pictures are there are left: :func:`ingest.receive` deals with them.
+    """
+    oldest, swept = now - timedelta(hours=params.incomplete_hours), 0
+    # X.jpg and X.json follow each other in the order of keys.
+    for _, lying in groupby(store.list(INBOX), key=lambda stored: stored.key.rpartition(".")[0]):
+        objects = list(lying)
+        if any(stored.key.endswith(".json") for stored in objects) and any(stored.key.endswith(".jpg") for stored in objects):
+            continue
+        for stored in objects:
+            if stored.modified <= oldest:
+                _put_aside(store, ledger, stored)
+                swept += 1
+    return swept
+
+
+def _put_aside(store: ObjectStore, ledger: Ledger, stored: Stored) -> None:
+    """Objects first, then the row, then the inbox: as in ``ingest/receiving.py``."""
+    place, kind = place_of(stored.key), stored.key.rpartition(".")[2]
+    reason = "incomplete" if place else "stray"
+    sha256 = refusal_id(stored.key, f"{stored.size} {stored.modified}".encode())
+    key = quarantine_key(reason, sha256, kind if kind in KINDS else "bin")
+    store.copy(stored.key, key)
+    what = f"its {'sidecar' if kind == 'jpg' else 'picture'} never came" if place else "not the name of a frame or a sidecar"
+    row = FrameRow(
+        sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=stored.key, key=key,
+        bin_id=place.bin_id if place else None, quarantine_reason=reason, note=what,
+    )  # fmt: skip
+    enter(ledger, [row])
+    store.remove(stored.key)
