@@ -1,0 +1,24 @@
+"""Boxes on: frames become Label Studio tasks with pre-labels, and people's answers come back as checked labels."""
+
+from labeling.agreement import Agreement, agreement
+from labeling.client import Client, LabelStudioDown, connect
+from labeling.collecting import Collected, collect
+from labeling.interface import labelling_config
+from labeling.params import LabelingParams
+from labeling.project import Project, ensure_project
+from labeling.requesting import request_labels
+
+__all__ = [
+    "Agreement",
+    "Client",
+    "Collected",
+    "LabelStudioDown",
+    "LabelingParams",
+    "Project",
+    "agreement",
+    "collect",
+    "connect",
+    "ensure_project",
+    "labelling_config",
+    "request_labels",
+]

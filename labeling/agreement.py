@@ -1,0 +1,125 @@
+"""How far people who answered the same frame agree: where the boxes are, and what is in them."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
+from typing import Any
+
+from sqlalchemy import select
+
+from ingest.ledger import AnswerRow, Ledger
+from ingest.ledger.annotations import USABLE
+from ingest.ledger.tables import annotations
+from labeling.boxes import pair_up
+
+MATCH_IOU = 0.5  # COCO's and PASCAL VOC's: from here on two boxes are of one item
+
+
+@dataclass
+class Tally:
+    """``boxes`` of both people together, how many are ``matched``, how many of those have the ``same`` label, and their summed ``iou``."""
+
+    boxes: int = 0
+    matched: int = 0
+    same: int = 0
+    iou: float = 0.0
+
+    def add(self, boxes: int, matched: int = 0, same: int = 0, iou: float = 0.0) -> None:
+        """Count more."""
+        self.boxes, self.matched, self.same, self.iou = self.boxes + boxes, self.matched + matched, self.same + same, self.iou + iou
+
+    @property
+    def matched_share(self) -> float | None:
+        """Matched boxes of all boxes."""
+        return self.matched / self.boxes if self.boxes else None
+
+    @property
+    def mean_iou(self) -> float | None:
+        """Of the matched boxes."""
+        return self.iou / self.matched if self.matched else None
+
+    @property
+    def label_agreement(self) -> float | None:
+        """Matched boxes whose partner has the same label, of all matched boxes."""
+        return self.same / self.matched if self.matched else None
+
+
+@dataclass
+class Agreement:
+    """Tallies of all frames with answers of two people: together, per class (boxes that either called so) and per pair of people."""
+
+    frames: int = 0
+    overall: Tally = field(default_factory=Tally)
+    classes: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    people: dict[tuple[str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
+
+    def table(self) -> str:
+        """As text for a terminal; people and classes with most boxes first."""
+        if not self.frames:
+            return "No frame has been answered by two people yet."
+        rows = [("all", self.overall)]
+        rows += [(" and ".join(pair), tally) for pair, tally in _largest(self.people)] + _largest(self.classes)
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{self.frames} frames answered by two people", f"{'':{width}}   boxes  matched  mean IoU  same label"]
+        for name, tally in rows:
+            shares = (_percent(tally.matched_share, 7), _number(tally.mean_iou, 8), _percent(tally.label_agreement, 10))
+            lines.append(f"{name:{width}}  {tally.boxes:6}  {'  '.join(shares)}")
+        return "\n".join(lines)
+
+
+def agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Agreement:
+    """Compare the answers of every frame that two or more people answered; each pair of people counts once per frame.
+
+    Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below ``match_iou`` are none.
+    """
+    found = Agreement()
+    for answers in _answered_twice(ledger):
+        found.frames += 1
+        for first, second in combinations(sorted(answers, key=lambda answer: answer.annotator), 2):
+            _compare(found, first, second, match_iou)
+    return found
+
+
+def _compare(found: Agreement, first: AnswerRow, second: AnswerRow, match_iou: float) -> None:
+    both = found.people[first.annotator, second.annotator]
+    for box in [*first.boxes, *second.boxes]:
+        for tally in (found.overall, both, found.classes[box["label"]]):
+            tally.add(1)
+    for i, j, iou in pair_up(first.boxes, second.boxes, match_iou):
+        labels = first.boxes[i]["label"], second.boxes[j]["label"]
+        same = labels[0] == labels[1]
+        for tally in (found.overall, both):
+            tally.add(0, 2, 2 * same, 2 * iou)
+        for label in labels:
+            found.classes[label].add(0, 1, same, iou)
+
+
+def _answered_twice(ledger: Ledger) -> Iterator[list[AnswerRow]]:
+    """Per frame the newest usable answer of each of its people, where there are at least two."""
+    query = (
+        select(annotations)
+        .where(annotations.c.outcome.in_(USABLE))
+        .order_by(annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
+    )
+    with ledger.transaction() as connection:
+        rows = [AnswerRow(**row) for row in connection.execute(query).mappings()]
+    for _, answers in groupby(rows, key=lambda row: row.sha256):
+        newest = {answer.annotator: answer for answer in answers}
+        if len(newest) > 1:
+            yield list(newest.values())
+
+
+def _largest(tallies: dict[Any, Tally]) -> list[tuple[Any, Tally]]:
+    return sorted(tallies.items(), key=lambda item: (-item[1].boxes, item[0]))
+
+
+def _percent(value: float | None, width: int) -> str:
+    return f"{'–':>{width}}" if value is None else f"{100 * value:{width - 2}.0f} %"
+
+
+def _number(value: float | None, width: int) -> str:
+    return f"{'–':>{width}}" if value is None else f"{value:{width}.3f}"
+
+
+__all__: Sequence[str] = ["MATCH_IOU", "Agreement", "Tally", "agreement"]

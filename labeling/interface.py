@@ -1,0 +1,84 @@
+"""Label Studio's page for an annotator, made from ``taxonomy.yaml``: nothing in it is typed twice.
+
+A class has its stream's colour, stands under its stream's heading, is found by typing part of its name, and the commonest have a key.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from trashnet.taxonomy import Taxonomy
+
+BOXES = "boxes"  # the tags' names, which stand in every answer
+IMAGE = "image"
+NOTHING = "nothing"
+NO_WASTE = "No waste here"
+
+INSTRUCTIONS = """<p><b>One tight, upright box around every item</b>, also around one that is half hidden: box what you can see.</p>
+<ul>
+<li>The boxes you find are a model's guesses. Move and rename them, delete those that are wrong, add what is missing.</li>
+<li>Choose a class by its key or type part of its name, then draw. Colours are the streams that items are sorted into.</li>
+<li>No waste in the picture? Delete all boxes and choose <b>No waste here</b>.</li>
+<li>Not sure at all? <b>Skip</b>: somebody else gets the frame.</li>
+<li>A red line above the picture says why an earlier answer could not be used: mend it and press Update (tab <b>To mend</b>).</li>
+</ul>"""
+
+# Keys that Label Studio's page has no use for itself, the easiest to reach first.
+KEYS = "1234567890qwetasdfgzxcb"
+NOTHING_KEY = "n"
+SEARCH_KEY = "shift+f"
+
+STYLE = """
+.trashnet {display: flex; gap: 12px; align-items: flex-start}
+.trashnet-frame {flex: 1 1 auto; min-width: 0}
+.trashnet-mend {color: #c00; font-weight: 600}
+.trashnet-why {color: #777; font-size: 13px}
+.trashnet-panel {flex: 0 0 340px; position: sticky; top: 0; max-height: 88vh; overflow-y: auto; padding-right: 4px}
+.trashnet-panel .lsf-labels {display: block; margin: 0}
+.trashnet-panel .lsf-label {font-size: 12px; min-height: 22px; line-height: 18px; padding: 1px 6px; margin: 0 3px 3px 0}
+.trashnet-panel h6 {margin: 4px 0 2px 0 !important; font-size: 11px !important; text-transform: uppercase}
+"""
+
+
+def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int] | None = None) -> str:
+    """The XML of the labelling page.
+
+    ``counts``: boxes per class name so far; the ``hotkeys`` commonest classes get a key, in the taxonomy's order where counts are equal.
+    """
+    keys = dict(zip(commonest(taxonomy, counts or {})[:hotkeys], KEYS, strict=False))
+    view = Xml.Element("View")
+    Xml.SubElement(view, "Style").text = STYLE
+    page = Xml.SubElement(view, "View", className="trashnet")
+    _frame(Xml.SubElement(page, "View", className="trashnet-frame"))
+    panel = Xml.SubElement(page, "View", className="trashnet-panel")
+    answer = Xml.SubElement(panel, "Choices", name=NOTHING, toName=IMAGE, choice="single", showInline="true")
+    Xml.SubElement(answer, "Choice", value=NO_WASTE, hotkey=NOTHING_KEY)
+    Xml.SubElement(
+        panel, "Filter", name="search", toName=BOXES, hotkey=SEARCH_KEY, minlength="1", placeholder=f"Find a class ({SEARCH_KEY})"
+    )
+    drawn: dict[str, Any] = {"choice": "single", "canRotate": "false", "strokeWidth": "2", "opacity": "0.15"}
+    labels = Xml.SubElement(panel, "RectangleLabels", name=BOXES, toName=IMAGE, **drawn)
+    for stream, colour in taxonomy.streams.items():
+        group = Xml.SubElement(labels, "View", className="trashnet-stream")
+        Xml.SubElement(group, "Header", value=stream, size="6")
+        for waste in taxonomy.classes:
+            if waste.stream == stream:
+                key: dict[str, Any] = {"hotkey": keys[waste.name]} if waste.name in keys else {}
+                Xml.SubElement(group, "Label", value=waste.name, background=colour, **key)
+    Xml.indent(view)
+    return Xml.tostring(view, encoding="unicode") + "\n"
+
+
+def commonest(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]:
+    """Class names, those with most boxes first, in the taxonomy's order where counts are equal."""
+    return sorted(taxonomy.names, key=lambda name: -counts.get(name, 0))
+
+
+def _frame(place: Xml.Element) -> None:
+    """The picture with zoom, brightness and contrast; above it what is to be mended, below it why this frame was chosen."""
+    Xml.SubElement(Xml.SubElement(place, "View", className="trashnet-mend"), "Text", name="mend", value="$mend")
+    on, off = "true", "false"
+    # Boxes drawn on a turned picture would be refused.
+    controls: dict[str, Any] = {"zoom": on, "zoomControl": on, "brightnessControl": on, "contrastControl": on, "rotateControl": off}
+    Xml.SubElement(place, "Image", name=IMAGE, value="$image", **controls)
+    Xml.SubElement(Xml.SubElement(place, "View", className="trashnet-why"), "Text", name="why", value="$why")

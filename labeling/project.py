@@ -1,0 +1,143 @@
+"""The flywheel's project in Label Studio: page, storage, webhook and tabs, made where missing and brought up to date where they differ."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from labeling.client import Client
+from labeling.interface import INSTRUCTIONS, labelling_config
+from labeling.params import LabelingParams
+from trashnet.settings import Settings
+from trashnet.store import open_store
+from trashnet.taxonomy import Taxonomy
+
+WEBHOOK_PATH = "/label-studio"
+SECRET_HEADER = "X-Trashnet-Secret"  # Label Studio signs nothing: the doorbell knows its webhook by this
+ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")  # skipping creates one as well
+STORAGE = "TrashNet frames"
+
+# What is not the page itself. Nobody sees the task that they skipped again, others do.
+PROJECT: Mapping[str, Any] = {
+    "expert_instruction": INSTRUCTIONS,
+    "show_instruction": True,
+    "show_collab_predictions": True,  # an annotator starts from the pre-labels
+    "show_skip_button": True,
+    "skip_queue": "REQUEUE_FOR_OTHERS",
+    "enable_empty_annotation": False,  # an empty bin is said, not left out
+    "maximum_annotations": 1,  # a task that two should answer is opened again when the first has
+    "sampling": "Sequential sampling",  # tasks are imported most valuable first
+}
+HIDDEN = ("inner_id", "total_predictions", "predictions_score", "predictions_model_versions", "predictions_results", "annotations_results")
+HIDDEN_TOO = ("annotations_ids", "file_upload", "storage_filename", "updated_by", "avg_lead_time", "draft_exists", "data.sha256")
+TABS: Mapping[str, Mapping[str, Any]] = {
+    "Most valuable first": {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
+    "To mend": {"filter": "filter:tasks:data.mend", "operator": "empty", "type": "String", "value": False},
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project: its id and address in Label Studio, and the class names its page offers."""
+
+    id: int
+    title: str
+    url: str
+    names: frozenset[str]
+
+
+def ensure_project(
+    client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams, counts: Mapping[str, int] | None = None
+) -> Project:
+    """Find the project by its title or make it, and see to its page, tabs, frame storage and webhook; doing so again changes nothing.
+
+    ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only presigns frames: its storage is never
+    synced. Raises :class:`UserError` if Label Studio refuses, for example because answers use a class that the taxonomy has lost.
+    """
+    open_store(settings).ensure_bucket()  # Label Studio looks whether it is there
+    config = labelling_config(taxonomy, params.hotkeys, counts)
+    title = settings.label_studio_project
+    found = client.ask(partial(_find_or_create, client, title, config))
+    before = client.ask(lambda: client.projects.get(found))
+    wanted: dict[str, Any] = {**PROJECT, "title": title, "label_config": config}
+    changes: dict[str, Any] = {name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)}
+    if changes:
+        client.ask(lambda: client.projects.update(found, **changes))
+    client.ask(lambda: _see_to_storage(client, found, settings, params))
+    client.ask(lambda: _see_to_webhook(client, found, settings))
+    client.ask(lambda: _see_to_tabs(client, found))
+    return Project(found, title, f"{client.url}/projects/{found}", frozenset(taxonomy.names))
+
+
+def _find_or_create(client: Client, title: str, config: str) -> int:
+    """The project of exactly that title, the oldest should two have been made at once."""
+    projects: Iterable[Any] = client.projects.list(title=title, include="id,title")
+    found: list[int] = [project.id for project in projects if project.title == title]
+    return min(found) if found else int(client.projects.create(title=title, label_config=config).id or 0)
+
+
+def _same(name: str, before: Any, wanted: Any) -> bool:
+    if name == "label_config" and before:
+        return Xml.canonicalize(before, strip_text=True) == Xml.canonicalize(wanted, strip_text=True)
+    return bool(before == wanted)
+
+
+def _see_to_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
+    """The bucket as a source whose links Label Studio presigns. It keeps keys to itself, so they are written each time.
+
+    The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its guard against private ones.
+    """
+    storages = client.import_storage.s3
+    wanted: dict[str, Any] = {
+        "title": STORAGE,
+        "bucket": settings.s3_bucket,
+        "region_name": settings.s3_region,
+        "aws_access_key_id": settings.s3_access_key,
+        "aws_secret_access_key": settings.s3_secret_key.get_secret_value(),
+        "presign": True,
+        "presign_ttl": params.presign_minutes,
+        "use_blob_urls": True,
+    }
+    mine = [storage.id for storage in storages.list(project=project) if storage.bucket == settings.s3_bucket]
+    if mine:
+        storages.update(id=mine[0], project=project, **wanted)
+    else:
+        storages.create(project=project, **wanted)
+
+
+def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
+    """One webhook that rings the doorbell; it carries no labels, they are collected."""
+    wanted: dict[str, Any] = {
+        "url": settings.doorbell_url.rstrip("/") + WEBHOOK_PATH,
+        "headers": {SECRET_HEADER: settings.doorbell_secret.get_secret_value()},
+        "actions": sorted(ACTIONS),
+        "send_payload": False,
+        "send_for_all_actions": False,
+        "is_active": True,
+    }
+    hooks: list[Any] = [hook for hook in client.webhooks.list(project=project) if SECRET_HEADER in (hook.headers or {})]
+    for surplus in hooks[1:]:
+        client.webhooks.delete(id=surplus.id)
+    if not hooks:
+        client.webhooks.create(project=project, **wanted)
+    elif {name: getattr(hooks[0], name) for name in wanted} | {"actions": sorted(hooks[0].actions)} != wanted:
+        client.webhooks.update(id=hooks[0].id, **wanted)
+
+
+def _see_to_tabs(client: Client, project: int) -> None:
+    """Tabs of the data manager, made once: what annotators then do with them is theirs."""
+    hidden = [f"tasks:{name}" for name in HIDDEN + HIDDEN_TOO]
+    have = {view.data.get("title") for view in client.views.list(project=project) if isinstance(view.data, dict)}
+    for title, item in TABS.items():
+        if title not in have:
+            data: Any = {
+                "title": title,
+                "type": "list",
+                "target": "tasks",
+                "filters": {"conjunction": "and", "items": [item]},
+                "ordering": ["-tasks:data.value"],
+                "columnsDisplayType": {"tasks:data.value": "Number", "tasks:data.image": "Image"},
+                "hiddenColumns": {"explore": hidden, "labeling": hidden},
+            }
+            client.views.create(project=project, data=data)

@@ -1,0 +1,136 @@
+"""Frames become tasks: in bulk, with pre-labels, most valuable first, and never twice."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from ingest.ledger import FrameRow, Ledger
+from ingest.ledger.ledger import move
+from labeling.boxes import clip, to_percent
+from labeling.client import Client
+from labeling.interface import BOXES, IMAGE
+from labeling.params import LabelingParams
+from labeling.project import Project
+from trashnet.errors import UserError
+from trashnet.store import ObjectStore
+
+# Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many: which model it really was is
+# in the task's data.
+PRELABELS = "pre-labels"
+LOOKED_UP = 80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
+
+
+def request_labels(
+    client: Client, project: Project, ledger: Ledger, store: ObjectStore, shas: Sequence[str], params: LabelingParams
+) -> int:
+    """Make tasks of these accepted frames, in this order, and move them to ``tasked``; returns how many tasks were created.
+
+    Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which of its frames it has: a run
+    that died between its answer and the ledger is taken up without a second task. Raises :class:`UserError` for a frame that the ledger does
+    not know, and what :meth:`labeling.client.Client.ask` raises.
+    """
+    created = 0
+    for start in range(0, len(shas), params.import_batch):
+        batch = [row for row in _rows(ledger, shas[start : start + params.import_batch]) if row.state == "accepted"]
+        if batch:
+            task_ids: dict[str, int] = {}
+            created += client.ask(partial(_import_missing, client, project, batch, store.bucket, params, task_ids))
+            _enter(ledger, batch, task_ids)
+    return created
+
+
+def _import_missing(
+    client: Client, project: Project, batch: Sequence[FrameRow], bucket: str, params: LabelingParams, task_ids: dict[str, int]
+) -> int:
+    """Import those frames that have no task, and put every frame's task into ``task_ids``; may be called again after a fault.
+
+    The answer of an import may be lost after it was done: so each time Label Studio is asked first.
+    """
+    task_ids |= tasks_of(client, project, [row.sha256 for row in batch])
+    missing = [row for row in batch if row.sha256 not in task_ids]
+    if missing:
+        tasks: Any = [task_of(row, project, bucket, params) for row in missing]
+        answer: Any = client.projects.import_tasks(project.id, request=tasks, return_task_ids=True)
+        task_ids |= zip((row.sha256 for row in missing), answer.task_ids, strict=True)
+    return len(missing)
+
+
+def tasks_of(client: Client, project: Project, shas: Sequence[str]) -> dict[str, int]:
+    """Which of these frames have a task in the project, and which; the oldest if somebody made two."""
+    found: dict[str, int] = {}
+    for start in range(0, len(shas), LOOKED_UP):
+        some = list(shas[start : start + LOOKED_UP])
+        item = {"filter": "filter:tasks:data.sha256", "operator": "in_list", "type": "String", "value": some}
+        query = {"filters": {"conjunction": "and", "items": [item]}, "ordering": ["-tasks:id"]}
+        tasks = client.tasks_page(project.id, query, page_size=2 * LOOKED_UP, answers=False)
+        found |= {task["data"]["sha256"]: task["id"] for task in tasks}
+    return found
+
+
+def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams) -> dict[str, Any]:
+    """A frame as Label Studio imports it: its presigned image, what an annotator should know, and the boxes to start from."""
+    model, boxes = _guesses(row)
+    data = {
+        "image": f"s3://{bucket}/{row.key or f'frames/{row.sha256}.jpg'}",
+        "why": row.explanation or row.reason or "",
+        "value": row.score or 0.0,
+        "mend": "",
+        "bin_id": row.bin_id or "",
+        "captured_at": row.captured_at.isoformat() if row.captured_at else "",
+        "model": model,
+        "sha256": row.sha256,
+    }
+    regions = list(_regions(boxes, row, project, params))
+    if not regions:
+        return {"data": data}
+    score = max(region["score"] for region in regions)
+    return {"data": data, "predictions": [{"model_version": PRELABELS, "score": score, "result": regions}]}
+
+
+def is_double(sha256: str, share: float) -> bool:
+    """Whether two people should answer this frame: the same frames on every machine, whoever asks."""
+    return int.from_bytes(hashlib.sha256(f"double {sha256}".encode()).digest()[:8], "big") < share * 2**64
+
+
+def _guesses(row: FrameRow) -> tuple[str, list[dict[str, Any]]]:
+    """The teacher's prediction, or the bin's own detections while there is none."""
+    if row.prediction is not None:
+        return f"teacher {row.model or ''}".strip(), row.prediction
+    return f"bin {row.release or ''}".strip() if row.detections else "", row.detections
+
+
+def _regions(boxes: list[dict[str, Any]], row: FrameRow, project: Project, params: LabelingParams) -> Iterator[dict[str, Any]]:
+    if not row.width or not row.height:
+        return
+    sure = sorted((box for box in boxes if box["score"] >= params.prelabel_score), key=lambda box: -box["score"])
+    for number, guess in enumerate(sure[: params.prelabel_boxes]):
+        box = clip(guess["box"], row.width, row.height)
+        # An older release may know classes that the taxonomy has lost: Label Studio would refuse the whole batch for one of them.
+        if guess["label"] not in project.names or min(box[2:]) < params.smallest_side:
+            continue
+        yield {
+            "id": f"guess{number}",
+            "type": "rectanglelabels",
+            "from_name": BOXES,
+            "to_name": IMAGE,
+            "original_width": row.width,
+            "original_height": row.height,
+            "image_rotation": 0,
+            "score": guess["score"],
+            "value": to_percent(box, row.width, row.height) | {"rotation": 0, "rectanglelabels": [guess["label"]]},
+        }
+
+
+def _rows(ledger: Ledger, shas: Sequence[str]) -> Iterator[FrameRow]:
+    for sha in shas:
+        row = ledger.frame(sha)
+        if row is None:
+            raise UserError(f"frame {sha}: the ledger does not know it; a frame can be asked about once it was ingested")
+        yield row
+
+
+def _enter(ledger: Ledger, batch: Sequence[FrameRow], task_ids: dict[str, int]) -> None:
+    with ledger.transaction() as connection:
+        for row in batch:
+            move(connection, row.sha256, "accepted", "tasked", task_id=task_ids[row.sha256])
