@@ -29,3 +29,24 @@ class IngestParams(Params):
     def not_before(self) -> datetime:
         """The earliest time that a bin's clock may tell."""
         return datetime(self.earliest.year, self.earliest.month, self.earliest.day, tzinfo=UTC)
+
+
+class TriageParams(Params):
+    """Section ``triage`` of ``params.yaml``: what makes a frame worth a person's time, and how many there is time for."""
+
+    budget: int = Field(200, ge=1)
+    audit: float = Field(0.1, ge=0, le=1)
+    floor: float = Field(0.1, ge=0, le=1)
+    stand_by: float = Field(0.3, ge=0, le=1)
+    iou: float = Field(0.5, gt=0, le=1)
+    undecided_boxes: int = Field(3, ge=1)
+    rare_share: float = Field(0.01, gt=0, le=1)
+    uncertainty: float = Field(1.0, gt=0)
+    disagreement: float = Field(1.0, ge=0)
+    rarity: float = Field(1.0, ge=0)
+    pool: int = Field(10, ge=1)
+    base: float = Field(0.1, gt=0)
+    alike_levels: float = Field(40, gt=0)
+    same_burst: float = Field(0.1, ge=0, le=1)
+    batch: int = Field(16, ge=1)
+    threads: int = Field(8, ge=1)

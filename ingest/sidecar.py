@@ -19,10 +19,11 @@ from ingest.places import INBOX
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: no path leads anywhere with it
 KEY = re.compile(rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)")
 RELEASE = re.compile(NAME)
-LONGEST_NAME, LONGEST_TEXT, LONGEST_NOTE = 64, 500, 2000
+LONGEST_NAME, LONGEST_WORD, LONGEST_TEXT, LONGEST_NOTE = 64, 128, 500, 2000
 FARTHEST = 1e6  # pixels: no camera's
 
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Word = Annotated[Text, StringConstraints(max_length=LONGEST_WORD)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Pixels = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
 
@@ -67,9 +68,9 @@ class Sidecar(BaseModel):
 
     bin_id: Name
     captured_at: Text
-    release: Text | None = None
+    release: Word | None = None
     reason: Text | None = None
-    burst: Text | None = None
+    burst: Word | None = None
     detections: Annotated[list[SidecarBox], Field(max_length=1000)] = []
 
 

@@ -81,6 +81,9 @@ frames = Table(
     *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(BANDS)),
     Index("ix_frames_state_score", "state", "score"),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
+    Index("ix_frames_state_model", "state", "model"),
+    Index("ix_frames_state_sha256", "state", "sha256"),
+    Index("ix_frames_burst", "burst", "bin_id"),
     Index("ix_frames_task_id", "task_id"),
 )
 
@@ -117,7 +120,7 @@ turns = Table(
     "turns",
     metadata,
     Column("digest", String(64), primary_key=True),
-    Column("name", String(128), unique=True),
+    Column("name", String(128)),
     Column("state", String(16), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),

@@ -58,7 +58,10 @@ def upgrade() -> None:
         batch_op.create_index("ix_frames_band2", ["band2"], unique=False)
         batch_op.create_index("ix_frames_band3", ["band3"], unique=False)
         batch_op.create_index("ix_frames_state_captured", ["state", "captured_at", "sha256"], unique=False)
+        batch_op.create_index("ix_frames_burst", ["burst", "bin_id"], unique=False)
+        batch_op.create_index("ix_frames_state_model", ["state", "model"], unique=False)
         batch_op.create_index("ix_frames_state_score", ["state", "score"], unique=False)
+        batch_op.create_index("ix_frames_state_sha256", ["state", "sha256"], unique=False)
         batch_op.create_index("ix_frames_task_id", ["task_id"], unique=False)
 
     op.create_table(
@@ -72,7 +75,6 @@ def upgrade() -> None:
         sa.Column("boxes", sa.Integer(), nullable=False),
         sa.Column("version", sa.String(length=128), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_turns")),
-        sa.UniqueConstraint("name", name=op.f("uq_turns_name")),
     )
     op.create_table(
         "annotations",

@@ -1,0 +1,127 @@
+"""Choose the frames of a turn: the most valuable that are not alike, and a blind share against what the scores can't see."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select, tuple_, update
+
+from ingest.ledger import Ledger
+from ingest.ledger.tables import frames
+from ingest.params import TriageParams
+
+AUDIT = "audit: chosen blindly"
+ASKED = ("tasked", "labelled", "released")  # states of frames that people see or saw
+AT_ONCE = 400  # bursts in one query
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A scored frame; ``cells`` are the mean colours of its 8 x 8 cells, ``burst`` its bin and burst or ``None``."""
+
+    sha256: str
+    score: float
+    burst: tuple[str, str] | None
+    cells: NDArray[np.float32]
+
+
+def choose(ledger: Ledger, params: TriageParams, seed: int) -> list[str]:
+    """The SHA-256s of at most ``params.budget`` scored frames, most valuable first; the same for the same ledger and seed.
+
+    Every so many-th is chosen blindly (``params.audit``), so that they are labelled even if a turn's time runs out. Those and only those
+    are marked in the ledger, in their explanation.
+    """
+    blind = audited(ledger, round(params.budget * params.audit), seed)
+    candidates = [one for one in _most_valuable(ledger, params.budget * params.pool) if one.sha256 not in set(blind)]
+    best = diverse(candidates, _asked(ledger, candidates), params.budget - len(blind), params)
+    with ledger.transaction() as connection:
+        for sha256 in blind:
+            unmarked = (frames.c.sha256 == sha256) & ~func.coalesce(frames.c.explanation, "").startswith(AUDIT)
+            connection.execute(update(frames).where(unmarked).values(explanation=AUDIT + "; " + func.coalesce(frames.c.explanation, "")))
+    return spread(best, blind)
+
+
+def diverse(candidates: Sequence[Candidate], asked: Counter[tuple[str, str]], count: int, params: TriageParams) -> list[str]:
+    """Greedily the frame with the greatest gain, ``count`` times; of equal ones that with the least SHA-256.
+
+    The gain is ``(score + base) * same_burst ** n * (1 - alikeness)``, where ``n`` frames of its burst were chosen or ``asked`` about
+    before, and alikeness to the nearest frame chosen falls linearly to 0 at a mean difference of ``alike_levels``. Without scores this
+    is farthest-first traversal, the 2-approximation of k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR 2018).
+    """
+    if not candidates:
+        return []
+    ordered = sorted(candidates, key=lambda one: one.sha256)
+    cells = np.stack([one.cells for one in ordered])
+    members: dict[tuple[str, str], list[int]] = {}
+    for place, one in enumerate(ordered):
+        if one.burst is not None:
+            members.setdefault(one.burst, []).append(place)
+    worth = np.array([(one.score + params.base) * params.same_burst ** (asked[one.burst] if one.burst else 0) for one in ordered])
+    distinct = np.ones(len(ordered))
+    chosen: list[str] = []
+    for _ in range(min(count, len(ordered))):
+        best = int(np.argmax(worth * distinct))
+        if worth[best] < 0:  # all that is left is taken
+            break
+        chosen.append(ordered[best].sha256)
+        distinct = np.minimum(distinct, np.abs(cells - cells[best]).mean(axis=1) / params.alike_levels)
+        if (burst := ordered[best].burst) is not None:
+            worth[members[burst]] *= params.same_burst
+        worth[best] = -1.0
+        distinct[best] = 1.0
+    return chosen
+
+
+def spread(best: Sequence[str], blind: Sequence[str]) -> list[str]:
+    """Both lists in their order, the blind ones evenly among the others."""
+    places = [((place + 1) * len(best) / (len(blind) + 1), 1, sha256) for place, sha256 in enumerate(blind)]
+    places += [(float(place + 1), 0, sha256) for place, sha256 in enumerate(best)]
+    return [sha256 for *_, sha256 in sorted(places)]
+
+
+def audited(ledger: Ledger, count: int, seed: int) -> list[str]:
+    """Accepted frames at random: SHA-256s are spread evenly, so those that follow points drawn by the seed are a fair sample.
+
+    Each point costs one look into an index, however many frames there are.
+    """
+    found: list[str] = []
+    with ledger.transaction() as connection:
+        for draw in range(count):
+            point = hashlib.sha256(f"{seed}:{draw}".encode()).hexdigest()
+            for since in (point, ""):  # behind the last one the first follows
+                after = (frames.c.state == "accepted") & (frames.c.sha256 > since) & frames.c.score.is_not(None)
+                query = select(frames.c.sha256).where(after).order_by(frames.c.sha256).limit(len(found) + 1)
+                new = [sha256 for sha256 in connection.execute(query).scalars() if sha256 not in found]
+                if new:
+                    found.append(new[0])
+                    break
+    return found
+
+
+def _most_valuable(ledger: Ledger, limit: int) -> list[Candidate]:
+    columns = frames.c
+    scored = (columns.state == "accepted") & columns.score.is_not(None)
+    query = select(columns.sha256, columns.score, columns.bin_id, columns.burst, columns.descriptor).where(scored)
+    with ledger.transaction() as connection:
+        rows = connection.execute(query.order_by(columns.score.desc(), columns.sha256).limit(limit)).all()
+    return [Candidate(row[0], row[1], (row[2], row[3]) if row[2] and row[3] else None, _cells(row[4])) for row in rows]
+
+
+def _asked(ledger: Ledger, candidates: Collection[Candidate]) -> Counter[tuple[str, str]]:
+    """How many frames of the candidates' bursts people see or saw already."""
+    bursts = sorted({one.burst for one in candidates if one.burst is not None})
+    counts: Counter[tuple[str, str]] = Counter()
+    here = (frames.c.burst, frames.c.bin_id)
+    with ledger.transaction() as connection:
+        for start in range(0, len(bursts), AT_ONCE):
+            some = [(burst, bin_id) for bin_id, burst in bursts[start : start + AT_ONCE]]
+            query = select(*here, func.count()).where(tuple_(*here).in_(some), frames.c.state.in_(ASKED)).group_by(*here)
+            counts.update({(row[1], row[0]): row[2] for row in connection.execute(query).all()})
+    return counts
+
+
+def _cells(descriptor: bytes | None) -> NDArray[np.float32]:
+    return np.frombuffer(descriptor or bytes(192), np.uint8).astype(np.float32)
