@@ -9,6 +9,7 @@ from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
 if TYPE_CHECKING:
     from dataset.describing import describe
     from dataset.exporting import export_dataset
+    from dataset.growing import FlywheelParams, Grown, grow
     from dataset.importing import ImportParams, ImportReport, import_dataset, load_mapping
     from dataset.rebalancing import RebalanceParams, RebalanceReport, rebalance
     from dataset.sample import SampleParams, draw_sample
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # Verbs whose libraries take a second or more to load: imported when somebody asks for them.
 _LAZY = {
+    "FlywheelParams": "dataset.growing",
+    "Grown": "dataset.growing",
+    "grow": "dataset.growing",
     "ImportParams": "dataset.importing",
     "ImportReport": "dataset.importing",
     "assign_splits": "dataset.splitting",
@@ -40,8 +44,10 @@ _LAZY = {
 
 __all__ = [
     "SPLITS",
+    "FlywheelParams",
     "Frame",
     "Frames",
+    "Grown",
     "ImportParams",
     "ImportReport",
     "Labels",
@@ -57,6 +63,7 @@ __all__ = [
     "draw_sample",
     "draw_scene",
     "export_dataset",
+    "grow",
     "import_dataset",
     "load_mapping",
     "perceptual_hash",

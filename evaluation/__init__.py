@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evaluation.boxes import GroundTruth, Predictions
     from evaluation.coco import CocoMetrics, coco_metrics
+    from evaluation.comparing import comparison
     from evaluation.judging import evaluate
     from evaluation.looking import FiftyOneDataset, open_fiftyone
     from evaluation.params import EvaluationParams
@@ -19,6 +20,7 @@ _HOME = {
     "Predictions": "boxes",
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
+    "comparison": "comparing",
     "evaluate": "judging",
     "headline_table": "report",
     "open_fiftyone": "looking",
@@ -33,6 +35,7 @@ __all__ = [
     "Predictions",
     "Scorecard",
     "coco_metrics",
+    "comparison",
     "evaluate",
     "headline_table",
     "open_fiftyone",

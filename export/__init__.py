@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from export.edgetpu import EdgeTpuReport, check_edgetpu
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
+    from export.publishing import Candidate, fetch_model, newest_candidate, publish_candidate, read_candidate
     from export.tflite import TfliteReport, export_tflite
 
 _HOME = {
+    "Candidate": "export.publishing",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "OnnxReport": "export.onnx",
@@ -19,9 +21,26 @@ _HOME = {
     "check_edgetpu": "export.edgetpu",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
+    "fetch_model": "export.publishing",
+    "newest_candidate": "export.publishing",
+    "publish_candidate": "export.publishing",
+    "read_candidate": "export.publishing",
 }
 
-__all__ = ["EdgeTpuReport", "ExportParams", "OnnxReport", "TfliteReport", "check_edgetpu", "export_onnx", "export_tflite"]
+__all__ = [
+    "Candidate",
+    "EdgeTpuReport",
+    "ExportParams",
+    "OnnxReport",
+    "TfliteReport",
+    "check_edgetpu",
+    "export_onnx",
+    "export_tflite",
+    "fetch_model",
+    "newest_candidate",
+    "publish_candidate",
+    "read_candidate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,10 +22,12 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr
     s3_region: str = "us-east-1"  # without one some stores raise for a missing bucket instead of answering that it is missing
     s3_bucket: str = "trashnet"
+    s3_notifies: bool = False  # whether the store tells the doorbell of uploads; if not, the doorbell watches the inbox itself
     ledger_url: str = f"sqlite:///{STACK}/ledger.sqlite"
     label_studio_url: str = Field(pattern=r"^https?://[^/]+")
     label_studio_token: SecretStr
     label_studio_project: str = "TrashNet"
+    repository: str = "."  # what the flywheel's clone is made from, and its branch pushed to: a path or a git URL
     clone: Path = STACK / "clone"  # the flywheel's own clone of this repository: turns are committed there
     doorbell_url: str = Field(pattern=r"^https?://[^/]+")
     doorbell_secret: SecretStr = Field(min_length=16)

@@ -7,5 +7,6 @@
 from ingest.ledger.annotations import OUTCOMES, Answer, AnswerRow
 from ingest.ledger.ledger import Ledger, open_ledger
 from ingest.ledger.rows import STATES, FrameRow, State
+from ingest.ledger.turns import TurnRow
 
-__all__ = ["OUTCOMES", "STATES", "Answer", "AnswerRow", "FrameRow", "Ledger", "State", "open_ledger"]
+__all__ = ["OUTCOMES", "STATES", "Answer", "AnswerRow", "FrameRow", "Ledger", "State", "TurnRow", "open_ledger"]

@@ -1,6 +1,5 @@
 """Answers that people gave, as the ledger keeps them until they have grown into the dataset, and after."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -70,10 +69,3 @@ def answers_to_grow(connection: Connection, turn: str | None) -> list[Answer]:
     for row in connection.execute(query).mappings():
         by_frame.setdefault(row["sha256"], []).append(AnswerRow(**row))
     return [Answer(rows[-1], tuple(row.annotation_id for row in rows)) for rows in by_frame.values()]
-
-
-def assign_turn(connection: Connection, annotation_ids: Sequence[int], turn: str) -> None:
-    """Say in which turn these annotations grow, or grew."""
-    for start in range(0, len(annotation_ids), 500):
-        some = annotation_ids[start : start + 500]
-        connection.execute(update(annotations).where(annotations.c.annotation_id.in_(some)).values(turn=turn))

@@ -10,9 +10,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from ingest.ledger import annotations as answers
+from ingest.ledger import turns
 from ingest.ledger.annotations import Answer, AnswerRow
 from ingest.ledger.rows import FrameRow, State
 from ingest.ledger.tables import BANDS, annotations, cursors, frames, transitions
+from ingest.ledger.turns import TurnRow
 from trashnet.errors import UserError
 
 FARTHEST = BANDS - 1  # bits: hashes farther apart may share no band
@@ -125,6 +127,43 @@ class Ledger:
         """Per labelled frame its newest usable answer among those planned for ``turn`` (``None``: for no turn yet)."""
         with self._engine.connect() as connection:
             return answers.answers_to_grow(connection, turn)
+
+    # Turns
+
+    def plan_turn(self, turn: TurnRow, annotation_ids: Sequence[int]) -> None:
+        """Write down that these annotations are to become this turn."""
+        with self.transaction() as connection:
+            turns.plan(connection, turn, annotation_ids)
+
+    def unfinished_turn(self) -> TurnRow | None:
+        """The turn that was planned and not finished, if there is one."""
+        with self._engine.connect() as connection:
+            return next(iter(turns.listed(connection, "planned")), None)
+
+    def finish_turn(self, digest: str, *, turn: str | None, version: str | None) -> None:
+        """Mark a turn as done, under its name in the dataset log and the version that holds it."""
+        with self.transaction() as connection:
+            turns.finish(connection, digest, turn, version)
+
+    def finished_turns(self) -> list[TurnRow]:
+        """The turns that are part of the dataset, oldest first."""
+        with self._engine.connect() as connection:
+            return [turn for turn in turns.listed(connection, "done") if turn.name is not None]
+
+    def untrained(self) -> int:
+        """How many frames are in the dataset with labels that no published candidate has been trained on."""
+        wanted = (frames.c.state == "labelled") & frames.c.turn.is_not(None)
+        with self._engine.connect() as connection:
+            return int(connection.execute(select(func.count()).where(wanted)).scalar() or 0)
+
+    def release(self, turns_: Sequence[str]) -> int:
+        """Move the labelled frames of these turns on to ``released``: a published candidate was trained on them. How many moved."""
+        moved = 0
+        with self.transaction() as connection:
+            wanted = select(frames.c.sha256).where(frames.c.state == "labelled", frames.c.turn.in_(list(turns_)))
+            for sha256 in connection.execute(wanted).scalars().all():
+                moved += move(connection, sha256, "labelled", "released")
+        return moved
 
     # Cursors
 

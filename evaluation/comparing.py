@@ -1,0 +1,35 @@
+"""Two models' headline numbers beside each other."""
+
+from collections.abc import Mapping
+
+Numbers = Mapping[str, float | int | None]
+
+# Name in a scorecard's headline, name for people, factor, unit, +1 where more is better.
+_ROWS = (
+    ("ap", "AP", 100, "%", 1),
+    ("ap50", "AP50", 100, "%", 1),
+    ("sorting_accuracy", "sorting accuracy", 100, "%", 1),
+    ("contamination", "contamination", 100, "%", -1),
+    ("missed", "items missed", 100, "%", -1),
+    ("latency_median_ms", "latency, median", 1, "ms", -1),
+    ("model_mib", "size", 1, "MiB", -1),
+)
+
+
+def comparison(before: Mapping[str, Numbers], after: Mapping[str, Numbers]) -> str:
+    """A Markdown table of every model in ``after``: its number, and how far it has come since ``before`` (by model, may be empty)."""
+    lines = ["| | " + " | ".join(after) + " |", "|---" * (len(after) + 1) + "|"]
+    for key, name, factor, unit, better in _ROWS:
+        cells = [_cell(before.get(model, {}).get(key), numbers.get(key), factor, better) for model, numbers in after.items()]
+        lines.append(f"| {name}, {unit} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(before: float | None, after: float | None, factor: int, better: int) -> str:
+    if after is None:
+        return "n/a"
+    if before is None:
+        return f"{factor * after:.1f}"
+    gained = factor * (after - before)
+    verdict = "" if abs(gained) < 0.05 else " better" if gained * better > 0 else " **worse**"
+    return f"{factor * after:.1f} ({gained:+.1f}{verdict})"

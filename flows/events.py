@@ -1,0 +1,20 @@
+"""The events that flows and the doorbell emit. An event carries no data that a flow relies on: it only says where to look."""
+
+from typing import Any
+
+from prefect.events import emit_event
+
+INBOX = "trashnet.inbox.arrived"  # uploads lie in the inbox
+ACCEPTED = "trashnet.frames.accepted"  # new frames are in the ledger
+ANSWERED = "trashnet.answers.changed"  # somebody saved an annotation
+COLLECTED = "trashnet.answers.collected"  # answers are in the ledger
+GROWN = "trashnet.dataset.grown"  # there is a new dataset version
+TRAINED = "trashnet.models.trained"  # both models have scorecards
+PUBLISHED = "trashnet.candidate.published"  # a candidate lies in the store
+
+RESOURCE = {"prefect.resource.id": "trashnet.flywheel", "prefect.resource.name": "TrashNet Flywheel"}
+
+
+def ring(event: str, **payload: Any) -> None:
+    """Tell whoever listens that there is something to drain."""
+    emit_event(event, resource=RESOURCE, payload=payload)

@@ -1,0 +1,106 @@
+"""What every flow opens first: the deployment's settings, store, ledger, clone and models."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dataset import FlywheelParams, ImportParams, Log
+from export import Candidate, fetch_model, newest_candidate
+from ingest import IngestParams, Ledger, TriageParams, open_ledger
+from labeling import Client, LabelingParams, Project, connect, ensure_project
+from trashnet.clone import Clone
+from trashnet.detectors import Detector, open_detector
+from trashnet.params import load_params, load_seed
+from trashnet.settings import STACK, Settings, load_settings
+from trashnet.store import ObjectStore, open_store
+from trashnet.taxonomy import Taxonomy, load_taxonomy
+
+TEACHER, STUDENT = "efficientdet.onnx", "ssd_int8.tflite"
+
+
+@dataclass(frozen=True)
+class Flywheel:
+    """One deployment, opened. Numbers and classes are read from the folder that the flow runs in."""
+
+    settings: Settings
+    store: ObjectStore
+    ledger: Ledger
+    taxonomy: Taxonomy
+
+    @cached_property
+    def ingest(self) -> IngestParams:
+        """How frames are checked."""
+        return load_params("ingest", IngestParams)
+
+    @cached_property
+    def triage(self) -> TriageParams:
+        """Which frames people should see."""
+        return load_params("triage", TriageParams)
+
+    @cached_property
+    def labeling(self) -> LabelingParams:
+        """How tasks are made and answers checked."""
+        return load_params("labeling", LabelingParams)
+
+    @cached_property
+    def turning(self) -> FlywheelParams:
+        """When the dataset grows and models are retrained."""
+        return load_params("flywheel", FlywheelParams)
+
+    @cached_property
+    def placing(self) -> ImportParams:
+        """How new frames are grouped and split."""
+        return load_params("import", ImportParams)
+
+    @cached_property
+    def seed(self) -> int:
+        """The seed that all rooms share."""
+        return load_seed()
+
+    @cached_property
+    def clone(self) -> Clone:
+        """Where turns are committed."""
+        return Clone(self.settings.clone)
+
+    @cached_property
+    def label_studio(self) -> Client:
+        """Label Studio's API."""
+        return connect(self.settings)
+
+    @cached_property
+    def project(self) -> Project:
+        """The annotators' project."""
+        return ensure_project(self.label_studio, self.settings, self.taxonomy, self.labeling, self.class_counts)
+
+    @cached_property
+    def class_counts(self) -> Mapping[str, int]:
+        """Boxes per class name that the dataset has; empty before there is one."""
+        root = self.settings.clone / "data"
+        if not (root / "labels").is_dir():
+            return {}
+        counts = Log(root, self.taxonomy).box_counts()
+        return dict(zip(self.taxonomy.names, counts.tolist(), strict=True))
+
+    @cached_property
+    def candidate(self) -> Candidate | None:
+        """The newest candidate: its models look at what comes in. ``None`` before the first."""
+        return newest_candidate(self.store)
+
+    def model(self, name: str) -> Detector | None:
+        """One of the newest candidate's models, downloaded once; ``None`` before the first."""
+        if self.candidate is None:
+            return None
+        return open_detector(fetch_model(self.store, self.candidate, name, STACK / "models"), self.taxonomy)
+
+
+@contextmanager
+def open_flywheel(settings: Settings | None = None) -> Iterator[Flywheel]:
+    """Open the deployment whose settings are in the environment. Raises :class:`trashnet.errors.UserError` if a part is missing or down."""
+    settings = settings or load_settings()
+    ledger = open_ledger(settings.ledger_url)
+    try:
+        yield Flywheel(settings, open_store(settings), ledger, load_taxonomy(Path("taxonomy.yaml")))
+    finally:
+        ledger.close()

@@ -1,0 +1,45 @@
+from prefect import flow, get_run_logger, task
+from prefect.concurrency.sync import concurrency
+
+import labeling
+from flows.flywheel import STUDENT, TEACHER, open_flywheel
+from ingest import choose, score_frames
+
+
+@flow(name="request-labels", retries=2, retry_delay_seconds=30, timeout_seconds=6 * 3600)
+def request_labels() -> int:
+    """Ask people for the labels of the frames that are most worth it, pre-labelled by the teacher; how many tasks were made."""
+    room = room_for_tasks()
+    if not room:
+        get_run_logger().info("annotators have a full turn's tasks before them: nothing is added until some are answered")
+        return 0
+    score_accepted()
+    return make_tasks(room)
+
+
+@task(retries=3, retry_delay_seconds=[2, 10, 30])
+def room_for_tasks() -> int:
+    """How many tasks more annotators are given: a turn's budget, less those that are open."""
+    with open_flywheel() as flywheel:
+        return max(flywheel.triage.budget - flywheel.ledger.counts().get("tasked", 0), 0)
+
+
+@task(retries=2, retry_delay_seconds=10, timeout_seconds=4 * 3600)
+def score_accepted() -> int:
+    """Let the newest models look at what was accepted; how many frames they scored."""
+    with open_flywheel() as flywheel, concurrency("gpu"):
+        teacher, student = flywheel.model(TEACHER), flywheel.model(STUDENT)
+        if teacher is None:
+            get_run_logger().warning("no candidate yet: frames are chosen for diversity alone, pre-labels are the bins' own")
+        return score_frames(flywheel.store, flywheel.ledger, teacher, student, flywheel.class_counts, flywheel.taxonomy, flywheel.triage)
+
+
+@task(retries=5, retry_delay_seconds=[5, 15, 30, 60, 120])
+def make_tasks(room: int) -> int:
+    """Choose frames and make their tasks in Label Studio, most valuable first."""
+    with open_flywheel() as flywheel:
+        triage = flywheel.triage.model_copy(update={"budget": room})
+        chosen = choose(flywheel.ledger, triage, flywheel.seed)
+        made = labeling.request_labels(flywheel.label_studio, flywheel.project, flywheel.ledger, flywheel.store, chosen, flywheel.labeling)
+        get_run_logger().info("%d tasks made, see %s", made, flywheel.project.url)
+        return made

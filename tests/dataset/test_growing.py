@@ -1,0 +1,249 @@
+"""Growing on a real git clone, a real DVC remote, a real S3 server: one turn per plan, whatever dies on the way."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dataset import FlywheelParams, Grown, ImportParams, Log, draw_scene, grow
+from dataset import growing as growing_module
+from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from tests.servers import S3Server
+from trashnet.clone import BRANCH, Clone, make_clone
+from trashnet.errors import UserError
+from trashnet.store import ObjectStore
+from trashnet.taxonomy import Taxonomy
+
+PARAMS = FlywheelParams(grow_at=1, retrain_at=1, turn_frames=1000, shard=100)
+PLACING = ImportParams(min_side=16, max_pixels=1_000_000, near_duplicate_distance=6, val=0.15, test=0.15)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run(where: Path, *command: str | Path) -> str:
+    """Run git or dvc in a folder."""
+    program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run([*program, *command[1:]], cwd=where, check=True, capture_output=True, text=True).stdout
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class Flywheel:
+    """One deployment's clone, store and ledger, with labelled frames waiting."""
+
+    clone: Clone
+    store: ObjectStore
+    ledger: Ledger
+    origin: Path
+    taxonomy: Taxonomy
+
+    def grow(self) -> Grown | None:
+        """One run of what is tested."""
+        return grow(self.clone, self.store, self.ledger, self.taxonomy, PARAMS, PLACING)
+
+    def label(self, numbers: range) -> None:
+        """Put drawn frames into the store and the ledger, each with one answered task."""
+        for number in numbers:
+            image, boxes, class_ids = draw_scene(np.random.default_rng([5, number]), [5, 12], 96, self.taxonomy)
+            jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+            sha = hashlib.sha256(jpeg).hexdigest()
+            self.store.put(f"frames/{sha}.jpg", jpeg)
+            values: dict[str, Any] = {"key": f"frames/{sha}.jpg", "width": 96, "height": 96, "captured_at": NOON, "bin_id": "bin1"}
+            self.ledger.add(FrameRow(sha256=sha, uploaded_sha256=sha, state="tasked", inbox_key="", burst=f"b{number}", **values))
+            said = [{"label": self.taxonomy.name_of[int(c)], "box": b} for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)]
+            answer = AnswerRow(
+                annotation_id=number, task_id=number, sha256=sha, annotator="ann", labelled_at=NOON, outcome="boxes", boxes=said
+            )
+            assert self.ledger.answer(answer, labelled=True)
+
+    def contents(self) -> dict[str, Any]:
+        """What growing has made: the dataset's fold, its turns, versions at the origin, and the ledger's own view."""
+        log = Log(self.clone.path / "data", self.taxonomy)
+        frames = {f.sha256: (f.split, f.group, None if f.labels is None else f.labels.boxes.tolist()) for f in log.frames(labelled=False)}
+        tags = run(self.origin, "git", "tag").split()
+        turns = [(turn.name, turn.version, turn.frames, turn.boxes) for turn in self.ledger.finished_turns()]
+        return {
+            "frames": frames,
+            "turns": log.turns,
+            "tags": tags,
+            "ledger": turns,
+            "committed": run(self.origin, "git", "show", f"{BRANCH}:data.dvc"),
+            "waiting": len(self.ledger.answers_to_grow()),
+            "untrained": self.ledger.untrained(),
+        }
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with an empty log in a DVC remote, and a clone of it; every path in them is relative, so that copies work too."""
+    root = tmp_path_factory.mktemp("begun")
+    origin = root / "origin"
+    for folder in ("data/frames", "data/labels"):
+        (origin / folder).mkdir(parents=True)
+        (origin / folder / ".gitkeep").touch()
+    run(origin, "git", "init", "--quiet", "--initial-branch=main")
+    run(origin, "dvc", "init", "--quiet")
+    run(origin, "dvc", "remote", "add", "--quiet", "-d", "store", "../remote")
+    run(origin, "dvc", "add", "--quiet", "data")
+    run(origin, "dvc", "push", "--quiet")
+    run(origin, "git", "add", ".")
+    run(origin, "git", "commit", "-qm", "begin")
+    clone = make_clone(origin, root / "clone")
+    clone.git("remote", "set-url", "origin", "../origin")
+    clone.dvc("pull")
+    return root
+
+
+@pytest.fixture
+def make_flywheel(begun: Path, tmp_path: Path, s3_server: S3Server, taxonomy: Taxonomy) -> Iterator[Callable[[str], Flywheel]]:
+    """Deployments that differ in nothing but their name."""
+    made: list[Flywheel] = []
+
+    def make(name: str) -> Flywheel:
+        root = tmp_path / name
+        shutil.copytree(begun, root)
+        bucket = f"grow-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+        store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, bucket, "us-east-1")
+        store.ensure_bucket()
+        made.append(Flywheel(Clone(root / "clone"), store, open_ledger(f"sqlite:///{root}/ledger.sqlite"), root / "origin", taxonomy))
+        return made[-1]
+
+    yield make
+    for flywheel in made:
+        flywheel.ledger.close()
+
+
+def test_collected_labels_become_one_version_that_can_be_pulled(make_flywheel: Callable[[str], Flywheel]) -> None:
+    """Frames, boxes and their annotator are in the log; a stranger who clones the origin at the tag pulls the same data."""
+    flywheel = make_flywheel("one")
+    flywheel.label(range(4))
+    grown = flywheel.grow()
+    assert grown is not None
+    assert (grown.version, grown.frames) == ("data-00001", 4)
+    made = flywheel.contents()
+    assert made["ledger"] == [(grown.turn, "data-00001", 4, grown.boxes)]
+    assert (made["waiting"], made["untrained"], made["tags"]) == (0, 4, ["data-00001"])
+    stranger = flywheel.origin.parent / "stranger"
+    run(stranger.parent, "git", "clone", "--quiet", "--branch", "data-00001", flywheel.origin, stranger)
+    run(stranger, "dvc", "pull", "--quiet")
+    log = Log(stranger / "data", flywheel.taxonomy)
+    assert {frame.sha256 for frame in log.frames()} == set(made["frames"])
+    assert all(frame.labels is not None and frame.labels.annotator == "ann" for frame in log.frames())
+
+
+def test_growing_again_without_new_answers_changes_nothing(make_flywheel: Callable[[str], Flywheel]) -> None:
+    """The second run finds nothing to do."""
+    flywheel = make_flywheel("one")
+    flywheel.label(range(2))
+    flywheel.grow()
+    before, head = flywheel.contents(), flywheel.clone.head()
+    assert flywheel.grow() is None
+    assert (flywheel.contents(), flywheel.clone.head()) == (before, head)
+
+
+def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[str], Flywheel]) -> None:
+    """The frame's bytes are not written twice; its newest labels win."""
+    flywheel = make_flywheel("one")
+    flywheel.label(range(2))
+    first = flywheel.grow()
+    (answer, *_) = flywheel.ledger.answers_of(next(iter(flywheel.contents()["frames"])))
+    corrected = AnswerRow(
+        annotation_id=answer.annotation_id, task_id=answer.task_id, sha256=answer.sha256, annotator="bob",
+        labelled_at=NOON + timedelta(hours=1), outcome="nothing", boxes=[],
+    )  # fmt: skip
+    flywheel.ledger.answer(corrected, labelled=False)
+    second = flywheel.grow()
+    assert first is not None
+    assert second is not None
+    assert second.version == "data-00002"
+    assert flywheel.contents()["frames"][answer.sha256][2] == []
+    assert len(flywheel.contents()["frames"]) == 2
+
+
+def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[str]:
+    """Write down everything that growing does to the world, and die just before one of these steps."""
+    done: list[str] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            words = " ".join(str(a) for a in args[1:] if isinstance(a, str) and not a.startswith("/"))
+            if name != "run" or not any(asking in words for asking in ("--list", "rev-", "diff", " remote")):
+                done.append(f"{name} {words}")
+                if len(done) - 1 == kill_before:
+                    raise Killed(done[-1])
+            return real(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(Clone, "run", watched("run", Clone.run))
+    monkeypatch.setattr(growing_module, "append_to", watched("append", growing_module.append_to))
+    monkeypatch.setattr(Ledger, "plan_turn", watched("plan", Ledger.plan_turn))
+    monkeypatch.setattr(Ledger, "finish_turn", watched("finish", Ledger.finish_turn))
+    return done
+
+
+def test_a_death_before_any_step_ends_in_the_same_dataset(
+    make_flywheel: Callable[[str], Flywheel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each effect in turn and run again: same frames, splits, boxes, turn, tag and ledger as undisturbed."""
+    undisturbed = make_flywheel("undisturbed")
+    undisturbed.label(range(3))
+    with monkeypatch.context() as patch:
+        steps = effects(patch, None)
+        undisturbed.grow()
+    wanted = undisturbed.contents()
+    assert len(steps) >= 10
+    for number, step in enumerate(steps):
+        flywheel = make_flywheel(f"killed{number}")
+        flywheel.label(range(3))
+        with monkeypatch.context() as patch:
+            effects(patch, number)
+            with pytest.raises(Killed):
+                flywheel.grow()
+        flywheel.grow()
+        assert flywheel.contents() == wanted, f"killed before: {step}"
+
+
+def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(make_flywheel: Callable[[str], Flywheel]) -> None:
+    """Another clone pushed first: the turn that was only committed here goes on top of it, and neither is lost."""
+    flywheel = make_flywheel("one")
+    clone = make_clone(flywheel.origin, flywheel.origin.parent / "other")
+    other = Flywheel(clone, flywheel.store, open_ledger("sqlite://"), flywheel.origin, flywheel.taxonomy)
+    other.clone.dvc("pull", "--quiet")
+    flywheel.label(range(2))
+    other.label(range(5, 7))
+    real_push = flywheel.clone.push
+    flywheel.clone.push = lambda: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        flywheel.grow()
+    other.grow()
+    flywheel.clone.push = real_push  # type: ignore[method-assign]
+    flywheel.clone.dvc("fetch", "--quiet")
+    grown = flywheel.grow()
+    assert grown is not None
+    assert grown.version == "data-00002"
+    assert len(flywheel.contents()["frames"]) == 4
+
+
+def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(make_flywheel: Callable[[str], Flywheel]) -> None:
+    """The name is a checksum: other bytes stop the turn, say which object, and leave the plan to be done again."""
+    flywheel = make_flywheel("one")
+    flywheel.label(range(2))
+    (entry, *_) = flywheel.store.list("frames/")
+    good = flywheel.store.get(entry.key)
+    flywheel.store.put(entry.key, b"other bytes")
+    with pytest.raises(UserError, match=entry.key):
+        flywheel.grow()
+    flywheel.store.put(entry.key, good)
+    assert flywheel.grow() is not None
