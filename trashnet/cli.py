@@ -318,6 +318,29 @@ def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
     run(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
 
 
+@cli.command()
+def setup() -> None:
+    """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
+    from flows.setup import set_up
+
+    for done in set_up():
+        click.echo(done)
+
+
+@cli.command("agreement")
+def agreement_() -> None:
+    """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of annotators."""
+    from ingest import open_ledger
+    from labeling import agreement
+    from trashnet.settings import load_settings
+
+    ledger = open_ledger(load_settings().ledger_url)
+    try:
+        click.echo(agreement(ledger).table())
+    finally:
+        ledger.close()
+
+
 def main() -> None:
     """Run the command line; a :class:`UserError` is printed in plain words and exits 1."""
     try:
