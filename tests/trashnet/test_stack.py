@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,14 @@ from minio.error import MinioException
 from tests.conftest import REPOSITORY
 from tests.servers import S3Server
 from trashnet.errors import UserError
+from trashnet.settings import load_settings
 from trashnet.stack import free_port, start_s3
+from trashnet.stack.commands import down
 from trashnet.stack.process import LOOPBACK, spawn
+from trashnet.stack.records import Places, RunRecord, ensure_ports, read_environment, running
 
 
-def running(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Whether a process with this number runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -29,9 +34,9 @@ def running(pid: int) -> bool:
 def gone(pid: int, seconds: float = 15) -> bool:
     """Wait until the process is no more."""
     deadline = time.monotonic() + seconds
-    while running(pid) and time.monotonic() < deadline:
+    while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not running(pid)
+    return not runs(pid)
 
 
 def client(server: S3Server, secret_key: str | None = None) -> Minio:
@@ -109,7 +114,7 @@ def test_stopping_ends_a_stubborn_server_and_all_its_descendants(tmp_path: Path,
     started = pids(tmp_path)
     server.stop()
     assert not server.alive()
-    assert not any(running(pid) for pid in started)
+    assert not any(runs(pid) for pid in started)
 
 
 def test_no_server_outlives_a_starter_that_was_killed(tmp_path: Path) -> None:
@@ -147,6 +152,163 @@ def test_a_server_stopped_can_start_again_on_its_port_with_its_data(tmp_path: Pa
             store.make_bucket("kept")
         server.stop()
     assert (tmp_path / "data/kept").is_dir()
+
+
+class SmallStack:
+    """The supervisor over small servers, as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.places = Places(folder / ".trashnet")
+        self.log = folder / "said"
+
+    def up(self, *setup: str) -> "subprocess.Popen[bytes]":
+        """Start it, with a setup command; what it says goes to ``log``."""
+        command = [sys.executable, REPOSITORY / "tests/trashnet/small_stack.py", self.places.folder, *setup]
+        with self.log.open("ab") as out:
+            return subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
+
+    def until(self, holds: Callable[[RunRecord], bool], seconds: float = 30) -> RunRecord:
+        """Wait until the record says so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            record = running(self.places)
+            if record is not None and record.pid and holds(record):
+                return record
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come to that: {running(self.places)}\n{self.log.read_text()}")
+
+    def servers(self) -> list[int]:
+        """The numbers of the small servers' processes."""
+        listed = subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+        return [int(line.split()[0]) for line in listed.splitlines() if str(self.places.logs) in line and "keeper.py" not in line]
+
+
+def is_up(record: RunRecord) -> bool:
+    """Everything answers."""
+    return record.phase == "up" and all(server.state == "up" for server in record.servers.values())
+
+
+@pytest.fixture
+def small_stack(tmp_path: Path) -> Iterator[SmallStack]:
+    """A stack that is not running yet, and is not afterwards."""
+    stack = SmallStack(tmp_path)
+    yield stack
+    down(stack.places)
+
+
+def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small_stack: SmallStack) -> None:
+    """Random at the first start, the same at the next, readable by nobody else; nothing is left running."""
+    kept = []
+    for _ in range(2):
+        up = small_stack.up()
+        small_stack.until(is_up)
+        assert len(small_stack.servers()) == 5
+        down(small_stack.places)
+        assert up.wait() == 0
+        assert small_stack.servers() == []
+        assert running(small_stack.places) is None
+        kept.append((small_stack.places.environment.read_text(), small_stack.places.ports.read_text()))
+    assert kept[0] == kept[1]
+    assert small_stack.places.environment.stat().st_mode & 0o777 == 0o600
+    assert small_stack.places.folder.stat().st_mode & 0o777 == 0o700
+    ends = ("KEY", "WORD", "TOKEN", "SECRET")
+    secrets = [value for name, value in read_environment(small_stack.places.environment).items() if name.endswith(ends)]
+    assert len(set(secrets)) == 5
+    assert not [secret for secret in secrets if secret in small_stack.log.read_text()]
+    settings = load_settings(small_stack.places.environment)  # all that every other command needs is there
+    assert settings.clone == (small_stack.places.folder / "clone").resolve()
+
+
+def test_ctrl_c_stops_callers_before_those_they_call(small_stack: SmallStack) -> None:
+    """A worker whose server is gone already would report failures that are none."""
+    up = small_stack.up()
+    small_stack.until(is_up)
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 0
+    assert small_stack.servers() == []
+
+
+def test_a_second_start_is_refused_and_the_first_goes_on(small_stack: SmallStack) -> None:
+    """It names the process that runs the stack."""
+    first = small_stack.up()
+    small_stack.until(is_up)
+    second = small_stack.up()
+    assert second.wait(30) == 1
+    assert f"this stack is already running, by process {first.pid} since" in small_stack.log.read_text()
+    assert is_up(small_stack.until(is_up))
+
+
+def test_a_server_that_dies_is_started_again_and_the_record_says_so(small_stack: SmallStack) -> None:
+    """With its reason and a count; the others are left alone."""
+    small_stack.up()
+    before = small_stack.until(is_up)
+    port = before.servers["s3"].url.rpartition(":")[2]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in small_stack.servers()}
+    os.kill(next(pid for pid, command in commands.items() if f"http.server\0{port}\0" in command), signal.SIGKILL)
+    after = small_stack.until(lambda record: record.servers["s3"].restarts == 1 and is_up(record))
+    assert after.servers["s3"].note == "ended (exit status 137)"
+    assert [server.restarts for name, server in after.servers.items() if name != "s3"] == [0, 0, 0, 0]
+    assert "s3 ended (exit status 137); starting it again" in small_stack.log.read_text()
+
+
+def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_ports(small_stack: SmallStack) -> None:
+    """Its record is stale, its lock is not: the next start waits for the old servers to be gone."""
+    up = small_stack.up()
+    before = small_stack.until(is_up)
+    up.kill()
+    up.wait()
+    assert small_stack.places.run.is_file()
+    assert running(small_stack.places) is None
+    small_stack.up()
+    after = small_stack.until(is_up)
+    assert [server.url for server in after.servers.values()] == [server.url for server in before.servers.values()]
+    assert len(small_stack.servers()) == 5
+
+
+def test_stopping_a_stack_that_does_not_run_is_no_error(small_stack: SmallStack, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even when a record lies there whose process number somebody else has now."""
+    small_stack.places.make()
+    RunRecord(os.getpid(), 0, "2026-01-01T00:00:00+00:00", "up").write(small_stack.places)
+    down(small_stack.places)
+    assert capsys.readouterr().out == "The stack is not running.\n"
+
+
+def test_no_other_process_is_ended_in_the_stacks_place(small_stack: SmallStack) -> None:
+    """A record whose process started at another time is not believed."""
+    small_stack.up()
+    record = small_stack.until(is_up)
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    RunRecord(bystander.pid, record.started_ticks, record.since, "up").write(small_stack.places)
+    with pytest.raises(UserError, match=f"not as process {bystander.pid}"):
+        down(small_stack.places)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    record.write(small_stack.places)
+
+
+def test_a_setup_that_fails_stops_the_stack_with_its_last_words(small_stack: SmallStack) -> None:
+    """Half a stack would look like a whole one."""
+    up = small_stack.up(sys.executable, "-c", "import sys; sys.exit('the bucket cannot be made')")
+    assert up.wait(60) == 1
+    assert "setting up the stack failed" in small_stack.log.read_text()
+    assert "the bucket cannot be made" in small_stack.log.read_text()
+    assert small_stack.servers() == []
+
+
+def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: SmallStack) -> None:
+    """The stack starts; addresses in its settings follow."""
+    small_stack.places.make()
+    ports = ensure_ports(small_stack.places)
+    with socket.socket() as stranger:
+        stranger.bind((LOOPBACK, ports["prefect"]))
+        stranger.listen()
+        small_stack.up()
+        record = small_stack.until(is_up)
+    assert f"port {ports['prefect']} is taken by another program: prefect moves to" in small_stack.log.read_text()
+    assert record.servers["prefect"].url != f"http://{LOOPBACK}:{ports['prefect']}"
+    assert record.servers["s3"].url == f"http://{LOOPBACK}:{ports['s3']}"
+    assert read_environment(small_stack.places.environment)["PREFECT_API_URL"] == f"{record.servers['prefect'].url}/api"
 
 
 def test_postgresql_gives_every_test_a_database(postgres_url: str) -> None:

@@ -57,8 +57,12 @@ class Server:
         while time.monotonic() < deadline:
             if not self.alive():
                 raise UserError(f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.last_words()}")
-            if self.healthy():
-                return self
+            try:
+                if self.healthy():
+                    return self
+            except UserError:  # it answers, and what it says is that it will never do
+                self.stop()
+                raise
             time.sleep(POLL_SECONDS)
         self.stop()
         raise UserError(f"{self.name} did not answer within {seconds:.0f} s.\n{self.last_words()}")

@@ -54,13 +54,11 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
 def start_label_studio(folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str) -> Server:
     """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy API token.
 
-    Its guard against requests to private addresses is **off**: the doorbell here *is* on a private address. That is for one machine with one
-    user; a team's deployment leaves it on. Raises :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label Studio
-    sets user and token once, when its data folder is new.
+    Its guard against requests to private addresses is **off**: the doorbell here *is* on a private address. That is for one machine with
+    one user; a team's deployment leaves it on. Raises :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label
+    Studio sets user and token once, when its data folder is new.
     """
-    server = spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(LABEL_STUDIO_SECONDS)
-    check_label_studio_token(server, folder, token)
-    return server
+    return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(LABEL_STUDIO_SECONDS)
 
 
 def spawn_label_studio(
@@ -90,21 +88,10 @@ def spawn_label_studio(
         [_label_studio(), "start", "--no-browser", "--port", str(port), "--internal-host", LOOPBACK],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
-        healthy=lambda: answers(f"{url}/health"),
+        healthy=lambda: _label_studio_answers(url, folder, token),
         environment=environment,
         folder=folder,
     )
-
-
-def check_label_studio_token(server: Server, folder: Path, token: str) -> None:
-    """Raise :class:`UserError`, and stop the server, if it does not know ``token``."""
-    answer = _client().get(f"{server.url}/api/current-user/whoami", headers={"Authorization": f"Token {token}"}, timeout=60)
-    if answer.status_code != httpx.codes.OK:
-        server.stop()
-        raise UserError(
-            f"{folder}: Label Studio's data are another token's (it answers {answer.status_code}). Bring back the credentials "
-            "that they were made with, or move the folder away to begin anew."
-        )
 
 
 def start_prefect(folder: Path, port: int) -> Server:
@@ -224,6 +211,19 @@ def _s3_answers(url: str) -> bool:
         return not _client().get(url).is_server_error
     except httpx.TransportError:
         return False
+
+
+def _label_studio_answers(url: str, folder: Path, token: str) -> bool:
+    try:
+        answer = _client().get(f"{url}/api/current-user/whoami", headers={"Authorization": f"Token {token}"})
+    except httpx.TransportError:
+        return False
+    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        raise UserError(
+            f"{folder}: Label Studio's data are another token's (it answers {answer.status_code}). Bring back the credentials "
+            "that they were made with, or move the folder away to begin anew."
+        )
+    return answer.is_success
 
 
 def _worker_online(prefect_url: str, name: str) -> bool:

@@ -1,0 +1,246 @@
+"""Runs the embedded stack in one terminal: starts its servers in order, restarts one that dies, and stops them all at the end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from trashnet.errors import UserError
+from trashnet.stack import process, servers
+from trashnet.stack.events import RunWatch
+from trashnet.stack.makers import Makers, embedded
+from trashnet.stack.process import Server, port_free, spawn
+from trashnet.stack.records import Places, RunRecord, alone, ensure_environment, ensure_ports, started_ticks
+from trashnet.stack.watching import Watched
+
+TICK_SECONDS = 0.2
+EVENT_SECONDS = 3.0
+SETUP_SECONDS = 600.0
+LARGEST_LOG = 20 * 2**20  # bytes; a larger one is put aside at the next start
+STOPPING_ORDER = ("doorbell", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
+
+Say = Callable[[str], None]
+
+
+class Asked(Exception):
+    """Somebody asked the stack to stop: Ctrl-C, `trashnet down`, or the terminal was closed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: the stack of ``places`` for the repository ``root``; ``setup`` is run once its servers answer; ``flows`` at a time.
+
+    ``makers`` says how each server is started.
+    """
+
+    places: Places
+    root: Path
+    setup: tuple[str, ...]
+    flows: int = 4
+    makers: Makers = embedded
+
+
+def run_stack(plan: Plan, say: Say) -> None:
+    """Run the stack until asked to stop (SIGINT, SIGTERM, SIGHUP); ``say`` gets one line per event.
+
+    Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are stopped again.
+    """
+    plan.places.make()
+    with ExitStack() as stack:
+        stack.enter_context(alone(plan.places))
+        asked = stack.enter_context(_Signals())
+        supervisor = _Supervisor(plan, say, asked)
+        try:
+            supervisor.start()
+            supervisor.attend()
+        except Asked:
+            pass
+        finally:
+            supervisor.stop()
+
+
+class _Signals:
+    """Remembers that somebody asked to stop, so that no code is interrupted between starting a server and writing that down."""
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "_Signals":
+        self._before = {number: signal.signal(number, self._ask) for number in self.NUMBERS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+    def check(self) -> None:
+        if self.asked:
+            raise Asked
+
+
+class _Supervisor:
+    def __init__(self, plan: Plan, say: Say, asked: _Signals) -> None:
+        self.plan, self.places, self.asked = plan, plan.places, asked
+        self._say = say
+        self.watched: dict[str, Watched] = {}
+        self.record = RunRecord(os.getpid(), started_ticks(os.getpid()) or 0, _now(), "starting")
+        self._written = ""
+        self._write()
+        self.pool = ThreadPoolExecutor(8, thread_name_prefix="health")  # requests only; servers are started by the main thread
+
+    def start(self) -> None:
+        """Start everything; return once all of it answers and the setup is done."""
+        self.ports = ensure_ports(self.places)
+        self._wait_for_ports()
+        self.environment = ensure_environment(self.places, self.ports)
+        _put_large_logs_aside(self.places.logs)
+        began = time.monotonic()
+        makers = self.plan.makers(self.places, self.plan.root, self.environment, self.ports, self.plan.flows)
+        for name in ("s3", "label_studio", "prefect"):
+            self._launch(name, makers[name])
+        self._until_up("prefect", seconds=servers.PREFECT_SECONDS)
+        self._launch("worker", makers["worker"])
+        self._until_up("s3", "worker", seconds=servers.WORKER_SECONDS)
+        self._until_up("label_studio", seconds=servers.LABEL_STUDIO_SECONDS)
+        self._set_up()
+        self._launch("doorbell", makers["doorbell"])
+        self._until_up("doorbell", seconds=servers.DOORBELL_SECONDS)
+        self.say(f"everything is up after {time.monotonic() - began:.0f} s")
+        self._table()
+        self.record.phase = "up"
+        self._write()
+
+    def attend(self) -> None:
+        """Restart what dies, report what happens, until asked to stop."""
+        watch = RunWatch(self.environment["PREFECT_API_URL"])
+        next_look = time.monotonic()
+        seen = None
+        while True:
+            self.asked.check()
+            for watched in self.watched.values():
+                watched.tend(self.pool)
+            self._write()
+            if seen is not None and seen.done():
+                for line in seen.result():
+                    self.say(line)
+                seen = None
+            if seen is None and time.monotonic() >= next_look:
+                next_look = time.monotonic() + EVENT_SECONDS
+                seen = self.pool.submit(watch.news)
+            time.sleep(TICK_SECONDS)
+
+    def stop(self) -> None:
+        """Stop all servers, callers first; asking again meanwhile changes nothing."""
+        if not self.watched:
+            self._ended()
+            return
+        self.record.phase = "stopping"
+        self._write()
+        self.say("stopping")
+        for name in STOPPING_ORDER:
+            if name in self.watched:
+                self.watched[name].server.stop()
+        self._ended()
+        self.say("stopped")
+
+    def say(self, line: str) -> None:
+        """One line with the time of day."""
+        self._say(f"{datetime.now():%H:%M:%S}  {line}")
+
+    def _ended(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.places.run.unlink(missing_ok=True)
+
+    def _launch(self, name: str, make: Callable[[], Server]) -> None:
+        self.asked.check()
+        self.watched[name] = Watched(name, make, self.say)
+        self._write()
+
+    def _until_up(self, *names: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while waiting := [name for name in names if self.watched[name].state != "up"]:
+            self.asked.check()
+            for watched in self.watched.values():
+                watched.first_look(self.pool)
+            if time.monotonic() > deadline:
+                server = self.watched[waiting[0]].server
+                raise UserError(f"{server.name} did not answer within {seconds:.0f} s.\n{server.last_words()}")
+            self._write()
+            time.sleep(TICK_SECONDS / 2)
+
+    def _set_up(self) -> None:
+        """Run the setup as a process of its own, so that the stack knows none of the rooms."""
+        if not self.plan.setup:
+            return
+        self.say("setting up bucket, project, clone and deployments")
+        log = self.places.logs / "setup.log"
+        log.unlink(missing_ok=True)
+        setup = spawn("setup", self.plan.setup, url="", log=log, healthy=lambda: True, environment=self.environment, folder=self.plan.root)
+        try:
+            deadline = time.monotonic() + SETUP_SECONDS
+            while setup.alive() and time.monotonic() < deadline:
+                self.asked.check()
+                time.sleep(TICK_SECONDS)
+            if setup.alive() or setup.process.returncode:
+                raise UserError(f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.last_words()}")
+        finally:
+            setup.stop()
+
+    def _wait_for_ports(self) -> None:
+        """Wait for a stack that was killed just now to be gone; give a server another port if a stranger has its."""
+        deadline = time.monotonic() + process.GRACE_SECONDS + 5
+        while busy := [name for name, port in self.ports.items() if not port_free(port)]:
+            self.asked.check()
+            if time.monotonic() > deadline:
+                break
+            time.sleep(TICK_SECONDS)
+        taken, self.ports = self.ports, ensure_ports(self.places, anew=busy)
+        for name in busy:
+            self.say(f"port {taken[name]} is taken by another program: {name} moves to {self.ports[name]}")
+
+    def _write(self) -> None:
+        """Write the record anew if a server's state changed."""
+        now = {name: watched.record() for name, watched in self.watched.items()}
+        if now != self.record.servers or self.record.phase != self._written:
+            self.record.servers = now
+            self.record.write(self.places)
+            self._written = self.record.phase
+
+    def _table(self) -> None:
+        value = self.environment
+        rows = [
+            ("Label Studio", value["TRASHNET_LABEL_STUDIO_URL"], f"sign in as {value['TRASHNET_LABEL_STUDIO_EMAIL']}"),
+            ("Prefect", value["PREFECT_API_URL"].removesuffix("/api"), "flows, their runs and schedules"),
+            ("S3 server", value["TRASHNET_S3_ENDPOINT"], "bins upload to inbox/"),
+            ("doorbell", value["TRASHNET_DOORBELL_URL"], "takes Label Studio's webhooks"),
+        ]
+        width = max(len(row[1]) for row in rows)
+        lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]
+        notes = [
+            f"  Passwords and keys: {self.places.environment} (only you may read it). Logs: {self.places.logs}/",
+            "  Everything listens on this machine alone. For that, Label Studio's guard against requests to private addresses is off.",
+            "  Ctrl-C or `trashnet down` stops it; `trashnet status` says how it is.",
+        ]
+        for line in ["", *lines, "", *notes, ""]:
+            self._say(line)
+
+
+def _put_large_logs_aside(folder: Path) -> None:
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > LARGEST_LOG:
+            log.replace(log.with_suffix(".log.1"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,101 @@
+"""Looking after one server: is it there, does it answer, and starting it again, each time a little later, when it is not."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from trashnet.errors import UserError
+from trashnet.stack.process import Server
+from trashnet.stack.records import ServerRecord, ServerState
+
+LOOK_SECONDS = 10.0  # between two requests to a server that answers
+SILENT_LOOKS = 6  # unanswered requests in a row after which a server counts as hung and is started again
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # seconds before a restart, doubled each time
+STEADY_SECONDS = 300.0  # a server that was up for so long starts again with the first delay
+STARTING_LOOKS = 300.0  # seconds that a restarted server may take to answer before it counts as silent
+
+
+class Watched:
+    """One server, started by ``make`` and started again when it dies or does not answer any more.
+
+    All but the requests happens in the caller's thread: ``tend`` is called often and never waits.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Server], say: Callable[[str], None]) -> None:
+        self.name, self._make, self._say = name, make, say
+        self.restarts, self.note = 0, ""
+        self._look: Future[bool] | None = None
+        self._next_look, self._unanswered, self._delay = 0.0, 0, FIRST_DELAY
+        self._due: float | None = None  # when to start again
+        self._begin()
+
+    def first_look(self, pool: ThreadPoolExecutor) -> None:
+        """At the stack's start: has it answered yet? Raises :class:`UserError` if it ended instead."""
+        if not self.server.alive():
+            status = self.server.process.returncode
+            raise UserError(f"{self.server.name} ended while starting (exit status {status}).\n{self.server.last_words()}")
+        self._ask(pool, LOOK_SECONDS if self.state == "up" else 0.0)
+
+    def tend(self, pool: ThreadPoolExecutor) -> None:
+        """Look at it when it is time to, and start it again when that is due."""
+        if self._due is not None:
+            if time.monotonic() >= self._due:
+                self._due = None
+                self._again()
+        elif not self.server.alive():
+            self._fell(f"ended (exit status {self.server.process.returncode})")
+        else:
+            try:
+                self._ask(pool, 1.0 if self.state == "starting" else LOOK_SECONDS)
+            except UserError as error:
+                self._fell(str(error))
+                return
+            hung = self._unanswered >= SILENT_LOOKS if self.state == "silent" else time.monotonic() - self._began > STARTING_LOOKS
+            if self.state != "up" and hung:
+                self._fell("does not answer any more")
+
+    def record(self) -> ServerRecord:
+        """How it is now."""
+        return ServerRecord(self.name, self.state, self.since, self.server.url, self.restarts, str(self.server.log), self.note)
+
+    def _begin(self) -> None:
+        self.server = self._make()
+        self._began, self._look, self._unanswered = time.monotonic(), None, 0
+        self._turn("starting")
+
+    def _again(self) -> None:
+        self.server.stop()  # it may only have been silent
+        self.restarts += 1
+        try:
+            self._begin()
+        except UserError as error:
+            self._fell(str(error))
+
+    def _fell(self, why: str) -> None:
+        if time.monotonic() - self._began > STEADY_SECONDS:
+            self._delay = FIRST_DELAY
+        self.note = why
+        self._due = time.monotonic() + self._delay
+        self._say(f"{self.server.name} {why}; starting it again in {self._delay:.0f} s. Its log: {self.server.log}")
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        self._turn("down")
+
+    def _ask(self, pool: ThreadPoolExecutor, every: float) -> None:
+        if self._look is not None and self._look.done():
+            look, self._look = self._look, None
+            answered = look.result()
+            self._next_look = time.monotonic() + every
+            self._unanswered = 0 if answered else self._unanswered + 1
+            if answered and self.state != "up":
+                self._say(f"{self.server.name} is up {self.server.url}".rstrip())
+                self._turn("up")
+            elif not answered and self.state == "up":
+                self._say(f"{self.server.name} does not answer")
+                self._turn("silent")
+        elif self._look is None and time.monotonic() >= self._next_look:
+            self._look = pool.submit(self.server.healthy)
+
+    def _turn(self, state: ServerState) -> None:
+        self.state: ServerState = state
+        self.since = datetime.now(UTC).isoformat(timespec="seconds")
