@@ -319,6 +319,36 @@ def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
 
 
 @cli.command()
+@click.option("--detach", is_flag=True, help="Run in the background; `trashnet down` ends it.")
+@click.option("--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once.")
+def up(detach: bool, flows: int) -> None:
+    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the doorbell, for this machine alone."""
+    from trashnet.stack.commands import up as run
+
+    run(detach=detach, flows=flows)
+
+
+@cli.command()
+def down() -> None:
+    """Stop the embedded stack, wherever it runs."""
+    from trashnet.stack.commands import down as run
+
+    run()
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def status(as_json: bool) -> None:
+    """Show servers, queues, dataset, models and runs; exit 1 when something that should be up is down."""
+    from flows.status import look
+
+    seen = look()
+    click.echo(seen.as_json() if as_json else seen.text())
+    if not seen.ok:
+        sys.exit(1)
+
+
+@cli.command()
 def setup() -> None:
     """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
     from flows.setup import set_up

@@ -200,6 +200,7 @@ def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
         "TRASHNET_DOORBELL_URL": url["doorbell"],
         "TRASHNET_LEDGER_URL": f"sqlite:///{home / 'ledger.sqlite'}",
         "TRASHNET_CLONE": str(home / "clone"),
+        "TRASHNET_REPOSITORY": str(home.parent),
         "PREFECT_API_URL": f"{url['prefect']}/api",
         "PREFECT_HOME": str(home / "prefect"),
     }
