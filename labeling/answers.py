@@ -11,6 +11,7 @@ from labeling.boxes import clip, to_pixels
 from labeling.interface import BOXES, NO_WASTE, NOTHING
 from labeling.params import LabelingParams
 
+FAR = 1e9  # percent, degrees: no page says so much
 UPRIGHT = 0.01  # degrees that a dragged corner may leave behind
 
 
@@ -109,4 +110,4 @@ def _size(region: Mapping[str, Any], frame: FrameRow) -> tuple[int, int]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR  # also false for NaN

@@ -1,0 +1,99 @@
+"""How far people agree, against arithmetic done by hand."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from labeling import agreement
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """In memory; three frames, ``a``, ``b`` and ``c``."""
+    made = open_ledger("sqlite:///:memory:")
+    for name in "abc":
+        made.add(FrameRow(sha256=name * 64, uploaded_sha256=name * 64, state="tasked", inbox_key=name, width=100, height=100))
+    yield made
+    made.close()
+
+
+def say(ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str, float], outcome: Any = "boxes") -> None:
+    """Boxes of 10 × 10 at x, by class."""
+    row = AnswerRow(
+        annotation_id=number,
+        task_id=1,
+        sha256=frame * 64,
+        annotator=person,
+        labelled_at=datetime(2026, 11, 1, tzinfo=UTC).replace(minute=number),
+        outcome=outcome,
+        boxes=[{"label": label, "box": [x, 0, 10, 10]} for label, x in boxes],
+    )
+    ledger.answer(row, labelled=False)
+
+
+def test_by_hand(ledger: Ledger) -> None:
+    """Frame a: ada has can 0, can 30, shoe 60; ben has can 0 (IoU 1), shoe 32 (IoU 8/12 = 2/3), nothing else.
+
+    5 boxes, 4 matched (2 pairs), mean IoU (1 + 2/3) / 2 = 5/6, same label 2 of 4.
+    can: 3 boxes, 3 matched (2 of the first pair, 1 of the second), mean IoU (1 + 1 + 2/3) / 3 = 8/9, same 2 of 3.
+    shoe: 2 boxes, 1 matched, IoU 2/3, same 0 of 1.
+    """
+    say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
+    say(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
+    found = agreement(ledger)
+    assert found.frames == 1
+    for tally in (found.overall, found.people["ada", "ben"]):
+        assert (tally.boxes, tally.matched, tally.same) == (5, 4, 2)
+        assert (tally.matched_share, tally.mean_iou, tally.label_agreement) == pytest.approx((4 / 5, 5 / 6, 1 / 2))
+    can, shoe = found.classes["can"], found.classes["shoe"]
+    assert (can.boxes, can.matched_share, can.mean_iou, can.label_agreement) == pytest.approx((3, 1, 8 / 9, 2 / 3))
+    assert (shoe.boxes, shoe.matched_share, shoe.mean_iou, shoe.label_agreement) == pytest.approx((2, 1 / 2, 2 / 3, 0))
+
+
+def test_each_pair_of_three_people_counts(ledger: Ledger) -> None:
+    """Three people with the same box are three pairs: 6 boxes."""
+    for number, person in enumerate(("ada", "ben", "cleo")):
+        say(ledger, number, "a", person, ("can", 0))
+    found = agreement(ledger)
+    assert set(found.people) == {("ada", "ben"), ("ada", "cleo"), ("ben", "cleo")}
+    assert (found.overall.boxes, found.overall.matched, found.overall.mean_iou) == (6, 6, 1)
+
+
+def test_only_usable_answers_of_different_people_are_compared(ledger: Ledger) -> None:
+    """A skipped or refused one says nothing, and of one person the newest counts."""
+    say(ledger, 1, "a", "ada", ("can", 0))
+    say(ledger, 2, "a", "ada", ("can", 50))
+    say(ledger, 3, "a", "ben", outcome="skipped")
+    say(ledger, 4, "b", "ada", ("can", 0))
+    say(ledger, 5, "b", "ben", ("can", 0), outcome="refused")
+    assert agreement(ledger).frames == 0
+    say(ledger, 6, "a", "ben", ("can", 50))
+    assert agreement(ledger).overall.label_agreement == 1
+
+
+def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
+    """And nothing against nothing counts as a frame without boxes."""
+    say(ledger, 1, "a", "ada", outcome="nothing")
+    say(ledger, 2, "a", "ben", ("can", 0))
+    say(ledger, 3, "b", "ada", outcome="nothing")
+    say(ledger, 4, "b", "ben", outcome="nothing")
+    found = agreement(ledger)
+    assert (found.frames, found.overall.boxes, found.overall.matched_share, found.overall.mean_iou) == (2, 1, 0, None)
+
+
+def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:
+    """One line for all, one per pair of people, one per class; a dash where there is nothing to divide by."""
+    assert agreement(ledger).table() == "No frame has been answered by two people yet."
+    say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
+    say(ledger, 2, "a", "ben", ("can", 0), ("can", 32))
+    assert agreement(ledger).table().splitlines() == [
+        "1 frames answered by two people",
+        "               boxes  matched  mean IoU  same label",
+        "all                5     80 %     0.833       100 %",
+        "ada and ben        5     80 %     0.833       100 %",
+        "can                4    100 %     0.833       100 %",
+        "shoe               1      0 %         –           –",
+    ]

@@ -1,0 +1,90 @@
+"""Percent, pixels, and which boxes of two people's are of one item."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeling.boxes import clip, iou, likeness, pair_up, to_percent, to_pixels
+
+sides = st.integers(16, 10_000)
+
+
+def boxes(*places: tuple[float, float, float, float], label: str = "Battery") -> list[dict[str, object]]:
+    return [{"label": label, "box": list(place)} for place in places]
+
+
+@pytest.mark.parametrize(
+    ("box", "percent"),
+    [
+        ((0, 0, 640, 480), (0, 0, 100, 100)),
+        ((64, 120, 32, 48), (10, 25, 5, 10)),  # 64 of 640, 120 of 480, 32 of 640, 48 of 480
+        ((639, 479, 1, 1), (99.84375, 99.79166666666667, 0.15625, 0.20833333333333334)),
+    ],
+)
+def test_a_box_in_percent_by_hand(box: tuple[float, ...], percent: tuple[float, ...]) -> None:
+    """Each side is a percentage of its own side of the frame, 640 × 480 here."""
+    assert tuple(to_percent(box, 640, 480).values()) == pytest.approx(percent)
+    assert to_pixels(to_percent(box, 640, 480), 640, 480) == pytest.approx(box)
+
+
+@given(width=sides, height=sides, place=st.tuples(*[st.floats(0, 1)] * 4))
+def test_pixels_survive_the_way_to_percent_and_back(width: int, height: int, place: tuple[float, ...]) -> None:
+    """To a millionth of a pixel, in frames of any size."""
+    box = (place[0] * width, place[1] * height, place[2] * width, place[3] * height)
+    there = to_percent(box, width, height)
+    assert all(0 <= value <= 100 + 1e-9 for value in there.values())
+    assert to_pixels(there, width, height) == pytest.approx(box, abs=1e-6)
+
+
+@given(box=st.tuples(*[st.floats(-100, 200)] * 4), width=st.integers(1, 100), height=st.integers(1, 100))
+def test_what_is_left_of_a_clipped_box_lies_inside(box: tuple[float, ...], width: int, height: int) -> None:
+    """And a box that has nothing inside has a side of at most zero."""
+    x, y, w, h = clip(box, width, height)
+    if w > 0 and h > 0:
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= width + 1e-9
+        assert y + h <= height + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ((0, 0, 10, 10), 1.0),
+        ((5, 0, 10, 10), 1 / 3),  # intersection 5 * 10 = 50, union 100 + 100 - 50 = 150
+        ((10, 0, 10, 10), 0.0),  # they touch
+        ((20, 20, 5, 5), 0.0),
+        ((0, 0, 0, 0), 0.0),  # no area
+    ],
+)
+def test_intersection_over_union_by_hand(other: tuple[float, ...], expected: float) -> None:
+    """Of a box of 10 × 10 with another."""
+    assert iou(np.array([[0, 0, 10, 10]], float), np.array([other], float))[0, 0] == pytest.approx(expected)
+
+
+def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:
+    """b0 overlaps both, a1 only b0: taking the best pair first would leave a1 alone.
+
+    a0 = 0..10, a1 = 4..14, b0 = 2..12, b1 = -4..6 (all 10 high): a0b0 8/12 = .67, a0b1 6/14 = .43, a1b0 8/12 = .67, a1b1 2/18.
+    """
+    a = boxes((0, 0, 10, 10), (4, 0, 10, 10))
+    b = boxes((2, 0, 10, 10), (-4, 0, 10, 10))
+    assert [(i, j) for i, j, _ in pair_up(a, b, 0.4)] == [(0, 1), (1, 0)]
+    assert [value for *_, value in pair_up(a, b, 0.4)] == pytest.approx([6 / 14, 8 / 12])
+    assert [(i, j) for i, j, _ in pair_up(a, b, 0.5)] in ([(0, 0)], [(1, 0)])
+
+
+def test_no_boxes_pair_with_none() -> None:
+    """Empty answers are no fault."""
+    assert pair_up([], boxes((0, 0, 1, 1)), 0.5) == []
+    assert pair_up([], [], 0.5) == []
+
+
+def test_likeness_by_hand() -> None:
+    """Three boxes against two, two pairs, one of them with the same label: 2 * 1 / (3 + 2)."""
+    a = [*boxes((0, 0, 10, 10), (100, 0, 10, 10)), *boxes((200, 0, 10, 10), label="Shoe")]
+    b = [*boxes((0, 0, 10, 10)), *boxes((100, 0, 10, 10), label="Shoe")]
+    assert likeness(a, b, 0.5) == pytest.approx(0.4)
+    assert likeness([], [], 0.5) == 1.0
+    assert likeness(a, [], 0.5) == 0.0

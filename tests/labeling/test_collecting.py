@@ -1,0 +1,292 @@
+"""Answers come home: all of them, once, checked, and again when somebody changes their mind."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import labeling.collecting
+from labeling.collecting import DIFFERENT, WITHDRAWN
+from tests.labeling.conftest import NOTHING, Desk, region
+from tests.labeling.test_requesting import Died, made_up
+
+
+def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
+    return [(row.outcome, row.reason) for row in desk.ledger.answers_of(sha)]
+
+
+def test_boxes_label_a_frame(desk: Desk) -> None:
+    """In pixels, with who and when, and ready to grow."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    number = desk.answer(sha, region(), lead_time=12.5)
+    found = desk.collect()
+    assert (found.boxes, found.labelled, found.refused) == (1, 1, 0)
+    assert desk.state(sha) == "labelled"
+    (row,) = desk.ledger.answers_of(sha)
+    assert (row.annotation_id, row.task_id, row.outcome, row.turn) == (number, desk.task(sha), "boxes", None)
+    assert row.boxes == [{"label": "Battery", "box": [64, 64, 128, 128]}]
+    assert "@" in row.annotator
+    assert row.seconds == 12.5
+    assert abs(datetime.now(UTC) - row.labelled_at) < timedelta(minutes=5)
+    assert [answer.newest.annotation_id for answer in desk.ledger.answers_to_grow()] == [number]
+
+
+def test_collecting_again_changes_nothing(desk: Desk) -> None:
+    """Doubled events ring twice."""
+    shas = desk.draw(2)
+    desk.ask(shas)
+    desk.answer(shas[0], region())
+    desk.answer(shas[1], region(x=90))
+    desk.collect()
+    before = [desk.ledger.answers_of(sha) for sha in shas], [desk.ledger.history(sha) for sha in shas]
+    for _ in range(2):
+        found = desk.collect()
+        assert (found.boxes, found.nothing, found.skipped, found.refused, found.labelled, found.complaints) == (0, 0, 0, 0, 0, ())
+    assert ([desk.ledger.answers_of(sha) for sha in shas], [desk.ledger.history(sha) for sha in shas]) == before
+
+
+def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
+    """The dataset learns what an empty bin looks like."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    desk.answer(sha, NOTHING)
+    assert desk.collect().nothing == 1
+    assert desk.state(sha) == "labelled"
+    assert desk.ledger.answers_of(sha)[0].boxes == []
+
+
+def test_a_skipped_frame_stays_tasked_for_somebody_else(desk: Desk, people: tuple[int, ...]) -> None:
+    """And is labelled when another person knows better."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    desk.answer(sha, person=people[0], was_cancelled=True)
+    assert desk.collect().skipped == 1
+    assert desk.state(sha) == "tasked"
+    assert not desk.tasks()[0]["is_labeled"]
+    desk.answer(sha, region(), person=people[1])
+    assert desk.collect().labelled == 1
+    assert desk.state(sha) == "labelled"
+
+
+def test_a_refused_answer_says_why_on_its_task_and_is_replaced_when_mended(desk: Desk) -> None:
+    """The frame waits; the complaint has the address to open."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    number = desk.answer(sha, region(type="polygonlabels", value={"points": [[1, 1], [2, 2], [3, 1]], "polygonlabels": ["Battery"]}))
+    found = desk.collect()
+    assert (found.refused, found.labelled, desk.state(sha)) == (1, 0, "tasked")
+    assert found.complaints[0].startswith(f"{desk.settings.label_studio_url}/projects/{desk.project.id}/data?task={desk.task(sha)}: ")
+    assert "polygon" in found.complaints[0]
+    assert "polygon" in desk.tasks()[0]["data"]["mend"]
+    desk.client.annotations.update(number, result=[region()])
+    found = desk.collect()
+    assert (found.boxes, found.refused, found.labelled, desk.state(sha)) == (1, 0, 1, "labelled")
+    assert outcomes(desk, sha) == [("boxes", None)]
+    assert desk.tasks()[0]["data"]["mend"] == ""
+
+
+REFUSED: list[tuple[list[dict[str, Any]], str]] = [
+    ([region(value={**region()["value"], "rotation": 20})], "rotated"),
+    ([region(label="Unicorn")], "not a class"),
+    ([region(x=95)], "outside"),
+    ([region(w=0.1)], "less than 2 pixels"),
+    ([region(), NOTHING], "No waste here"),
+    ([], "neither"),
+]
+
+
+def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk) -> None:
+    """One good answer among them is collected all the same."""
+    shas = desk.draw(len(REFUSED) + 1)
+    desk.ask(shas)
+    for sha, (result, _) in zip(shas, REFUSED, strict=False):
+        desk.answer(sha, *result)
+    desk.answer(shas[-1], region())
+    found = desk.collect()
+    assert (found.refused, found.boxes, found.labelled) == (len(REFUSED), 1, 1)
+    for complaint, sha, (_, reason) in zip(found.complaints, shas, REFUSED, strict=False):
+        assert f"task={desk.task(sha)}:" in complaint
+        assert reason in complaint
+    mending = [view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "To mend"]  # type: ignore[index, call-overload]
+    shown = desk.client.tasks.list(view=mending[0].id, project=desk.project.id)
+    assert {task.id for task in shown} == {desk.task(sha) for sha in shas[:-1]}
+
+
+def test_an_answer_edited_after_it_has_grown_grows_again(desk: Desk) -> None:
+    """The newer label has to reach the dataset."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    number = desk.answer(sha, region())
+    desk.collect()
+    with desk.ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE annotations SET turn = 'turn-1'")
+    assert desk.ledger.answers_to_grow() == []
+    desk.collect()
+    assert desk.ledger.answers_to_grow() == []
+    desk.client.annotations.update(number, result=[region(label="Shoe")])
+    assert desk.collect().boxes == 1
+    (answer,) = desk.ledger.answers_to_grow()
+    assert answer.newest.boxes[0]["label"] == "Shoe"
+    assert desk.state(sha) == "labelled"
+
+
+def test_an_answer_deleted_before_it_has_grown_is_taken_back(desk: Desk) -> None:
+    """Its frame waits for another; the row stays and says so."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    number = desk.answer(sha, region())
+    desk.collect()
+    desk.client.annotations.delete(number)
+    desk.collect()
+    assert outcomes(desk, sha) == [("refused", WITHDRAWN)]
+    assert desk.state(sha) == "tasked"
+    assert desk.collect().refused == 0
+    desk.answer(sha, NOTHING)
+    desk.collect()
+    assert desk.state(sha) == "labelled"
+
+
+def test_many_answers_of_one_moment_are_all_collected(desk: Desk, label_studio_moment: Any) -> None:
+    """A page ends in the middle of them, and nothing tells them apart but their ids."""
+    shas = made_up(23)
+    for sha in shas:
+        desk.enter(sha)
+    desk.ask(shas)
+    for sha in shas:
+        desk.answer(sha, region())
+    label_studio_moment(desk.project.id, [desk.task(sha) for sha in shas[3:20]])
+    found = desk.collect(desk.params.model_copy(update={"page_size": 5}))
+    assert (found.boxes, found.labelled) == (23, 23)
+
+
+def test_the_cursor_makes_a_run_cost_what_is_new(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing new and no overlap a run reads one page, of the newest task."""
+    shas = made_up(30)
+    for sha in shas:
+        desk.enter(sha)
+    desk.ask(shas)
+    desk.answer(shas[0], region())
+    params = desk.params.model_copy(update={"page_size": 10, "overlap_seconds": 0.0})
+    desk.collect(params)
+    read: list[int] = []
+    original = desk.client.tasks_page
+
+    def count(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        page = original(*args, **kwargs)
+        read.append(len(page))
+        return page
+
+    monkeypatch.setattr(desk.client, "tasks_page", count)
+    desk.collect(params)
+    assert read == [1]
+
+
+def test_an_answer_saved_late_under_an_early_time_is_not_missed(desk: Desk, label_studio_moment: Any) -> None:
+    """A transaction that began before the cursor's may end after it."""
+    shas = desk.draw(2)
+    desk.ask(shas)
+    desk.answer(shas[0], region())
+    desk.collect()
+    desk.answer(shas[1], region())
+    label_studio_moment(desk.project.id, [desk.task(shas[1])], seconds_ago=30)
+    assert desk.collect().boxes == 1
+
+
+def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor moves only behind what is in the ledger."""
+    shas = desk.draw(3)
+    desk.ask(shas)
+    for sha in shas:
+        desk.answer(sha, region())
+    original, calls = labeling.collecting.write_answer, []
+
+    def die_at_the_second(*args: Any) -> bool:
+        calls.append(args)
+        if len(calls) == 2:
+            raise Died
+        return original(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(labeling.collecting, "write_answer", die_at_the_second)
+        with pytest.raises(Died):
+            desk.collect()
+    assert desk.ledger.counts() == {"labelled": 1, "tasked": 2}
+    assert desk.collect().labelled == 2
+
+
+def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request died after its import, and somebody was quick."""
+    (sha,) = desk.draw(1)
+    monkeypatch.setattr(labeling.requesting, "_enter", lambda *_: None)
+    desk.ask([sha])
+    (task,) = desk.tasks()
+    desk.client.annotations.create(task["id"], result=[region()])
+    assert desk.collect().labelled == 1
+    assert (desk.state(sha), desk.task(sha)) == ("labelled", task["id"])
+
+
+def test_tasks_that_are_not_ours_are_left_alone(desk: Desk) -> None:
+    """Somebody may try things out in the project."""
+    data = {"sha256": "f" * 64, "image": "s3://x/y", "mend": "", "why": ""}
+    made = desk.client.projects.import_tasks(
+        desk.project.id, request=[{"data": data}, {"data": data | {"sha256": 5}}], return_task_ids=True
+    )
+    desk.client.annotations.create(made.task_ids[0], result=[region()])  # type: ignore[union-attr]
+    assert desk.collect().boxes == 0
+
+
+def test_of_two_like_answers_the_newest_counts(desk: Desk, people: tuple[int, ...]) -> None:
+    """The frame waits for the second, and its task is open for it."""
+    (sha,) = desk.draw(1)
+    twice = desk.params.model_copy(update={"double_share": 1.0})
+    desk.ask([sha], twice)
+    desk.answer(sha, region(), person=people[0])
+    found = desk.collect(twice)
+    assert (found.boxes, found.labelled, desk.state(sha)) == (1, 0, "tasked")
+    (task,) = desk.tasks()
+    assert (task["overlap"], task["is_labeled"]) == (2, False)
+    second = desk.answer(sha, region(x=11), person=people[1])
+    assert desk.collect(twice).labelled == 1
+    (answer,) = desk.ledger.answers_to_grow()
+    assert answer.newest.annotation_id == second
+    assert len(answer.annotation_ids) == 2
+    assert desk.tasks()[0]["is_labeled"]
+
+
+def test_the_same_person_twice_is_one_answer(desk: Desk, people: tuple[int, ...]) -> None:
+    """Agreeing with oneself is no agreement."""
+    (sha,) = desk.draw(1)
+    twice = desk.params.model_copy(update={"double_share": 1.0})
+    desk.ask([sha], twice)
+    for _ in range(2):
+        desk.answer(sha, region(), person=people[0])
+    assert desk.collect(twice).labelled == 0
+
+
+def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tuple[int, ...]) -> None:
+    """The page says so, and the task is open again."""
+    (sha,) = desk.draw(1)
+    twice = desk.params.model_copy(update={"double_share": 1.0})
+    desk.ask([sha], twice)
+    desk.answer(sha, region(), person=people[0])
+    desk.answer(sha, region(label="Shoe"), person=people[1])
+    assert desk.collect(twice).labelled == 0
+    (task,) = desk.tasks()
+    assert (task["overlap"], task["is_labeled"], task["data"]["mend"]) == (3, False, DIFFERENT)
+    third = desk.answer(sha, region(), person=people[2])
+    assert desk.collect(twice).labelled == 1
+    assert desk.ledger.answers_to_grow()[0].newest.annotation_id == third
+    assert desk.tasks()[0]["data"]["mend"] == ""
+
+
+def test_who_waits_too_long_for_the_second_answer_takes_the_first(desk: Desk, people: tuple[int, ...]) -> None:
+    """After ``double_days``, though nothing has happened in Label Studio."""
+    (sha,) = desk.draw(1)
+    twice = desk.params.model_copy(update={"double_share": 1.0, "double_days": 7.0})
+    desk.ask([sha], twice)
+    desk.answer(sha, region(), person=people[0])
+    desk.collect(twice)
+    assert desk.collect(twice, lambda: datetime.now(UTC) + timedelta(days=6.9)).labelled == 0
+    assert desk.collect(twice, lambda: datetime.now(UTC) + timedelta(days=7.1)).labelled == 1
+    assert desk.state(sha) == "labelled"

@@ -1,0 +1,170 @@
+"""Frames become tasks once, in order, with boxes to start from."""
+
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+import labeling.requesting
+from labeling import LabelingParams
+from labeling.requesting import is_double, tasks_of
+from tests.labeling.conftest import SIZE, Desk
+from trashnet.errors import UserError
+
+
+class Died(BaseException):
+    """The process ends here; nothing of ours may catch this."""
+
+
+def made_up(count: int, start: int = 0) -> list[str]:
+    return [hashlib.sha256(f"made up {number}".encode()).hexdigest() for number in range(start, start + count)]
+
+
+def test_tasks_come_in_the_order_asked_for_and_their_frames_are_tasked(desk: Desk) -> None:
+    """Most valuable first: that is the order in which Label Studio hands them out."""
+    shas = desk.draw(3)
+    assert desk.ask([shas[2], shas[0], shas[1]]) == 3
+    assert [task["data"]["sha256"] for task in desk.tasks()] == [shas[2], shas[0], shas[1]]
+    assert [desk.task(task["data"]["sha256"]) for task in desk.tasks()] == [task["id"] for task in desk.tasks()]
+    assert desk.ledger.counts() == {"tasked": 3}
+
+
+def test_asking_again_creates_nothing(desk: Desk) -> None:
+    """The ledger knows what it has asked for."""
+    shas = desk.draw(2)
+    desk.ask(shas)
+    assert desk.ask(shas) == 0
+    assert len(desk.tasks()) == 2
+
+
+def test_a_task_says_what_an_annotator_should_know(desk: Desk) -> None:
+    """Why this frame, from where, and how much it is worth."""
+    (sha,) = desk.draw(1, score=0.75)
+    desk.ask([sha])
+    (task,) = desk.tasks()
+    assert task["data"] == {
+        "image": f"s3://{desk.settings.s3_bucket}/frames/{sha}.jpg",
+        "sha256": sha,
+        "why": "rare class: Paper cup 0.31",
+        "value": 0.75,
+        "mend": "",
+        "bin_id": "bin07",
+        "captured_at": "2026-11-02T09:30:00+00:00",
+        "model": "bin r1",
+    }
+
+
+def test_the_frame_is_served_presigned_from_the_store(desk: Desk) -> None:
+    """Label Studio redirects to the store, which gives the very bytes without credentials."""
+    (sha,) = desk.draw(1)
+    desk.ask([sha])
+    headers = {"Authorization": f"Token {desk.settings.label_studio_token.get_secret_value()}"}
+    with httpx.Client(trust_env=False, base_url=desk.settings.label_studio_url) as http:
+        link = desk.client.tasks.get(str(desk.task(sha))).data["image"]
+        answer = http.get(link, headers=headers)
+        assert answer.status_code == httpx.codes.SEE_OTHER
+        assert answer.headers["location"].startswith(desk.settings.s3_endpoint)
+        assert hashlib.sha256(http.get(answer.headers["location"]).content).hexdigest() == sha
+
+
+def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run finds the tasks and takes them for its own."""
+    shas = desk.draw(3)
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(labeling.requesting, "_enter", die)
+        with pytest.raises(Died):
+            desk.ask(shas)
+    assert desk.ledger.counts() == {"accepted": 3}
+    assert len(desk.tasks()) == 3
+    assert desk.ask(shas) == 0
+    assert desk.ledger.counts() == {"tasked": 3}
+    assert [task["id"] for task in desk.tasks()] == [desk.task(sha) for sha in shas]
+
+
+def test_only_what_is_missing_is_imported_after_a_death(desk: Desk) -> None:
+    """Also where the batches are cut elsewhere the second time, and past the length of one query."""
+    shas = made_up(200)
+    for sha in shas:
+        desk.enter(sha)
+    assert desk.ask(shas[50:150]) == 100
+    for sha in shas[50:150]:
+        desk.ledger.move(sha, "tasked", "accepted", task_id=None)  # as if it had never come to that
+    assert desk.ask(shas, desk.params.model_copy(update={"import_batch": 70})) == 100
+    held = [task["data"]["sha256"] for task in desk.tasks()]
+    assert sorted(held) == sorted(shas)
+    assert tasks_of(desk.client, desk.project, shas) == {sha: desk.task(sha) for sha in shas}
+
+
+def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> None:
+    """Two deployments may share a server and, in tests, frames."""
+    (sha,) = desk.draw(1)
+    other = client.projects.create(title="another", label_config=client.projects.get(desk.project.id).label_config)
+    client.projects.import_tasks(other.id, request=[{"data": {"sha256": sha, "image": "s3://x/y", "mend": "", "why": ""}}])
+    assert desk.ask([sha]) == 1
+
+
+def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
+    """It is better than the bin; even when it sees nothing, that is its answer."""
+    guess = [{"label": "Shoe", "score": 0.8, "box": [64, 32, 320, 64]}]
+    (taught,) = desk.draw(1, prediction=guess, model="2026.11")
+    (empty,) = desk.draw(1, prediction=[], model="2026.11")
+    (bins,) = desk.draw(1)
+    desk.ask([taught, empty, bins])
+    by_teacher, by_nobody, by_bin = desk.tasks()
+    (shoe,) = by_teacher["predictions"][0]["result"]
+    assert shoe["value"] == {"x": 10, "y": 5, "width": 50, "height": 10, "rotation": 0, "rectanglelabels": ["Shoe"]}
+    assert (shoe["original_width"], shoe["original_height"], shoe["score"]) == (SIZE, SIZE, 0.8)
+    assert (by_teacher["data"]["model"], by_nobody["data"]["model"], by_bin["data"]["model"]) == ("teacher 2026.11",) * 2 + ("bin r1",)
+    assert by_nobody["predictions"] == []
+    assert len(by_bin["predictions"][0]["result"]) == 5
+
+
+def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: Desk) -> None:
+    """Label Studio shows an annotator the predictions of one version only: the queue's older tasks would be bare after every release."""
+    old, new = desk.draw(1, prediction=[], model="1"), desk.draw(1)
+    desk.ask([*old, *new])
+    assert desk.client.projects.get(desk.project.id).model_version == desk.tasks()[1]["predictions"][0]["model_version"]
+
+
+def test_poor_guesses_are_left_out(desk: Desk) -> None:
+    """Unsure, unknown to the taxonomy, outside, or too many: each would cost more than it saves, and Label Studio refuses an unknown label."""
+    sure = {"label": "Shoe", "score": 0.9, "box": [0, 0, 64, 64]}
+    poor = [
+        sure | {"score": 0.29},
+        sure | {"label": "Vape"},
+        sure | {"box": [700, 0, 20, 20]},
+        sure | {"box": [-32, 600, 64, 64], "score": 0.5},  # half outside: clipped
+    ]
+    (sha,) = desk.draw(1, prediction=[*poor, sure], model="1")
+    desk.ask([sha])
+    values = [guess["value"] for guess in desk.tasks()[0]["predictions"][0]["result"]]
+    assert [(value["x"], value["y"], value["width"], value["height"]) for value in values] == [(0, 0, 10, 10), (0, 93.75, 5, 6.25)]
+    (many,) = desk.draw(1, prediction=[sure] * 50, model="1")
+    desk.ask([many])
+    assert len(desk.tasks()[1]["predictions"][0]["result"]) == desk.params.prelabel_boxes
+
+
+def test_a_frame_that_the_ledger_does_not_know_is_an_error(desk: Desk) -> None:
+    """A typing error should not pass for work done."""
+    with pytest.raises(UserError, match="does not know it"):
+        desk.ask(["0" * 64])
+
+
+def test_nothing_to_ask_asks_nothing(desk: Desk) -> None:
+    """An empty turn is no fault."""
+    assert desk.ask([]) == 0
+
+
+def test_the_share_that_two_people_answer_is_the_same_everywhere(params: LabelingParams) -> None:
+    """By the frame's name, not by a die: about a tenth of them, and those of a smaller share are among those of a larger."""
+    shas = made_up(5000)
+    tenth = {sha for sha in shas if is_double(sha, 0.1)}
+    assert 400 < len(tenth) < 600
+    assert tenth < {sha for sha in shas if is_double(sha, 0.2)}
+    assert not any(is_double(sha, 0) for sha in shas)
+    assert all(is_double(sha, 1) for sha in shas)
