@@ -18,7 +18,7 @@ export FIFTYONE_DO_NOT_TRACK = true
 export NO_ALBUMENTATIONS_UPDATE = 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help install demo view test test-all lint format bench clean
+.PHONY: help install demo up down status view test test-slow lint format bench clean
 help: ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
@@ -36,13 +36,22 @@ demo: install ## dvc pull, dvc repro on the sample data, and a closing table; 10
 	dvc repro
 	trashnet scores
 
+up: install .tools/label-studio ## Start the embedded stack: S3, Label Studio, Prefect, a worker, the doorbell; Ctrl-C stops it
+	$(BIN)/trashnet up
+
+down: install ## Stop the embedded stack, wherever it runs
+	$(BIN)/trashnet down
+
+status: install ## Servers, queues, dataset, models and runs
+	$(BIN)/trashnet status
+
 view: install ## Open the viewer: a photo through all three models
 	$(BIN)/trashnet view
 
-test: install .tools/mongod browser ## The tests that take minutes
+test: install .tools/mongod .tools/label-studio browser postgres ## The tests that take minutes
 	$(BIN)/pytest -m "not slow"
 
-test-slow: install .tools/mongod browser ## The others: learning, kills and resumes, two processes, the whole pipeline
+test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline
 	$(BIN)/pytest -m slow
 
 lint: install ## ruff and mypy, strict
@@ -90,3 +99,16 @@ browser: | install # the viewer's test drives a real one
 	@command -v chromium chromium-browser google-chrome >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } \
 	  || $(BIN)/playwright install chromium
+
+# An environment of its own: Label Studio pins what ours may not. Written last, the stamp says that it is whole.
+.PHONY: .tools/label-studio
+.tools/label-studio: .tools/label-studio/.installed
+.tools/label-studio/.installed: pyproject.toml uv.lock | $(UV)
+	UV_PROJECT_ENVIRONMENT=.tools/label-studio $(UV) sync --frozen --quiet --python $(PYTHON) --only-group label-studio
+	touch $@
+
+.PHONY: postgres
+postgres: # the ledger's tests run on a real one
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y postgresql >/dev/null; } \
+	  || { echo "The ledger's tests need PostgreSQL's server programs (initdb, postgres): install your system's package."; exit 1; }

@@ -17,11 +17,11 @@ from trashnet.errors import UserError
 from trashnet.stack.process import LOOPBACK, Server, port_free, spawn
 
 S3_SECONDS = 30.0
-# First starts with migrations, on two slow busy cores: 54 s were measured for Label Studio, 17 s for Prefect.
-LABEL_STUDIO_SECONDS = 300.0
-PREFECT_SECONDS = 120.0
-WORKER_SECONDS = 90.0
-DOORBELL_SECONDS = 60.0
+# First starts with migrations on two cores: Label Studio 55 s, Prefect 18 s; three times that was seen where others kept the cores busy.
+LABEL_STUDIO_SECONDS = 420.0
+PREFECT_SECONDS = 180.0
+WORKER_SECONDS = 120.0
+DOORBELL_SECONDS = 120.0
 REQUEST_SECONDS = 5.0
 
 POOL = "flywheel"

@@ -1,0 +1,273 @@
+"""How the flywheel is, honestly: what can be seen is shown, what cannot is "unknown", with the reason. Nothing here changes anything."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from trashnet.errors import UserError
+from trashnet.settings import STACK_ENVIRONMENT, Settings, load_settings
+from trashnet.stack import POOL
+from trashnet.stack.records import Places, read_environment, running
+
+ANSWER_SECONDS = 5.0  # for one request
+PATIENCE_SECONDS = 20.0  # for everything together
+COUNTED = 10_000  # objects; a longer list is not counted to its end
+RUNS_SHOWN, FAILED_WITHIN = 5, timedelta(hours=24)
+STORE, LABEL_STUDIO, PREFECT, DOORBELL, WORKER = "S3 server", "Label Studio", "Prefect", "doorbell", "worker"
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server: ``state`` in a word or two, ``ok`` whether that is as it should be."""
+
+    name: str
+    url: str
+    ok: bool
+    state: str
+
+
+@dataclass
+class Status:
+    """What was seen. ``facts`` maps a section to what is known of it, or to ``{"unknown": why}``."""
+
+    at: str
+    servers: list[ServerStatus]
+    facts: dict[str, dict[str, Any]]
+    degraded: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that should be up is up."""
+        return all(server.ok for server in self.servers)
+
+    def as_json(self) -> str:
+        """For programs."""
+        import json
+
+        return json.dumps(asdict(self) | {"ok": self.ok}, indent=2, default=str)
+
+    def text(self) -> str:
+        """For people."""
+        from flows.status_page import page
+
+        return page(self)
+
+
+def look(settings: Settings | None = None) -> Status:
+    """Look at everything, at most 20 seconds. Raises :class:`UserError` only if there are no settings to know where to look."""
+    settings = settings or load_settings()
+    api = os.environ.get("PREFECT_API_URL") or read_environment(STACK_ENVIRONMENT).get("PREFECT_API_URL")
+    pool = ThreadPoolExecutor(16, thread_name_prefix="status")
+    try:
+        servers = _servers(settings, api, pool)
+        down = {server.name: server.state for server in servers if not server.ok and server.name != WORKER}
+        looks: dict[str, tuple[str | None, Callable[[], dict[str, Any]]]] = {
+            "inbox": (STORE, lambda: _objects(settings, "inbox/", ".json")),
+            "quarantine": (STORE, lambda: _objects(settings, "quarantine/", "")),
+            "ledger": (None, lambda: _ledger(settings)),
+            "tasks": (LABEL_STUDIO, lambda: _tasks(settings)),
+            "dataset": (None, lambda: _dataset(settings)),
+            "candidate": (STORE, lambda: _candidate(settings)),
+            "runs": (PREFECT, lambda: _runs(api or "")),
+        }
+        # A server that is down is not asked: clients would try again and again.
+        asked = {name: pool.submit(see) for name, (server, see) in looks.items() if server not in down}
+        skipped = {name: {"unknown": f"{server} is {down[server]}"} for name, (server, _) in looks.items() if server in down}
+        facts = skipped | _answers(asked)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    seen = Status(datetime.now(UTC).isoformat(timespec="seconds"), servers, {name: facts[name] for name in looks})
+    seen.degraded = _degraded(seen, settings, embedded=running(Places()) is not None)
+    return seen
+
+
+def _answers(asked: "dict[str, Future[dict[str, Any]]]") -> dict[str, dict[str, Any]]:
+    facts: dict[str, dict[str, Any]] = {}
+    deadline = datetime.now() + timedelta(seconds=PATIENCE_SECONDS)
+    for name, answer in asked.items():
+        try:
+            facts[name] = answer.result(max(0.0, (deadline - datetime.now()).total_seconds()))
+        except TooLate:
+            facts[name] = {"unknown": f"no answer within {PATIENCE_SECONDS:.0f} s"}
+        except (UserError, httpx.HTTPError, OSError) as error:
+            facts[name] = {"unknown": str(error).partition("\n")[0] or type(error).__name__}
+    return facts
+
+
+def _servers(settings: Settings, api: str | None, pool: ThreadPoolExecutor) -> list[ServerStatus]:
+    """Each server by a request of our own; the embedded stack's record adds what it knows of restarts."""
+    record = running(Places())
+    asked = {
+        STORE: (settings.s3_endpoint, pool.submit(_answers_at_all, settings.s3_endpoint)),
+        LABEL_STUDIO: (settings.label_studio_url, pool.submit(_answers_well, f"{settings.label_studio_url}/health")),
+        PREFECT: ((api or "").removesuffix("/api"), pool.submit(_answers_well, f"{api}/health") if api else None),
+        WORKER: ("", pool.submit(_workers_online, api) if api else None),
+        DOORBELL: (settings.doorbell_url, pool.submit(_answers_well, f"{settings.doorbell_url}/health")),
+    }
+    keys = {STORE: "s3", LABEL_STUDIO: "label_studio", PREFECT: "prefect", WORKER: "worker", DOORBELL: "doorbell"}
+    found = []
+    for name, (url, answer) in asked.items():
+        ok = answer is not None and answer.result()
+        state = "up" if ok else "down" if answer is not None else "unknown: PREFECT_API_URL is not set"
+        if record is not None and (ours := record.servers.get(keys[name])) is not None:
+            state = f"up since {ours.since}" if ok and ours.state == "up" else state if ok else ours.state.replace("up", "down")
+            if ours.restarts:
+                state += f", started again {ours.restarts} times: {ours.note}"
+        found.append(ServerStatus(name, url, ok, state))
+    return found
+
+
+def _answers_at_all(url: str) -> bool:
+    try:
+        return not httpx.get(url, timeout=ANSWER_SECONDS).is_server_error
+    except httpx.HTTPError:
+        return False
+
+
+def _answers_well(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _workers_online(api: str) -> bool:
+    try:
+        return bool(_post(api, f"work_pools/{POOL}/workers/filter", workers={"status": {"any_": ["ONLINE"]}}))
+    except httpx.HTTPError:
+        return False
+
+
+def _objects(settings: Settings, prefix: str, ending: str) -> dict[str, Any]:
+    from trashnet.store import open_store
+
+    found = [stored for stored in islice(open_store(settings).list(prefix), COUNTED) if stored.key.endswith(ending)]
+    oldest = min((stored.modified for stored in found), default=None)
+    return {"objects": len(found), "or_more": len(found) >= COUNTED, "oldest": oldest.isoformat(timespec="seconds") if oldest else None}
+
+
+def _ledger(settings: Settings) -> dict[str, Any]:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ingest import Ledger
+
+    address = make_url(settings.ledger_url)
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
+        raise UserError("there is no ledger yet; `trashnet setup` makes it")
+    ledger = Ledger(settings.ledger_url)
+    try:
+        turns, planned = ledger.finished_turns(), ledger.unfinished_turn()
+        newest = turns[-1] if turns else None
+        return {
+            "frames": {str(state): count for state, count in ledger.counts().items()},
+            "untrained": ledger.untrained(),
+            "turns": len(turns),
+            "last_turn": newest and {"name": newest.name, "frames": newest.frames, "boxes": newest.boxes, "at": str(newest.finished_at)},
+            "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
+        }
+    except SQLAlchemyError as error:
+        raise UserError(f"the ledger does not answer: {str(error.__cause__ or error).partition(chr(10))[0]}") from None
+    finally:
+        ledger.close()
+
+
+def _tasks(settings: Settings) -> dict[str, Any]:
+    # By plain requests: the SDK alone takes seconds to load.
+    token, url = settings.label_studio_token.get_secret_value(), settings.label_studio_url
+    with httpx.Client(base_url=url, timeout=ANSWER_SECONDS) as client:
+        if token.count(".") == 2:  # a personal access token, which is exchanged for one that holds some minutes
+            renewed = client.post("/api/token/refresh", json={"refresh": token})
+            renewed.raise_for_status()
+            client.headers["Authorization"] = f"Bearer {renewed.json()['access']}"
+        else:
+            client.headers["Authorization"] = f"Token {token}"
+        answer = client.get("/api/projects", params={"title": settings.label_studio_project, "page_size": 100})
+        if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise UserError("Label Studio does not accept TRASHNET_LABEL_STUDIO_TOKEN")
+        answer.raise_for_status()
+    projects = [project for project in answer.json()["results"] if project["title"] == settings.label_studio_project]
+    if not projects:
+        raise UserError(f"there is no project {settings.label_studio_project!r} yet; `trashnet setup` makes it")
+    project = min(projects, key=lambda project: int(project["id"]))
+    done = int(project["finished_task_number"])
+    return {"open": int(project["task_number"]) - done, "finished": done, "url": f"{url}/projects/{project['id']}"}
+
+
+def _dataset(settings: Settings) -> dict[str, Any]:
+    from trashnet.clone import Clone
+
+    return {"version": Clone(settings.clone).version(), "clone": str(settings.clone)}
+
+
+def _candidate(settings: Settings) -> dict[str, Any]:
+    from export import newest_candidate
+    from trashnet.store import open_store
+
+    candidate = newest_candidate(open_store(settings))
+    if candidate is None:
+        return {"version": None}
+    published = candidate.published_at.isoformat(timespec="seconds")
+    return {"version": candidate.version, "dataset": candidate.dataset, "published_at": published, "scores": candidate.scores}
+
+
+def _runs(api: str) -> dict[str, Any]:
+    started = {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+    runs = _post(api, "flow_runs/filter", flow_runs={"state": started}, sort="START_TIME_DESC", limit=RUNS_SHOWN)
+    since = (datetime.now(UTC) - FAILED_WITHIN).isoformat()
+    broken = {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}, "start_time": {"after_": since}}
+    failed = _post(api, "flow_runs/filter", flow_runs=broken, sort="START_TIME_DESC", limit=RUNS_SHOWN)
+    count = _post(api, "flow_runs/count", flow_runs=broken)
+    names = {}
+    if ids := sorted({run["flow_id"] for run in [*runs, *failed]}):
+        names = {flow["id"]: flow["name"] for flow in _post(api, "flows/filter", flows={"id": {"any_": ids}})}
+    return {
+        "last": [_run(run, names) for run in runs],
+        "failed_in_a_day": int(count),
+        "failures": [_run(run, names) for run in failed],
+    }
+
+
+def _run(run: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    message = ((run.get("state") or {}).get("message") or "").partition("\n")[0]
+    seconds = round(float(run["total_run_time"]), 1)
+    return {
+        "flow": names.get(run["flow_id"], "?"),
+        "run": run["name"],
+        "state": run["state_name"],
+        "started": run["start_time"],
+        "seconds": seconds,
+        "message": message,
+    }
+
+
+def _post(api: str, path: str, **body: Any) -> Any:
+    answer = httpx.post(f"{api}/{path}", json=body, timeout=ANSWER_SECONDS)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _degraded(seen: Status, settings: Settings, *, embedded: bool) -> list[str]:
+    """What works, but not as it is meant to where it matters."""
+    notes = []
+    if seen.facts["candidate"].get("version", "?") is None:
+        notes.append("no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own")
+    if not settings.s3_notifies:
+        notes.append("the store does not announce uploads: the doorbell looks into the inbox every few seconds")
+    if settings.ledger_url.startswith("sqlite"):
+        notes.append("the ledger is an SQLite file: flows must run on this machine (PostgreSQL for more)")
+    if embedded:
+        notes.append("embedded stack: everything on this machine only, and Label Studio's guard against private addresses is off")
+    if failed := seen.facts["runs"].get("failed_in_a_day"):
+        notes.append(f"{failed} flow runs failed within a day")
+    if planned := seen.facts["ledger"].get("unfinished_turn"):
+        notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
+    return notes

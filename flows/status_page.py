@@ -1,0 +1,80 @@
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.status import Status
+
+INDENT = 14
+
+
+def page(seen: "Status") -> str:
+    """The status as lines for a terminal."""
+    now = datetime.fromisoformat(seen.at)
+    lines = ["servers"]
+    width = max(len(server.url) for server in seen.servers)
+    for server in seen.servers:
+        lines.append(f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  {server.state}")
+    sections = {
+        "inbox": _waiting,
+        "quarantine": _quarantine,
+        "ledger": _ledger,
+        "tasks": lambda facts, _: [f"{facts['open']:,} open, {facts['finished']:,} finished   {facts['url']}"],
+        "dataset": lambda facts, _: [facts["version"] or "no version yet"],
+        "candidate": _candidate,
+        "runs": _runs,
+    }
+    for name, describe in sections.items():
+        facts = seen.facts[name]
+        said = [f"unknown: {facts['unknown']}"] if "unknown" in facts else describe(facts, now)
+        lines += [f"{name if number == 0 else '':<{INDENT}}{line}" for number, line in enumerate(said)]
+    lines += [f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(seen.degraded)]
+    return "\n".join(lines)
+
+
+def _waiting(facts: dict[str, Any], now: datetime) -> list[str]:
+    oldest = f", the oldest for {_ago(facts['oldest'], now)}" if facts["oldest"] else ""
+    return [f"{_count(facts)} uploads waiting{oldest}"]
+
+
+def _quarantine(facts: dict[str, Any], now: datetime) -> list[str]:
+    return [f"{_count(facts)} objects"]
+
+
+def _count(facts: dict[str, Any]) -> str:
+    return f"{facts['objects']:,}{' or more' if facts['or_more'] else ''}"
+
+
+def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(facts["frames"].items())) or "no frames"
+    turn = facts["last_turn"]
+    last = (
+        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} ago" if turn else "no turn yet"
+    )
+    return [states, f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on"]
+
+
+def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
+    if facts["version"] is None:
+        return ["none yet"]
+    return [f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"]
+
+
+def _runs(facts: dict[str, Any], now: datetime) -> list[str]:
+    failures = [run for run in facts["failures"] if run not in facts["last"]]
+    lines = [
+        f"{run['flow']:<16}{run['state']:<11}{_ago(run['started'], now):>8} ago  {run['run']}"
+        + (f": {run['message'][:100]}" if run["state"] in {"Failed", "Crashed"} else "")
+        for run in [*facts["last"], *failures]
+    ]
+    return lines or ["none yet"]
+
+
+def _ago(moment: str | None, now: datetime) -> str:
+    if not moment:
+        return "?"
+    then = datetime.fromisoformat(moment)
+    seconds = (now - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
