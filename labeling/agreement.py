@@ -61,7 +61,9 @@ class Agreement:
         rows = [("all", self.overall)]
         rows += [(" and ".join(pair), tally) for pair, tally in _largest(self.people)] + _largest(self.classes)
         width = max(len(name) for name, _ in rows)
-        lines = [f"{self.frames} frames answered by two people", f"{'':{width}}   boxes  matched  mean IoU  same label"]
+        plural = "" if self.frames == 1 else "s"
+        lines = [f"{self.frames} frame{plural} answered by two people"]
+        lines.append(f"{'':{width}}   boxes  matched  mean IoU  same label")
         for name, tally in rows:
             shares = (_percent(tally.matched_share, 7), _number(tally.mean_iou, 8), _percent(tally.label_agreement, 10))
             lines.append(f"{name:{width}}  {tally.boxes:6}  {'  '.join(shares)}")

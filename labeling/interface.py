@@ -36,7 +36,7 @@ STYLE = """
 .trashnet-panel {flex: 0 0 340px; position: sticky; top: 0; max-height: 88vh; overflow-y: auto; padding-right: 4px}
 .trashnet-panel .lsf-labels {display: block; margin: 0}
 .trashnet-panel .lsf-label {font-size: 12px; min-height: 22px; line-height: 18px; padding: 1px 6px; margin: 0 3px 3px 0}
-.trashnet-panel h4, .trashnet-panel h5, .trashnet-panel h6 {margin: 4px 0 2px 0 !important; font-size: 11px !important; text-transform: uppercase}
+.trashnet-stream :is(h4, h5, h6) {margin: 4px 0 2px 0 !important; font-size: 11px !important; text-transform: uppercase}
 """
 
 

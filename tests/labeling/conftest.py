@@ -30,16 +30,8 @@ NOTHING = {"id": "n", "type": "choices", "from_name": "nothing", "to_name": "ima
 def region(x: float = 10, y: float = 10, w: float = 20, h: float = 20, label: str = "Battery", **changes: Any) -> dict[str, Any]:
     """A box in percent as Label Studio's page sends it, 64 pixels a tenth; ``changes`` are of the region."""
     value = {"x": x, "y": y, "width": w, "height": h, "rotation": 0, "rectanglelabels": [label]}
-    shape = {"original_width": SIZE, "original_height": SIZE, "image_rotation": 0}
-    return {
-        "id": secrets.token_hex(5),
-        "type": "rectanglelabels",
-        "from_name": "boxes",
-        "to_name": "image",
-        "value": value,
-        **shape,
-        **changes,
-    }
+    place = {"from_name": "boxes", "to_name": "image", "original_width": SIZE, "original_height": SIZE, "image_rotation": 0}
+    return {"id": secrets.token_hex(5), "type": "rectanglelabels", "value": value, **place, **changes}
 
 
 @dataclass

@@ -90,10 +90,10 @@ def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:
     say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
     say(ledger, 2, "a", "ben", ("can", 0), ("can", 32))
     assert agreement(ledger).table().splitlines() == [
-        "1 frames answered by two people",
-        "               boxes  matched  mean IoU  same label",
-        "all                5     80 %     0.833       100 %",
-        "ada and ben        5     80 %     0.833       100 %",
-        "can                4    100 %     0.833       100 %",
-        "shoe               1      0 %         –           –",
+        "1 frame answered by two people",
+        "              boxes  matched  mean IoU  same label",
+        "all               5     80 %     0.833       100 %",
+        "ada and ben       5     80 %     0.833       100 %",
+        "can               4    100 %     0.833       100 %",
+        "shoe              1      0 %         –           –",
     ]

@@ -16,12 +16,14 @@ FRAME = FrameRow(sha256="a" * 64, uploaded_sha256="a" * 64, state="tasked", inbo
 
 
 def turned(angle: float) -> dict[str, Any]:
+    """A box rotated by degrees."""
     made = region()
     made["value"]["rotation"] = angle
     return made
 
 
 def shaped(kind: str, **value: Any) -> dict[str, Any]:
+    """A region that is no box."""
     return region(type=kind, from_name="boxes", value=value)
 
 

@@ -11,6 +11,7 @@ sides = st.integers(16, 10_000)
 
 
 def boxes(*places: tuple[float, float, float, float], label: str = "Battery") -> list[dict[str, object]]:
+    """``(x, y, w, h)`` each."""
     return [{"label": label, "box": list(place)} for place in places]
 
 

@@ -12,6 +12,7 @@ from tests.labeling.test_requesting import Died, made_up
 
 
 def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
+    """What the ledger keeps of a frame's answers."""
     return [(row.outcome, row.reason) for row in desk.ledger.answers_of(sha)]
 
 

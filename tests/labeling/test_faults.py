@@ -21,7 +21,7 @@ KEPT = ("authorization", "content-type", "cookie")
 
 
 class Proxy:
-    """A reverse proxy before the real server. ``fault`` is asked of each request, ``(method, path)``: before it, after it (lost), or neither."""
+    """A reverse proxy before the real server. ``fault(method, path)`` says what each request meets: a 500 before it, after it, or none."""
 
     def __init__(self, url: str) -> None:
         self.fault: Callable[[str, str], str] = lambda method, path: "none"

@@ -18,6 +18,7 @@ class Died(BaseException):
 
 
 def made_up(count: int, start: int = 0) -> list[str]:
+    """SHA-256s of frames without a picture."""
     return [hashlib.sha256(f"made up {number}".encode()).hexdigest() for number in range(start, start + count)]
 
 
@@ -132,7 +133,7 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
 
 
 def test_poor_guesses_are_left_out(desk: Desk) -> None:
-    """Unsure, unknown to the taxonomy, outside, or too many: each would cost more than it saves, and Label Studio refuses an unknown label."""
+    """Unsure, outside, too many, or of a class that the taxonomy lost, for which Label Studio would refuse the whole batch."""
     sure = {"label": "Shoe", "score": 0.9, "box": [0, 0, 64, 64]}
     poor = [
         sure | {"score": 0.29},

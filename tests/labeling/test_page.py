@@ -1,0 +1,80 @@
+"""The labelling page in a real browser: what an annotator sees and does."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import REPOSITORY
+from tests.labeling.conftest import Desk
+from tests.servers import LabelStudioServer
+
+WAIT = 60_000  # milliseconds: the page is 6 MB of script, on two busy cores
+SHOT = REPOSITORY / "build/test/label-studio.png"
+
+
+@pytest.fixture(scope="session")
+def browser_page(label_studio_server: LabelStudioServer) -> Iterator[Page]:
+    """Chromium, logged in to Label Studio."""
+    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(WAIT)
+        page.goto(f"{label_studio_server.url}/user/login/")
+        page.fill("input[name=email]", label_studio_server.email)
+        page.fill("input[name=password]", label_studio_server.password)
+        page.click("button[type=submit]")
+        page.wait_for_url("**/")
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def page(browser_page: Page, desk: Desk) -> Page:
+    """The page of the first of three tasks."""
+    desk.ask(desk.draw(3))
+    browser_page.goto(f"{desk.project.url}/data?task={desk.task(desk.frames[0])}")
+    expect(browser_page.locator(".trashnet-panel")).to_be_visible(timeout=WAIT)
+    expect(browser_page.locator(".lsf-outliner-item, .lsf-tree__node, [class*=outliner-item]").first).to_be_visible(timeout=WAIT)
+    return browser_page
+
+
+def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, desk: Desk) -> None:
+    """The picture came presigned from the store, five guesses are regions, 57 labels stand in four groups; here is the screenshot."""
+    expect(page.locator(".trashnet-panel .lsf-label")).to_have_count(57)
+    headings = [text.lower() for text in page.locator(".trashnet-panel h4, .trashnet-panel h5, .trashnet-panel h6").all_inner_texts()]
+    assert headings == list(desk.taxonomy.streams)
+    page.wait_for_function("[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)", timeout=WAIT)
+    page.wait_for_function("document.querySelectorAll('.trashnet-frame canvas').length > 0", timeout=WAIT)
+    expect(page.get_by_text("rare class: Paper cup 0.31").first).to_be_visible()
+    for name in ("Clear plastic bottle", "Drink can", "Glass bottle", "Paper cup", "Spread tub"):
+        expect(page.locator(".lsf-outliner").get_by_text(name)).to_be_visible()
+    page.wait_for_timeout(1000)  # the canvas has no sign of being painted
+    SHOT.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOT)
+    assert SHOT.stat().st_size > 50_000
+
+
+def test_typing_part_of_a_name_leaves_the_labels_that_have_it(page: Page) -> None:
+    """57 are too many to read."""
+    page.fill(".trashnet-panel input[type=text]", "carton")
+    shown = page.locator(".trashnet-panel .lsf-label:visible")
+    expect(shown).to_have_count(5)
+    assert all("carton" in text.lower() for text in shown.all_inner_texts())
+
+
+def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> None:
+    """The five guesses, accepted by one press of Submit, are a labelled frame with five boxes."""
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("Update", exact=True)).to_be_visible(timeout=WAIT)
+    assert desk.collect().labelled == 1
+    (row,) = desk.ledger.answers_of(desk.frames[0])
+    frame = desk.ledger.frame(desk.frames[0])
+    assert frame is not None
+    assert {box["label"] for box in row.boxes} == {guess["label"] for guess in frame.detections}
+    for box in row.boxes:
+        near = next(guess for guess in frame.detections if guess["label"] == box["label"])
+        assert box["box"] == pytest.approx(near["box"], abs=0.5)
+    assert (row.seconds or 0) > 0
