@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from ingest.ledger import FrameRow, Ledger
-from ingest.ledger.ledger import add
+from ingest.ledger.ledger import add, add_new
 from ingest.ledger.tables import frames
 
 TOLD = ("inbox_key", "bin_id", "burst", "captured_at", "release", "reason", "detections", "note")  # columns that the sidecar decides
@@ -24,10 +25,16 @@ def enter(ledger: Ledger, rows: Sequence[FrameRow]) -> list[Entered]:
     """Enter all rows or none; one result per row, in order."""
     if not rows:
         return []
+    # Always in the same order: two workers that meet at the same frames may wait for each other, but never both.
+    ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
     with ledger.transaction() as connection:
-        # Always in the same order: two workers that meet at the same frames may wait for each other, but never both.
-        found = {place: _enter(connection, row) for place, row in sorted(enumerate(rows), key=lambda pair: pair[1].sha256)}
-    return [found[place] for place in range(len(rows))]
+        try:
+            with connection.begin_nested():
+                add_new(connection, [row for _, row in ordered])
+        except IntegrityError:  # one is known, or two are the same
+            found = {place: _enter(connection, row) for place, row in ordered}
+            return [found[place] for place in range(len(rows))]
+    return [Entered(True, row.key) for row in rows]
 
 
 def _enter(connection: Connection, row: FrameRow) -> Entered:

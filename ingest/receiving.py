@@ -46,14 +46,23 @@ def shards(keys: Sequence[str], size: int) -> list[list[str]]:
     return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
 
-def receive(store: ObjectStore, ledger: Ledger, keys: Sequence[str], taxonomy: Taxonomy, params: IngestParams) -> Received:
+def receive(
+    store: ObjectStore,
+    ledger: Ledger,
+    keys: Sequence[str],
+    taxonomy: Taxonomy,
+    params: IngestParams,
+    *,
+    decoders: Decoders | None = None,
+) -> Received:
     """Check the uploads of these sidecars and enter them in the ledger; in memory are ``params.batch`` rows and a picture per thread.
 
+    ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones, made with the same ``params``.
     Raises :class:`trashnet.store.StoreDown`; what was done until then stays done, and the next call goes on.
     """
     total = Received()
     with ExitStack() as stack:
-        decoders = stack.enter_context(Decoders(params))
+        decoders = decoders or stack.enter_context(Decoders(params))
         threads = stack.enter_context(ThreadPoolExecutor(params.threads))
         examiner = Examiner(store, taxonomy, params, decoders)
         emptying: list[Future[None]] = []

@@ -105,5 +105,6 @@ def _sharing_bands(connection: Connection, look: Look, distance: int) -> Sequenc
     digits = f"{look.phash:016x}"
     equal = [frames.c[f"band{i}"] == int(digits[4 * i : 4 * i + 4], 16) for i in range(BANDS)]
     sets: list[ColumnElement[bool]] = [and_(*some) for some in combinations(equal, BANDS - distance)]
-    query = select(frames.c.sha256, frames.c.phash, frames.c.descriptor).where(or_(*sets), frames.c.state.in_(NEW))
-    return [_look(*row) for row in connection.execute(query).all()]
+    # The state is looked at here: a planner that is offered it might begin with it, and read every frame there is.
+    query = select(frames.c.sha256, frames.c.phash, frames.c.descriptor, frames.c.state).where(or_(*sets))
+    return [_look(*row[:3]) for row in connection.execute(query).all() if row[3] in NEW]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 
 from ingest.ledger import Ledger
 from ingest.ledger.ledger import move
@@ -88,12 +88,12 @@ def score_frames(
 
 def _unscored(ledger: Ledger, model: str, limit: int) -> list[Unscored]:
     columns = frames.c
-    by_others = or_(columns.model.is_(None), columns.model < model, columns.model > model)  # each a range of the index
-    query = (
-        select(columns.sha256, columns.key, columns.release, columns.detections).where(columns.state == "accepted", by_others).limit(limit)
-    )
+    query = select(columns.sha256, columns.key, columns.release, columns.detections).where(columns.state == "accepted").limit(limit)
     with ledger.transaction() as connection:
-        return [Unscored(row[0], row[1], row[2], row[3] or []) for row in connection.execute(query).all()]
+        for by_others in (columns.model.is_(None), columns.model < model, columns.model > model):  # each one range of the index
+            if found := connection.execute(query.where(by_others)).all():
+                return [Unscored(row[0], row[1], row[2], row[3] or []) for row in found]
+    return []
 
 
 def _picture(store: ObjectStore, key: str) -> Picture | None:

@@ -4,7 +4,6 @@ A JPEG is walked by its markers here (ITU-T T.81, annex B), so that its size is 
 """
 
 import io
-import re
 import struct
 import warnings
 import zlib
@@ -26,7 +25,6 @@ STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and RST0-7 have no length
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC
 COMMON_CODINGS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive Huffman: what browsers, OpenCV and TensorFlow all read
 JFIF_HEADER, ADOBE_HEADER = 14, 12  # bytes of payload that mean something; JFIF's thumbnail and anything behind them do not
-AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # in coded data 0xFF is followed by 0 or is a restart marker; else the scan is over
 
 
 class ImageFault(StrEnum):
@@ -155,13 +153,24 @@ def _walk(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: boo
             kept.append(bytes((0xFF, marker)) + (len(stays) + 2).to_bytes(2, "big") + stays)
         at += length
         if marker == SOS:
-            end = AFTER_SCAN.search(jpeg, at)
-            if end is None:
-                raise UnfitImage(ImageFault.BROKEN, "no end marker: truncated")
-            kept.append(jpeg[at : end.start()])
-            at = end.start()
+            end = _end_of_scan(jpeg, at)
+            kept.append(jpeg[at:end])
+            at = end
     data = b"".join(kept)
     return CleanJpeg(data, *size, dropped=len(jpeg) - len(data))
+
+
+def _end_of_scan(jpeg: bytes, at: int) -> int:
+    """Where coded data ends: at a 0xFF that neither stands for itself (a 0 follows) nor begins a restart marker."""
+    while (at := jpeg.find(b"\xff", at)) >= 0 and at + 1 < len(jpeg):
+        after = jpeg[at + 1]
+        if after == 0x00 or 0xD0 <= after <= 0xD7:
+            at += 2
+        elif after == 0xFF:  # a fill byte
+            at += 1
+        else:
+            return at
+    raise UnfitImage(ImageFault.BROKEN, "no end marker: truncated")
 
 
 def _marker(jpeg: bytes, at: int) -> tuple[int, int]:

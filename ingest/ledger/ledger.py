@@ -207,7 +207,7 @@ def open_ledger(url: str) -> Ledger:
 def add(connection: Connection, row: FrameRow) -> bool:
     """:meth:`Ledger.add` within a transaction of the caller's."""
     now = datetime.now(UTC)
-    values = asdict(row) | {"received_at": row.received_at or now, "changed_at": now} | _bands(row.phash)
+    values = _values(row, now)
     known = or_(frames.c.sha256 == row.sha256, frames.c.uploaded_sha256 == row.uploaded_sha256)
     if connection.execute(select(frames.c.sha256).where(known)).first():
         return False
@@ -216,6 +216,14 @@ def add(connection: Connection, row: FrameRow) -> bool:
         return False  # somebody else entered it between the two statements
     _note(connection, row.sha256, None, row.state, now, row.note)
     return True
+
+
+def add_new(connection: Connection, rows: Sequence[FrameRow]) -> None:
+    """Enter frames none of which the ledger has, all at once; :class:`sqlalchemy.exc.IntegrityError` if it has one of them."""
+    now = datetime.now(UTC)
+    connection.execute(frames.insert(), [_values(row, now) for row in rows])
+    notes = [{"sha256": row.sha256, "from_state": None, "to_state": row.state, "at": now, "note": row.note} for row in rows]
+    connection.execute(transitions.insert(), notes)
 
 
 def move(connection: Connection, sha256: str, from_: State | Sequence[State], to: State, *, note: str | None = None, **values: Any) -> bool:
@@ -239,6 +247,11 @@ def _insert_or_ignore(connection: Connection, values: Mapping[str, Any]) -> Any:
 
         return insert_postgres(frames).values(values).on_conflict_do_nothing()
     return frames.insert().values(values)  # SQLite has one writer at a time
+
+
+def _values(row: FrameRow, now: datetime) -> dict[str, Any]:
+    """All columns of a new frame's row."""
+    return asdict(row) | {"received_at": row.received_at or now, "changed_at": now} | _bands(row.phash)
 
 
 def _bands(phash: str | None) -> dict[str, int | None]:

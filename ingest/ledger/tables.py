@@ -79,7 +79,7 @@ frames = Table(
     Column("task_id", BigInteger),
     Column("turn", String(128)),
     *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(BANDS)),
-    Index("ix_frames_state_score", "state", "score"),
+    Index("ix_frames_state_score", "state", "score", "sha256"),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),
     Index("ix_frames_state_sha256", "state", "sha256"),

@@ -60,7 +60,7 @@ def upgrade() -> None:
         batch_op.create_index("ix_frames_state_captured", ["state", "captured_at", "sha256"], unique=False)
         batch_op.create_index("ix_frames_burst", ["burst", "bin_id"], unique=False)
         batch_op.create_index("ix_frames_state_model", ["state", "model"], unique=False)
-        batch_op.create_index("ix_frames_state_score", ["state", "score"], unique=False)
+        batch_op.create_index("ix_frames_state_score", ["state", "score", "sha256"], unique=False)
         batch_op.create_index("ix_frames_state_sha256", ["state", "sha256"], unique=False)
         batch_op.create_index("ix_frames_task_id", ["task_id"], unique=False)
 

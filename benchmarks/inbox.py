@@ -1,0 +1,165 @@
+"""Ingest against the bare get and put it can't do without, and what a turn costs with 1,000 and with 100,000 frames in the ledger."""
+
+import hashlib
+import io
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sqlalchemy import insert
+
+from ingest import IngestParams, Ledger, TriageParams, choose, open_ledger, receive, score_frames, settle, waiting
+from ingest.ledger.tables import frames
+from trashnet.params import load_params
+from trashnet.stack import free_port, start_s3
+from trashnet.store import ObjectStore
+from trashnet.taxonomy import load_taxonomy
+
+ROOT = Path(__file__).parent.parent
+FRAMES = 1000
+NEW = 200  # frames of a turn
+SIZES = [int(n) for n in sys.argv[1:]] or [1_000, 100_000]
+PARAMS = load_params("ingest", IngestParams, ROOT / "params.yaml")
+TRIAGE = load_params("triage", TriageParams, ROOT / "params.yaml")
+TAXONOMY = load_taxonomy(ROOT / "taxonomy.yaml")
+START = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def picture(number: int) -> bytes:
+    """A frame of 640 x 480 and about 60 KB: coarse blocks, so that hashes are far apart, under a camera's noise."""
+    rng = np.random.default_rng(number)
+    blocks = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+    noisy = np.asarray(blocks, np.int16) + rng.normal(0, 7, (480, 640, 1)).astype(np.int16)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def upload(store: ObjectStore, first: int, count: int) -> int:
+    """Frames and sidecars as bins send them; the frames' bytes in all."""
+
+    def one(number: int) -> int:
+        data, captured = picture(number), START + timedelta(seconds=10 * number)
+        bin_id = f"bin{number % 20:02d}"
+        stem = f"inbox/{bin_id}/{captured:%Y-%m-%d}/{hashlib.sha256(data).hexdigest()}"
+        box = {"label": "Drink can", "score": 0.5, "box": [10, 10, 80, 60]}
+        told = {"bin_id": bin_id, "captured_at": captured.isoformat(), "release": None, "detections": [box], "burst": str(number // 60)}
+        store.put(f"{stem}.jpg", data)
+        store.put(f"{stem}.json", json.dumps(told).encode())
+        return len(data)
+
+    with ThreadPoolExecutor(PARAMS.threads) as threads:
+        return sum(threads.map(one, range(first, first + count)))
+
+
+def bare(store: ObjectStore) -> float:
+    """Seconds to get every frame and put it elsewhere, with the same threads: what no ingest can do without."""
+    keys = [key.replace(".json", ".jpg") for key in waiting(store)]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(PARAMS.threads) as threads:
+        list(threads.map(lambda key: store.put(f"bare/{key}", store.get(key)), keys))
+    return time.perf_counter() - start
+
+
+def fill(ledger: Ledger, count: int) -> None:
+    """A ledger with a past: half of it labelled, half accepted and scored, with hashes like those of real frames' spread."""
+    rng = np.random.default_rng(1)
+    for first in range(0, count, 5000):
+        rows = []
+        for number in range(first, min(first + 5000, count)):
+            sha256, phash = hashlib.sha256(f"old {number}".encode()).hexdigest(), rng.bytes(8).hex()
+            bands = {f"band{i}": int(phash[4 * i : 4 * i + 4], 16) for i in range(4)}
+            state, when = ("labelled", "accepted")[number % 2], START - timedelta(seconds=10 * number)
+            rows.append(
+                {"sha256": sha256, "uploaded_sha256": sha256, "state": state, "inbox_key": f"inbox/bin00/x/{sha256}.json", "phash": phash}
+                | {"key": f"frames/{sha256}.jpg", "bin_id": f"bin{number % 20:02d}", "burst": f"old {number // 60}", "captured_at": when}
+                | {"received_at": when, "changed_at": when, "score": float(rng.random()), "model": "none", "descriptor": rng.bytes(192)}
+                | {"detections": [], "explanation": "nothing stands out"} | bands
+            )  # fmt: skip
+        with ledger.transaction() as connection:
+            connection.execute(insert(frames), rows)
+
+
+@contextmanager
+def bench_store(folder: Path) -> Iterator[ObjectStore]:
+    """A real S3 server with an empty bucket."""
+    access, secret = secrets.token_hex(8), secrets.token_hex(16)
+    server = start_s3(folder / "s3", free_port(), access, secret)
+    try:
+        store = ObjectStore(server.url, access, secret, "bench", "us-east-1")
+        store.ensure_bucket()
+        yield store
+    finally:
+        server.stop()
+
+
+def throughput(folder: Path) -> None:
+    """Frames per second from inbox to ledger."""
+    with bench_store(folder) as store:
+        ledger = open_ledger(f"sqlite:///{folder}/throughput.sqlite")
+        size = upload(store, 0, FRAMES) / FRAMES
+        without = bare(store)
+        keys = waiting(store)
+        start = time.perf_counter()
+        done = receive(store, ledger, keys, TAXONOMY, PARAMS)
+        received = time.perf_counter() - start
+        assert done.received == FRAMES, done
+        start = time.perf_counter()
+        settled = settle(store, ledger, PARAMS)
+        settling = time.perf_counter() - start
+        assert settled.accepted == FRAMES, settled
+        ledger.close()
+    print(f"{FRAMES} frames of {size / 1000:.0f} KB, {PARAMS.threads} threads")
+    print(f"  bare get and put {FRAMES / without:7.0f} frames/s")
+    print(f"  receive          {FRAMES / received:7.0f} frames/s  {received / without:.1f}x the bare loop's time")
+    print(f"  settle           {FRAMES / settling:7.0f} frames/s")
+
+
+def turn_cost(folder: Path) -> None:
+    """Seconds of each step of a turn, by the size of the ledger."""
+    print(f"a turn of {NEW} new frames, by frames already in the ledger (SQLite):")
+    costs: dict[int, float] = {}
+    for size in SIZES:
+        with bench_store(folder / str(size)) as store:
+            ledger = open_ledger(f"sqlite:///{folder}/{size}.sqlite")
+            fill(ledger, size)
+            upload(store, 0, NEW)
+            seconds: dict[str, float] = {}
+            steps = {
+                "receive": lambda: receive(store, ledger, waiting(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
+                "settle": lambda: settle(store, ledger, PARAMS),  # noqa: B023
+                "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, TRIAGE),  # noqa: B023
+                "choose": lambda: choose(ledger, TRIAGE, 0),  # noqa: B023
+            }
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step()
+                seconds[name] = time.perf_counter() - start
+            costs[size] = sum(seconds.values())
+            ledger.close()
+        print(f"  {size:>8,}: {costs[size]:6.2f} s  (" + ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items()) + ")")
+    print(f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} times the cost")
+
+
+def main() -> None:
+    """Both measurements, on a real S3 server in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
+    try:
+        throughput(folder)
+        turn_cost(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
