@@ -108,7 +108,7 @@ def _servers(settings: Settings, api: str | None, pool: ThreadPoolExecutor) -> l
     asked = {
         STORE: (settings.s3_endpoint, pool.submit(_answers_at_all, settings.s3_endpoint)),
         LABEL_STUDIO: (settings.label_studio_url, pool.submit(_answers_well, f"{settings.label_studio_url}/health")),
-        PREFECT: ((api or "").removesuffix("/api"), pool.submit(_answers_well, f"{api}/health") if api else None),
+        PREFECT: ((api or "").removesuffix("/api"), pool.submit(_answers_well, f"{api}/health", _prefect_auth()) if api else None),
         WORKER: ("", pool.submit(_workers_online, api) if api else None),
         DOORBELL: (settings.doorbell_url, pool.submit(_answers_well, f"{settings.doorbell_url}/health")),
     }
@@ -132,9 +132,9 @@ def _answers_at_all(url: str) -> bool:
         return False
 
 
-def _answers_well(url: str) -> bool:
+def _answers_well(url: str, auth: tuple[str, str] | None = None) -> bool:
     try:
-        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
+        return httpx.get(url, timeout=ANSWER_SECONDS, auth=auth).is_success
     except httpx.HTTPError:
         return False
 
@@ -249,8 +249,13 @@ def _run(run: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _prefect_auth() -> tuple[str, str] | None:
+    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    return (user, password) if colon else None
+
+
 def _post(api: str, path: str, **body: Any) -> Any:
-    answer = httpx.post(f"{api}/{path}", json=body, timeout=ANSWER_SECONDS)
+    answer = httpx.post(f"{api}/{path}", json=body, timeout=ANSWER_SECONDS, auth=_prefect_auth())
     answer.raise_for_status()
     return answer.json()
 
@@ -265,7 +270,7 @@ def _degraded(seen: Status, settings: Settings, *, embedded: bool) -> list[str]:
     if settings.ledger_url.startswith("sqlite"):
         notes.append("the ledger is an SQLite file: flows must run on this machine (PostgreSQL for more)")
     if embedded:
-        notes.append("embedded stack: everything on this machine only, and Label Studio's guard against private addresses is off")
+        notes.append("embedded stack: everything on this machine only, and Label Studio's guard lets requests to 127.0.0.1 through")
     if failed := seen.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")
     if planned := seen.facts["ledger"].get("unfinished_turn"):

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from minio import Minio
 from minio.error import MinioException
 
 from tests.conftest import REPOSITORY
-from tests.servers import S3Server
+from tests.servers import LabelStudioServer, S3Server
 from trashnet.errors import UserError
 from trashnet.settings import load_settings
 from trashnet.stack import free_port, start_s3
@@ -319,3 +320,15 @@ def test_postgresql_gives_every_test_a_database(postgres_url: str) -> None:
     with engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("select count(*) from pg_tables where schemaname = 'public'")).scalar() == 0
     engine.dispose()
+
+
+def test_label_studio_may_call_this_machine_and_no_other_private_address(label_studio_server: LabelStudioServer) -> None:
+    """Its guard stays on but for the doorbell's address."""
+    headers = {"Authorization": f"Token {label_studio_server.token}"}
+    with httpx.Client(base_url=label_studio_server.url, headers=headers, timeout=60, trust_env=False) as http:
+        project = http.post("/api/projects", json={"title": "guarded"}).json()["id"]
+        hook = {"project": project, "actions": ["ANNOTATION_CREATED"], "send_for_all_actions": False}
+        assert http.post("/api/webhooks/", json=hook | {"url": "http://127.0.0.1:4300/label-studio"}).status_code == 201
+        for address in ("127.0.0.2", "10.0.0.1", "169.254.169.254", "192.168.1.1"):
+            assert http.post("/api/webhooks/", json=hook | {"url": f"http://{address}/"}).status_code in {400, 403}
+        http.delete(f"/api/projects/{project}")

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import cache
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,15 @@ DOORBELL_SECONDS = 120.0
 REQUEST_SECONDS = 5.0
 
 POOL = "flywheel"
+# What Label Studio 1.23 itself keeps off unless told otherwise: networks that are somebody's own (label_studio/core/utils/io.py).
+# fmt: off
+RESERVED_NETWORKS = [
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128",
+    "::1/128", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:20::/28",
+    "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+]
+# fmt: on
 LABEL_STUDIO = Path(".tools/label-studio/bin/label-studio")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,9 +64,9 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
 def start_label_studio(folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str) -> Server:
     """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy API token.
 
-    Its guard against requests to private addresses is **off**: the doorbell here *is* on a private address. That is for one machine with
-    one user; a team's deployment leaves it on. Raises :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label
-    Studio sets user and token once, when its data folder is new.
+    Its guard against requests to private addresses lets 127.0.0.1 through, because the doorbell is there, and with it whatever else listens
+    on this machine: that is for one machine with one user. Raises :class:`UserError` if it does not come up, or if ``folder`` is another
+    token's: Label Studio sets user and token once, when its data folder is new.
     """
     return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(LABEL_STUDIO_SECONDS)
 
@@ -77,7 +87,8 @@ def spawn_label_studio(
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "S3_ENDPOINT": s3_endpoint,  # for every S3 storage that names no endpoint itself
-        "SSRF_PROTECTION_ENABLED": "false",
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
+        "USER_ADDITIONAL_BANNED_SUBNETS": ",".join(guarded_networks(LOOPBACK)),
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
         "SENTRY_DSN": "",
@@ -92,6 +103,16 @@ def spawn_label_studio(
         environment=environment,
         folder=folder,
     )
+
+
+def guarded_networks(exempt: str) -> list[str]:
+    """The networks that Label Studio's guard keeps it from calling by default, without the addresses ``exempt`` (one, or a network)."""
+    networks: list[str] = []
+    for text in RESERVED_NETWORKS:
+        network, hole = ip_network(text), ip_network(exempt)
+        inside = isinstance(network, IPv4Network) and isinstance(hole, IPv4Network) and hole.subnet_of(network)
+        networks += map(str, network.address_exclude(hole)) if inside else [text]  # type: ignore[arg-type]
+    return networks
 
 
 def start_prefect(folder: Path, port: int) -> Server:

@@ -229,7 +229,7 @@ class _Supervisor:
         lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]
         notes = [
             f"  Passwords and keys: {self.places.environment} (only you may read it). Logs: {self.places.logs}/",
-            "  Everything listens on this machine alone. For that, Label Studio's guard against requests to private addresses is off.",
+            "  Everything listens on this machine alone. Label Studio's guard lets requests to 127.0.0.1 through.",
             "  Ctrl-C or `trashnet down` stops it; `trashnet status` says how it is.",
         ]
         for line in ["", *lines, "", *notes, ""]:

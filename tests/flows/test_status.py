@@ -1,0 +1,76 @@
+"""`trashnet status`: what cannot be seen is said, and nothing makes it crash."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.status import look
+from ingest import open_ledger
+from tests.servers import S3Server
+from trashnet.errors import UserError
+from trashnet.settings import Settings
+from trashnet.stack import free_port
+from trashnet.store import open_store
+
+NOBODY = f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, s3_server: S3Server, fresh_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A deployment of which only the store is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return Settings(
+        s3_endpoint=s3_server.url,
+        s3_access_key=s3_server.access_key,
+        s3_secret_key=s3_server.secret_key,
+        s3_bucket=fresh_bucket,
+        ledger_url=f"sqlite:///{tmp_path}/ledger.sqlite",
+        label_studio_url=NOBODY,
+        label_studio_token="none",
+        clone=tmp_path / "clone",
+        doorbell_url=NOBODY,
+        doorbell_secret="a-secret-of-16-letters",
+    )
+
+
+def test_what_is_down_is_said_and_the_rest_is_shown(settings: Settings) -> None:
+    """The store's part is known; tasks and runs are unknown, with the reason; a script sees by `ok` that something is down."""
+    store = open_store(settings)
+    store.ensure_bucket()
+    store.put("inbox/bin/2026-01-01/a.jpg", b"x")
+    store.put("inbox/bin/2026-01-01/a.json", b"{}")
+    seen = look(settings)
+    assert not seen.ok
+    assert seen.facts["inbox"]["objects"] == 1
+    assert seen.facts["tasks"] == {"unknown": "Label Studio is down"}
+    assert seen.facts["runs"]["unknown"].startswith("Prefect is unknown")
+    assert seen.facts["ledger"] == {"unknown": "there is no ledger yet; `trashnet setup` makes it"}
+    assert "no clone of the flywheel" in seen.facts["dataset"]["unknown"]
+    assert seen.facts["candidate"] == {"version": None}
+    assert any("no model is published yet" in note for note in seen.degraded)
+    assert "1 uploads waiting, the oldest for" in seen.text()
+    assert json.loads(seen.as_json())["ok"] is False
+
+
+def test_looking_makes_nothing(settings: Settings, tmp_path: Path) -> None:
+    """Neither a ledger nor a bucket: it can be asked at any time, by anybody."""
+    seen = look(settings)
+    assert "bucket" in seen.facts["inbox"]["unknown"].lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ledgers_counts_are_shown(settings: Settings) -> None:
+    """By state, and which turn was the last."""
+    open_ledger(settings.ledger_url).close()
+    facts = look(settings).facts["ledger"]
+    assert facts["frames"] == {}
+    assert facts["last_turn"] is None
+
+
+def test_without_any_settings_the_way_to_get_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nowhere to look."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="`trashnet up` starts an embedded stack"):
+        look()
