@@ -270,7 +270,7 @@ def _rclone() -> Path:
 
 
 def _label_studio() -> Path:
-    for place in (LABEL_STUDIO, REPOSITORY / LABEL_STUDIO):
+    for place in (LABEL_STUDIO, REPOSITORY / LABEL_STUDIO, Path(sys.prefix).parent / LABEL_STUDIO):  # the last: beside our .venv
         if os.access(place, os.X_OK):
             return place.resolve()
     raise UserError(
