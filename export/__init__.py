@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from export.edgetpu import EdgeTpuReport, check_edgetpu
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
-    from export.publishing import Candidate, fetch_model, newest_candidate, publish_candidate, read_candidate
+    from export.publishing import Candidate, fetch_model, newest_candidate, publish_candidate, publish_trained, read_candidate
     from export.tflite import TfliteReport, export_tflite
 
 _HOME = {
@@ -24,6 +24,7 @@ _HOME = {
     "fetch_model": "export.publishing",
     "newest_candidate": "export.publishing",
     "publish_candidate": "export.publishing",
+    "publish_trained": "export.publishing",
     "read_candidate": "export.publishing",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "fetch_model",
     "newest_candidate",
     "publish_candidate",
+    "publish_trained",
     "read_candidate",
 ]
 

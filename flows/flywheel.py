@@ -1,21 +1,28 @@
-"""What every flow opens first: the deployment's settings, store, ledger, clone and models."""
+"""What every flow opens first: the deployment's settings, store, ledger, clone and models.
+
+A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dataset import FlywheelParams, ImportParams, Log
-from export import Candidate, fetch_model, newest_candidate
-from ingest import IngestParams, Ledger, TriageParams, open_ledger
-from labeling import Client, LabelingParams, Project, connect, ensure_project
+from ingest.ledger import Ledger, open_ledger
 from trashnet.clone import Clone
-from trashnet.detectors import Detector, open_detector
 from trashnet.params import load_params, load_seed
-from trashnet.settings import STACK, Settings, load_settings
+from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
 from trashnet.taxonomy import Taxonomy, load_taxonomy
+
+if TYPE_CHECKING:
+    from dataset import FlywheelParams, ImportParams
+    from export import Candidate
+    from ingest import IngestParams, TriageParams
+    from labeling import Client, LabelingParams, Project
+    from trashnet.detectors import Detector
 
 TEACHER, STUDENT = "efficientdet.onnx", "ssd_int8.tflite"
 
@@ -30,28 +37,38 @@ class Flywheel:
     taxonomy: Taxonomy
 
     @cached_property
-    def ingest(self) -> IngestParams:
+    def ingest(self) -> "IngestParams":
         """How frames are checked."""
+        from ingest import IngestParams
+
         return load_params("ingest", IngestParams)
 
     @cached_property
-    def triage(self) -> TriageParams:
+    def triage(self) -> "TriageParams":
         """Which frames people should see."""
+        from ingest import TriageParams
+
         return load_params("triage", TriageParams)
 
     @cached_property
-    def labeling(self) -> LabelingParams:
+    def labeling(self) -> "LabelingParams":
         """How tasks are made and answers checked."""
+        from labeling import LabelingParams
+
         return load_params("labeling", LabelingParams)
 
     @cached_property
-    def turning(self) -> FlywheelParams:
+    def turning(self) -> "FlywheelParams":
         """When the dataset grows and models are retrained."""
+        from dataset import FlywheelParams
+
         return load_params("flywheel", FlywheelParams)
 
     @cached_property
-    def placing(self) -> ImportParams:
+    def placing(self) -> "ImportParams":
         """How new frames are grouped and split."""
+        from dataset import ImportParams
+
         return load_params("import", ImportParams)
 
     @cached_property
@@ -65,18 +82,24 @@ class Flywheel:
         return Clone(self.settings.clone)
 
     @cached_property
-    def label_studio(self) -> Client:
+    def label_studio(self) -> "Client":
         """Label Studio's API."""
+        from labeling import connect
+
         return connect(self.settings)
 
     @cached_property
-    def project(self) -> Project:
+    def project(self) -> "Project":
         """The annotators' project."""
+        from labeling import ensure_project
+
         return ensure_project(self.label_studio, self.settings, self.taxonomy, self.labeling, self.class_counts)
 
     @cached_property
     def class_counts(self) -> Mapping[str, int]:
         """Boxes per class name that the dataset has; empty before there is one."""
+        from dataset import Log
+
         root = self.settings.clone / "data"
         if not (root / "labels").is_dir():
             return {}
@@ -84,15 +107,20 @@ class Flywheel:
         return dict(zip(self.taxonomy.names, counts.tolist(), strict=True))
 
     @cached_property
-    def candidate(self) -> Candidate | None:
+    def candidate(self) -> "Candidate | None":
         """The newest candidate: its models look at what comes in. ``None`` before the first."""
+        from export import newest_candidate
+
         return newest_candidate(self.store)
 
-    def model(self, name: str) -> Detector | None:
+    def model(self, name: str) -> "Detector | None":
         """One of the newest candidate's models, downloaded once; ``None`` before the first."""
+        from export import fetch_model
+        from trashnet.detectors import open_detector
+
         if self.candidate is None:
             return None
-        return open_detector(fetch_model(self.store, self.candidate, name, STACK / "models"), self.taxonomy)
+        return open_detector(fetch_model(self.store, self.candidate, name, self.settings.clone.parent / "models"), self.taxonomy)
 
 
 @contextmanager

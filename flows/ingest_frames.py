@@ -31,7 +31,7 @@ def look_into_inbox() -> tuple[int, list[list[str]]]:
         return len(keys), shards(keys, flywheel.turning.shard)
 
 
-@task(task_run_name="receive shard {number}", retries=3, retry_delay_seconds=[2, 10, 30], timeout_seconds=3600)
+@task(task_run_name="receive shard {number}", retries=3, retry_delay_seconds=[2, 10, 30])
 def receive_shard(number: int, keys: list[str]) -> Received:
     """Check one shard of uploads and enter them in the ledger."""
     with open_flywheel() as flywheel:

@@ -24,7 +24,7 @@ def room_for_tasks() -> int:
         return max(flywheel.triage.budget - flywheel.ledger.counts().get("tasked", 0), 0)
 
 
-@task(retries=2, retry_delay_seconds=10, timeout_seconds=4 * 3600)
+@task(retries=2, retry_delay_seconds=10)
 def score_accepted() -> int:
     """Let the newest models look at what was accepted; how many frames they scored."""
     with open_flywheel() as flywheel, concurrency("gpu"):

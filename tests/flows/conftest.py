@@ -1,0 +1,109 @@
+"""A whole deployment on real servers: a copy of the repository, its worker and its doorbell."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ingest.ledger import Ledger, open_ledger
+from labeling import Client, connect
+from tests.conftest import REPOSITORY
+from tests.servers import LabelStudioServer, S3Server
+from trashnet.params import set_params
+from trashnet.settings import Settings, load_settings
+from trashnet.stack import Server, free_port, prefect_environment, start_doorbell, start_worker
+from trashnet.store import ObjectStore, open_store
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a test drives and looks at."""
+
+    root: Path
+    settings: Settings
+    environment: dict[str, str]
+    store: ObjectStore
+    ledger: Ledger
+    label_studio: Client
+    prefect_url: str
+
+    def trashnet(self, *arguments: str) -> str:
+        """Run a command of ours in the deployment."""
+        command = [sys.executable, "-m", "trashnet", *arguments]
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def wait_for(self, what: str, true: Callable[[], bool], seconds: float = 180) -> None:
+        """Wait until something has happened; fail with the worker's last words if it has not."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*.log"))
+                pytest.fail(f"after {seconds:.0f} s still not: {what}\nledger: {self.ledger.counts()}\n{logs}")
+            time.sleep(1)
+
+
+def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
+    """The working tree as it is, uncommitted files too, as a repository of its own, with other numbers and no schedules."""
+    root.mkdir(parents=True)
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, root / name)
+    set_params(changes, root / "params.yaml")
+    deployments = yaml.safe_load((root / "prefect.yaml").read_text())
+    for deployment in deployments["deployments"]:
+        deployment.pop("schedules", None)  # what these tests see is the work of events alone
+    (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
+    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", "begin"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=root, check=True)
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server, label_studio_server: LabelStudioServer, prefect_server: Server
+) -> Iterator[Deployment]:
+    """Everything set up by `trashnet setup`, with a worker and a doorbell that watches the inbox."""
+    folder = tmp_path_factory.mktemp("deployment")
+    root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", free_port()
+    copy_of_repository(root, {"flywheel.grow_at": "4", "flywheel.retrain_at": "1000"})
+    ours = {
+        "TRASHNET_S3_ENDPOINT": s3_server.url,
+        "TRASHNET_S3_ACCESS_KEY": s3_server.access_key,
+        "TRASHNET_S3_SECRET_KEY": s3_server.secret_key,
+        "TRASHNET_S3_BUCKET": name,
+        "TRASHNET_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite",
+        "TRASHNET_LABEL_STUDIO_URL": label_studio_server.url,
+        "TRASHNET_LABEL_STUDIO_TOKEN": label_studio_server.token,
+        "TRASHNET_LABEL_STUDIO_PROJECT": name,
+        "TRASHNET_CLONE": str(folder / "clone"),
+        "TRASHNET_DOORBELL_URL": f"http://127.0.0.1:{port}",
+        "TRASHNET_DOORBELL_SECRET": secrets.token_hex(20),
+    }
+    environment = os.environ | prefect_environment(folder / "prefect", prefect_server.url) | ours
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in ours.items():
+            patch.setenv(variable, value)
+        settings = load_settings()
+    deployed = Deployment(
+        root, settings, environment, open_store(settings), open_ledger(settings.ledger_url), connect(settings), prefect_server.url
+    )
+    deployed.trashnet("setup")
+    servers = [
+        start_worker(folder / "prefect", prefect_server.url, ours, root=root),
+        start_doorbell(folder / "prefect", port, prefect_server.url, ours, root=root),
+    ]
+    yield deployed
+    for server in servers:
+        server.stop()
+    deployed.ledger.close()

@@ -1,0 +1,77 @@
+"""The loop on real servers: S3, Label Studio, Prefect with a worker, and the doorbell."""
+
+import hashlib
+import json
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from dataset import Log, draw_scene
+from tests.flows.conftest import Deployment
+from trashnet.clone import Clone
+from trashnet.taxonomy import Taxonomy
+
+FRAMES = 4
+
+
+def upload(deployment: Deployment, taxonomy: Taxonomy, number: int) -> tuple[str, list[dict[str, Any]]]:
+    """What a bin does: a drawn scene, then its sidecar; the frame's SHA-256 and what really lies in it."""
+    image, boxes, class_ids = draw_scene(np.random.default_rng([11, number]), [5, 12, 7], 320, taxonomy)
+    jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+    truth = [{"label": taxonomy.name_of[int(c)], "box": b} for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)]
+    sha = hashlib.sha256(jpeg).hexdigest()
+    sidecar = {
+        "bin_id": "bin07",
+        "captured_at": datetime(2026, 3, 1, 12, number, tzinfo=UTC).isoformat(),
+        "release": None,
+        "detections": [one | {"score": 0.4} for one in truth],
+        "reason": "low confidence",
+        "burst": f"b{number}",
+    }
+    deployment.store.put(f"inbox/bin07/2026-03-01/{sha}.jpg", jpeg, "image/jpeg")
+    deployment.store.put(f"inbox/bin07/2026-03-01/{sha}.json", json.dumps(sidecar).encode(), "application/json")
+    return sha, truth
+
+
+def tasks(deployment: Deployment, taxonomy: Taxonomy) -> list[Any]:
+    """All tasks of the project."""
+    project = find_project(deployment)
+    return list(deployment.label_studio.tasks.list(project=project, fields="all"))
+
+
+def find_project(deployment: Deployment) -> int:
+    """The project's id."""
+    (found,) = [p for p in deployment.label_studio.projects.list() if p.title == deployment.settings.label_studio_project]
+    return int(found.id)
+
+
+def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment, taxonomy: Taxonomy) -> None:
+    """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has a new version."""
+    truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
+    deployment.wait_for("the frames have tasks", lambda: deployment.ledger.counts().get("tasked", 0) == FRAMES, 300)
+    assert not list(deployment.store.list("inbox/"))
+    found = tasks(deployment, taxonomy)
+    assert {task.data["sha256"] for task in found} == set(truths)
+    assert all(task.predictions for task in found), "every task is pre-labelled"
+    for task in found:
+        result = list(task.predictions[0]["result"])
+        deployment.label_studio.annotations.create(id=task.id, result=result, lead_time=3.0)
+    version = "data-00002"  # the sample data is the first
+    origin = deployment.root
+    deployment.wait_for(
+        "the dataset has grown", lambda: version in subprocess.check_output(["git", "tag"], cwd=origin, text=True).split(), 240
+    )
+    deployment.wait_for("the ledger knows it", lambda: deployment.ledger.untrained() == FRAMES, 300)
+    log = Log(Clone(deployment.settings.clone).path / "data", taxonomy)
+    for sha, truth in truths.items():
+        labels = log.labels(log.row_of[sha])
+        assert labels is not None
+        assert sorted(taxonomy.name_of[c] for c in labels.class_ids.tolist()) == sorted(one["label"] for one in truth)
+        wanted = np.array(sorted(one["box"] for one in truth))
+        assert np.array(sorted(labels.boxes.tolist())) == pytest.approx(wanted, abs=0.01)
+    assert [turn.version for turn in deployment.ledger.finished_turns()] == [version]
+    assert any(stored.key.startswith("dvc/") for stored in deployment.store.list("dvc/")), "the version can be pulled from the store"
