@@ -1,0 +1,258 @@
+"""Nothing lost, nothing twice: whatever dies, whenever, and whatever rings how often, the ledger and the store end the same."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from ingest import Decoders, IngestParams, Ledger, open_ledger, receive, settle, shards, sweep_inbox, waiting
+from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
+from tests.servers import S3Server
+from trashnet.store import ObjectStore
+from trashnet.taxonomy import Taxonomy
+
+PARAMS = IngestParams(threads=1, decoders=1, batch=3)
+LATER = NOON + timedelta(days=30)
+VOLATILE = {"received_at", "changed_at"}
+
+
+class Killed(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+class Fuse:
+    """Counts effects and dies at the one it is set to."""
+
+    def __init__(self, at: int | None = None) -> None:
+        """``at``: the effect that is the last, 0 the first; ``None`` for never."""
+        self.at, self.effects = at, 0
+
+    def burn(self) -> None:
+        """One effect."""
+        if self.effects == self.at:
+            raise Killed
+        self.effects += 1
+
+
+class FusedStore(MemoryStore):
+    """A store whose writes may be the last thing a process does; it shares its objects with another one."""
+
+    def __init__(self, objects: dict[str, Any], fuse: Fuse) -> None:
+        """Over the same objects as another store."""
+        super().__init__()
+        self.objects, self.fuse = objects, fuse
+
+    def put(self, key: str, data: bytes, content_type: str = "") -> None:
+        """Write, unless dead."""
+        self.fuse.burn()
+        super().put(key, data)
+
+    def remove(self, key: str) -> None:
+        """Remove, unless dead."""
+        self.fuse.burn()
+        super().remove(key)
+
+
+class FusedLedger(Ledger):
+    """A ledger whose transactions may be the last thing a process does: before they are committed."""
+
+    def __init__(self, url: str, fuse: Fuse) -> None:
+        """Open an existing ledger."""
+        super().__init__(url)
+        self.fuse = fuse
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Everything within happens, or dies with the process."""
+        with super().transaction() as connection:
+            yield connection
+            self.fuse.burn()
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    """Decoding processes for all these runs."""
+    with Decoders(PARAMS) as running:
+        yield running
+
+
+def fill(store: ObjectStore) -> None:
+    """An inbox with everything: frames, a re-encode, a burst, repeats, other metadata, refused frames and sidecars, halves."""
+    for number in range(5):
+        upload(store, jpeg(scene(number)), sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat(), burst=f"b{number // 2}"))
+    upload(store, jpeg(scene(1), quality=60), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
+    upload(store, jpeg(scene(2)), sidecar("bin02"), bin_id="bin02")
+    upload(store, jpeg(scene(3), comment=b"hello"), sidecar(captured_at=(NOON + timedelta(hours=2)).isoformat()))
+    upload(store, jpeg(scene(4))[:500])
+    upload(store, jpeg(scene(6)), b"{}")
+    upload(store, jpeg(scene(7)), name="0" * 64)
+    upload(store, b"<html>404</html>")
+    store.put("inbox/bin01/2026-11-20/readme.txt", b"hello")
+    store.put(f"inbox/bin01/2026-11-20/{'1' * 64}.jpg", b"no sidecar")
+    store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", b"no picture")
+
+
+def turn(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decoders) -> None:
+    """What the ingest flow does when something rings."""
+    for shard in shards(waiting(store), 4):
+        receive(store, ledger, shard, taxonomy, PARAMS, decoders=decoders)
+    settle(store, ledger, PARAMS)
+    sweep_inbox(store, ledger, PARAMS, LATER)
+
+
+def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """All rows but for the times of writing, and all objects."""
+    states = ("received", "accepted", "duplicate", "quarantined")
+    rows = {row.sha256: {k: v for k, v in asdict(row).items() if k not in VOLATILE} for row in ledger.in_state(*states)}
+    for sha256 in rows:
+        assert len({step[1] for step in ledger.history(sha256)}) == len(ledger.history(sha256)), "a transition was made twice"
+    return rows, {found.key: store.get(found.key) for found in store.list("")}
+
+
+def test_shards_and_their_order_change_nothing(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+    """One upload at a time, backwards, or all at once: the same frames in the same states, told about by the earliest upload."""
+    ends = []
+    for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
+        fill(store := MemoryStore())
+        ledger = open_ledger(f"sqlite:///{tmp_path}/shards{number}.sqlite")
+        for shard in shards(waiting(store), size)[::step]:
+            receive(store, ledger, shard[::step], taxonomy, PARAMS, decoders=decoders)
+        settle(store, ledger, PARAMS)
+        rows, objects = ended(store, ledger)
+        ends.append(({sha256: row | {"uploaded_sha256": ""} for sha256, row in rows.items() if row["key"]}, sorted(objects)))
+        ledger.close()
+    assert all(end == ends[0] for end in ends)
+
+
+SCENES = [(0, 90), (1, 90), (0, 70), (2, 90), (1, 60), (3, 90)]  # which picture, at which quality, in the order of capture
+
+
+@settings(max_examples=40, deadline=None)
+@given(rings=st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.none() | st.integers(0, 25)), min_size=12, max_size=12))
+def test_events_may_be_dropped_doubled_and_reordered(
+    rings: list[tuple[int, bool, int | None]], tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy, decoders: Decoders
+) -> None:
+    """After every object none, one or two doorbells ring; some runs use an old list of keys, some are killed. Then comes a last one."""
+    folder = tmp_path_factory.mktemp("events")
+    calm, noisy, old = MemoryStore(), MemoryStore(), list[str]()
+    ledgers = [open_ledger(f"sqlite:///{folder}/{name}.sqlite") for name in ("calm", "noisy")]
+    for number, (picture, quality) in enumerate(SCENES):
+        told = sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat())
+        data, arrived = jpeg(scene(picture), quality=quality), MemoryStore()
+        upload(calm, data, told)
+        upload(arrived, data, told)
+        for (key, (content, _)), (times, late, killed) in zip(arrived.objects.items(), rings[2 * number :][:2], strict=True):
+            noisy.put(key, content)
+            for _ in range(times):
+                keys, old = (old if late else waiting(noisy)), waiting(noisy)
+                fused = FusedLedger(ledgers[1].url, fuse := Fuse(killed))
+                with suppress(Killed):
+                    receive(store := FusedStore(noisy.objects, fuse), fused, keys, taxonomy, PARAMS, decoders=decoders)
+                    settle(store, fused, PARAMS)
+                fused.close()
+    ends = []
+    for store, ledger in ((calm, ledgers[0]), (noisy, ledgers[1])):
+        turn(store, ledger, taxonomy, decoders)
+        ends.append(ended(store, ledger))
+        ledger.close()
+    assert ends[0] == ends[1]
+
+
+class FusedS3(ObjectStore):
+    """The real store, whose writes may be the last thing a process does."""
+
+    fuse = Fuse()
+
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write, unless dead."""
+        self.fuse.burn()
+        super().put(key, data, content_type)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy, unless dead."""
+        self.fuse.burn()
+        super().copy(source, target)
+
+    def remove(self, key: str) -> None:
+        """Remove, unless dead."""
+        self.fuse.burn()
+        super().remove(key)
+
+
+def run_on(server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: Decoders) -> tuple[Any, int]:
+    """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't. How it ends, and its effects."""
+    store = FusedS3(server.url, server.access_key, server.secret_key, bucket, "us-east-1")
+    store.ensure_bucket()
+    upload(store, jpeg(scene(1)))
+    upload(store, jpeg(scene(1), quality=60), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
+    upload(store, jpeg(scene(2)), b"{}")
+    open_ledger(url).close()
+    store.fuse = fuse = Fuse(at)
+    fused = FusedLedger(url, fuse)
+    with suppress(Killed):
+        turn(store, fused, taxonomy, decoders)
+    assert (fuse.effects == at) or at is None
+    effects, fuse.at = fuse.effects, None
+    turn(store, fused, taxonomy, decoders)
+    result = ended(store, fused)
+    fused.close()
+    return result, effects
+
+
+def test_dying_anywhere_on_a_real_store(
+    tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: Decoders
+) -> None:
+    """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each effect, and run again."""
+    expected, effects = run_on(s3_server, f"{fresh_bucket}-calm", f"sqlite:///{tmp_path}/calm.sqlite", None, taxonomy, decoders)
+    assert effects > 15
+    for at in range(effects):
+        result, _ = run_on(s3_server, f"{fresh_bucket}-{at}", f"sqlite:///{tmp_path}/{at}.sqlite", at, taxonomy, decoders)
+        assert result == expected, f"killed at effect {at}"
+
+
+def undisturbed(folder: Path, taxonomy: Taxonomy, decoders: Decoders) -> tuple[tuple[dict[str, Any], dict[str, bytes]], int]:
+    """How a run ends that nothing disturbs, and of how many effects it consists."""
+    fuse, objects = Fuse(), MemoryStore()
+    fill(objects)
+    open_ledger(url := f"sqlite:///{folder}/calm.sqlite").close()
+    ledger = FusedLedger(url, fuse)
+    turn(store := FusedStore(objects.objects, fuse), ledger, taxonomy, decoders)
+    result = ended(store, ledger)
+    ledger.close()
+    return result, fuse.effects
+
+
+def test_the_undisturbed_run_ends_as_it_should(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+    """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in quarantine, the inbox empty."""
+    (rows, objects), _ = undisturbed(tmp_path, taxonomy, decoders)
+    states = [row["state"] for row in rows.values()]
+    assert [states.count(state) for state in ("received", "accepted", "duplicate", "quarantined")] == [0, 5, 2, 7]
+    reasons = sorted(row["quarantine_reason"] for row in rows.values() if row["state"] == "quarantined")
+    assert reasons == ["bad-sidecar", "broken-image", "incomplete", "incomplete", "not-an-image", "stray", "wrong-checksum"]
+    assert not [key for key in objects if key.startswith("inbox/")]
+    assert len([key for key in objects if key.startswith("frames/")]) == 5
+    assert {row["key"] for row in rows.values() if row["key"]} <= set(objects)
+
+
+def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+    """Killed before its first effect, its second, and so on to its last, and run again: the same rows, the same objects."""
+    expected, effects = undisturbed(tmp_path, taxonomy, decoders)
+    assert effects > 60
+    for at in range(effects):
+        store, url = MemoryStore(), f"sqlite:///{tmp_path}/killed{at}.sqlite"
+        fill(store)
+        ledger = open_ledger(url)
+        fused = FusedLedger(url, fuse := Fuse(at))
+        with pytest.raises(Killed):
+            turn(FusedStore(store.objects, fuse), fused, taxonomy, decoders)
+        fused.close()
+        turn(store, ledger, taxonomy, decoders)
+        assert ended(store, ledger) == expected, f"killed at effect {at}"
+        ledger.close()
