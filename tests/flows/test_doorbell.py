@@ -1,0 +1,195 @@
+"""The doorbell, on a real socket: who may ring, what counts as an upload, and how often Prefect hears of it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from flows.doorbell import LARGEST_BODY, SECRET_HEADER, Bell, make_app, uploads_in
+from flows.events import ANSWERED, INBOX
+from tests.servers import S3Server
+from trashnet.settings import Settings
+from trashnet.store import ObjectStore
+
+SECRET = "a secret of many letters"
+KEY = "inbox/bin07/2026-03-01/" + "a" * 64 + ".json"
+
+
+def settings(server: S3Server | None = None, **values: Any) -> Settings:
+    """A deployment whose store notifies, unless said otherwise."""
+    given: dict[str, Any] = {
+        "s3_endpoint": server.url if server else "http://127.0.0.1:1",
+        "s3_access_key": server.access_key if server else "none",
+        "s3_secret_key": server.secret_key if server else "none",
+        "s3_notifies": True,
+        "label_studio_url": "http://127.0.0.1:1",
+        "label_studio_token": "none",
+        "doorbell_url": "http://127.0.0.1:1",
+        "doorbell_secret": SECRET,
+    }
+    return Settings(_env_file=None, **given | values)
+
+
+class Heard:
+    """What would have been emitted to Prefect."""
+
+    def __init__(self) -> None:
+        self.rings: list[tuple[str, int]] = []
+        self.down = 0
+
+    async def emit(self, event: str, count: int) -> None:
+        """Take an event, or refuse it as often as ``down`` says."""
+        if self.down:
+            self.down -= 1
+            raise ConnectionError("Prefect is down")
+        self.rings.append((event, count))
+
+
+@pytest.fixture
+def heard() -> Heard:
+    """Nothing yet."""
+    return Heard()
+
+
+@pytest.fixture
+def client(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A doorbell that waits for half a second of quiet."""
+    monkeypatch.setattr("flows.doorbell.Bell", lambda emit: Bell(emit, quiet=0.5, longest=60.0))
+    with TestClient(make_app(settings(), heard.emit)) as client:
+        yield client
+
+
+def notification(*keys: str, event: str = "s3:ObjectCreated:Put") -> bytes:
+    """What a store sends."""
+    records = [{"eventName": event, "s3": {"bucket": {"name": "trashnet"}, "object": {"key": quote_plus(key)}}} for key in keys]
+    return json.dumps({"EventName": event, "Key": "trashnet/x", "Records": records}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        (notification(KEY), 1),
+        (notification(KEY, KEY.replace("bin07", "bin08")), 2),
+        (notification(KEY, event="ObjectCreated:Put"), 1),  # Ceph, and AWS in its records
+        (notification(KEY, event="s3:ObjectCreated:CompleteMultipartUpload"), 1),
+        (notification(KEY.replace(".json", ".jpg")), 0),  # the sidecar comes last and is what counts
+        (notification("frames/" + "a" * 64 + ".json"), 0),
+        (notification(KEY, event="s3:ObjectRemoved:Delete"), 0),
+        (notification("inbox/bin 07/2026-03-01/x+y.json"), 1),  # spaces and pluses are encoded
+        (b'{"Service":"Amazon S3","Event":"s3:TestEvent"}', 0),
+        (b"", 0),
+        (b'{"Records": []}', 0),
+    ],
+)
+def test_uploads_are_recognised_in_every_store_s_notifications(body: bytes, count: int) -> None:
+    """Created sidecars under the inbox count, whatever the store calls the event; all else is no upload."""
+    assert uploads_in(body) == count
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}'])
+def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
+    """A body that no store sends gets a 400 that says what is wrong, and does not ring."""
+    answer = client.post("/s3", content=body, headers={SECRET_HEADER: SECRET})
+    assert answer.status_code == 400
+    assert "not a notification" in answer.json()["error"]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parser(body: bytes) -> None:
+    """Anything is either a count or a ``ValueError``."""
+    with contextlib.suppress(ValueError):
+        assert uploads_in(body) >= 0
+
+
+@pytest.mark.parametrize("path", ["/s3", "/label-studio"])
+@pytest.mark.parametrize("headers", [{}, {SECRET_HEADER: "wrong"}, {"Authorization": "Bearer wrong"}, {SECRET_HEADER: ""}])
+def test_a_stranger_cannot_ring(client: TestClient, heard: Heard, path: str, headers: dict[str, str]) -> None:
+    """Without the secret the answer is 401 and nothing is emitted."""
+    assert client.post(path, content=notification(KEY), headers=headers).status_code == 401
+    assert heard.rings == []
+
+
+@pytest.mark.parametrize("headers", [{SECRET_HEADER: SECRET}, {"Authorization": f"Bearer {SECRET}"}])
+def test_the_secret_is_taken_in_either_header(client: TestClient, headers: dict[str, str]) -> None:
+    """Label Studio sends a header of our choice, stores a bearer token."""
+    assert client.post("/s3", content=notification(KEY), headers=headers).status_code == 202
+
+
+def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> None:
+    """One byte too many, and the answer is 413."""
+    assert client.post("/s3", content=b" " * LARGEST_BODY, headers={SECRET_HEADER: SECRET}).status_code == 202
+    assert client.post("/s3", content=b" " * (LARGEST_BODY + 1), headers={SECRET_HEADER: SECRET}).status_code == 413
+
+
+def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
+    """Let the doorbell's loop run until something is so."""
+    assert client.portal is not None
+
+    async def waiting() -> None:
+        for _ in range(int(seconds / 0.02)):
+            if true():
+                return
+            await asyncio.sleep(0.02)
+
+    client.portal.call(waiting)
+    assert true()
+
+
+def test_a_thousand_uploads_are_one_or_two_rings(client: TestClient, heard: Heard) -> None:
+    """All are counted, and Prefect hears of them once it has been quiet, or once the first has waited long enough."""
+    for _ in range(100):
+        client.post("/s3", content=notification(*[KEY] * 10), headers={SECRET_HEADER: SECRET})
+    wait_until(client, lambda: sum(count for _, count in heard.rings) == 1000)
+    assert len(heard.rings) <= 3
+    assert {event for event, _ in heard.rings} == {INBOX}
+
+
+def test_a_steady_stream_does_not_keep_the_bell_from_ringing(heard: Heard) -> None:
+    """It never gets quiet, and yet the first upload waits no longer than the longest."""
+
+    async def stream() -> None:
+        bell = Bell(heard.emit, quiet=10.0, longest=0.3)
+        for _ in range(40):
+            bell.press(INBOX)
+            await asyncio.sleep(0.02)
+        await bell.close()
+
+    asyncio.run(stream())
+    assert 1 <= len(heard.rings) <= 3
+
+
+def test_a_webhook_rings_for_the_annotations(client: TestClient, heard: Heard) -> None:
+    """Label Studio's payload is not read: the flow looks for itself."""
+    client.post("/label-studio", content=b"anything", headers={SECRET_HEADER: SECRET})
+    wait_until(client, lambda: heard.rings == [(ANSWERED, 1)])
+
+
+def test_a_ring_that_prefect_did_not_take_is_rung_again(client: TestClient, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect is down twice; the event arrives when it is back."""
+    monkeypatch.setattr("flows.doorbell.AGAIN", 0.05)
+    heard.down = 2
+    client.post("/label-studio", headers={SECRET_HEADER: SECRET})
+    wait_until(client, lambda: heard.rings == [(ANSWERED, 1)])
+
+
+def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
+    s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real store: an upload rings once, however long it lies there; the bucket may come after the doorbell."""
+    monkeypatch.setattr("flows.doorbell.Bell", lambda emit: Bell(emit, quiet=0.1, longest=1.0))
+    monkeypatch.setattr("flows.doorbell.WATCH", 0.1)
+    store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
+    with TestClient(make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), heard.emit)) as client:
+        store.ensure_bucket()
+        store.put(KEY.replace(".json", ".jpg"), b"jpeg")
+        store.put(KEY, b"{}")
+        wait_until(client, lambda: heard.rings == [(INBOX, 1)])
+        store.put(KEY.replace("bin07", "bin08"), b"{}")
+        wait_until(client, lambda: heard.rings == [(INBOX, 1), (INBOX, 1)])
