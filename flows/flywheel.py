@@ -114,11 +114,11 @@ class Flywheel:
         return newest_candidate(self.store)
 
     def model(self, name: str) -> "Detector | None":
-        """One of the newest candidate's models, downloaded once; ``None`` before the first."""
+        """One of the newest candidate's models, downloaded once; ``None`` if there is no candidate, or none with such a model."""
         from export import fetch_model
         from trashnet.detectors import open_detector
 
-        if self.candidate is None:
+        if self.candidate is None or name not in self.candidate.files:
             return None
         return open_detector(fetch_model(self.store, self.candidate, name, self.settings.clone.parent / "models"), self.taxonomy)
 

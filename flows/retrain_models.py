@@ -9,20 +9,22 @@ from evaluation import Scorecard, comparison
 from flows.events import TRAINED, ring
 from flows.flywheel import open_flywheel
 from trashnet.clone import Clone, training_clone
+from trashnet.params import set_params
 
 # One at a time over all workers: see the concurrency limit `gpu`.
 TRAINING = ("train_efficientdet", "train_ssd")
 
 
 @flow(name="retrain", timeout_seconds=7 * 24 * 3600)
-def retrain(at_least: int | None = None) -> bool:
+def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) -> bool:
     """Run the stages of ``dvc.yaml`` at the newest dataset version, both models' branches side by side; whether there was reason to.
 
     ``at_least``: frames that no candidate was trained on and that are worth it; ``flywheel.retrain_at`` of params.yaml unless given.
+    ``changes``: other numbers for this training alone, such as ``{"ssd.epochs": "90"}``.
     """
     if not worth_training(at_least):
         return False
-    clone = prepare_clone()
+    clone = prepare_clone(changes or {})
     balanced = stage.submit(clone, "rebalance")
     teacher = branch(clone, balanced, "train_efficientdet", "export_efficientdet", "evaluate@efficientdet")
     student = branch(clone, balanced, "tfrecords", "train_ssd", "export_ssd", "evaluate@ssd_float", "evaluate@ssd_int8")
@@ -49,10 +51,13 @@ def worth_training(at_least: int | None) -> bool:
 
 
 @task(retries=2, retry_delay_seconds=30)
-def prepare_clone() -> Path:
-    """Bring the training clone to the newest dataset version."""
+def prepare_clone(changes: dict[str, str]) -> Path:
+    """Bring the training clone to the newest dataset version, and change numbers there."""
     with open_flywheel() as flywheel:
-        return training_clone(flywheel.clone).path
+        clone = training_clone(flywheel.clone).path
+    if changes:
+        set_params(changes, clone / "params.yaml")
+    return clone
 
 
 @task(task_run_name="{name}", retries=1, retry_delay_seconds=60)

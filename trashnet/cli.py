@@ -351,10 +351,23 @@ def status(as_json: bool) -> None:
 @cli.command()
 def setup() -> None:
     """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
+    _prefect_of_the_stack()
     from flows.setup import set_up
 
     for done in set_up():
         click.echo(done)
+
+
+@cli.command()
+@click.option("--frames", default=12, show_default=True, help="That the simulated bins upload.")
+def demo(frames: int) -> None:
+    """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real between them."""
+    _prefect_of_the_stack()
+    from flows.demo import run_demo
+    from flows.flywheel import open_flywheel
+
+    with open_flywheel() as flywheel:
+        click.echo(run_demo(flywheel, frames, click.echo))
 
 
 @cli.command("agreement")
@@ -390,3 +403,15 @@ def _seed(params_file: Path) -> int:
     from trashnet.params import load_seed
 
     return load_seed(params_file)
+
+
+def _prefect_of_the_stack() -> None:
+    """Where the environment names no Prefect server, the embedded stack's is meant; Prefect reads this when it is imported."""
+    import os
+
+    from trashnet.settings import STACK_ENVIRONMENT
+    from trashnet.stack.records import read_environment
+
+    for name, value in read_environment(STACK_ENVIRONMENT).items():
+        if name.startswith("PREFECT_"):
+            os.environ.setdefault(name, value)

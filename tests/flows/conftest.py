@@ -76,7 +76,7 @@ def deployment(
     """Everything set up by `trashnet setup`, with a worker and a doorbell that watches the inbox."""
     folder = tmp_path_factory.mktemp("deployment")
     root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", free_port()
-    copy_of_repository(root, {"flywheel.grow_at": "4", "flywheel.retrain_at": "1000"})
+    copy_of_repository(root, {"flywheel.grow_at": "4", "flywheel.retrain_at": "1000", "labeling.double_share": "0"})
     ours = {
         "TRASHNET_S3_ENDPOINT": s3_server.url,
         "TRASHNET_S3_ACCESS_KEY": s3_server.access_key,

@@ -58,7 +58,8 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
     assert {task.data["sha256"] for task in found} == set(truths)
     assert all(task.predictions for task in found), "every task is pre-labelled"
     for task in found:
-        result = list(task.predictions[0]["result"])
+        (prelabel,) = deployment.label_studio.predictions.list(task=task.id)
+        result = list(prelabel.result or [])
         deployment.label_studio.annotations.create(id=task.id, result=result, lead_time=3.0)
     version = "data-00002"  # the sample data is the first
     origin = deployment.root

@@ -1,0 +1,251 @@
+"""One whole turn on the embedded stack, with simulated bins and a demo annotator; everything between them is the real thing."""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from dataset import draw_scene
+from export import Candidate, newest_candidate
+from flows.flywheel import STUDENT, Flywheel
+from ingest import FrameRow, Ledger
+from labeling.boxes import to_percent
+from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
+from labeling.requesting import is_double
+from trashnet.detectors import Detector
+from trashnet.errors import UserError
+from trashnet.taxonomy import Taxonomy
+
+SIDE = 320  # pixels
+ITEMS = 5  # in a scene, at most
+BINS = 3
+ANNOTATORS = ("demo-annotator", "demo-annotator-2")  # accounts in Label Studio; the second answers what two people should
+# So little that two cores need minutes: the scores show that the wheel turns, not how good the models get.
+SMALL = {
+    "rebalance.target_images": "1",
+    "export.calibration_images": "48",
+    "efficientdet.image_size": "128",
+    "efficientdet.epochs": "1",
+    "efficientdet.batch_size": "8",
+    "efficientdet.warmup_epochs": "0.2",
+    "efficientdet.learning_rate": "0.002",
+    "efficientdet.map_every": "0",
+    "ssd.image_size": "160",
+    "ssd.epochs": "2",
+    "ssd.batch_size": "16",
+    "ssd.warmup_epochs": "0.5",
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a simulated bin has before its camera: the frame, what really lies there, and what its model makes of it."""
+
+    bin_id: str
+    burst: str
+    taken: datetime
+    jpeg: bytes
+    truth: list[dict[str, Any]]
+    seen: list[dict[str, Any]]
+
+    @property
+    def sha256(self) -> str:
+        """The frame's name."""
+        return hashlib.sha256(self.jpeg).hexdigest()
+
+    @property
+    def confidence(self) -> float:
+        """The bin's: how sure its model is of the thing it is least sure of; 0 where it sees nothing."""
+        return min((box["score"] for box in self.seen), default=0.0)
+
+
+def captures(seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, sure: float) -> Iterator[Capture]:
+    """Scenes in front of ``BINS`` bins, drawn anew for every ``seed``; detections from ``sure`` on are what a bin sees."""
+    ids = sorted(taxonomy.name_of)
+    began = datetime.now(UTC).replace(microsecond=0)
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        image, boxes, class_ids = draw_scene(rng, rng.choice(ids, int(rng.integers(1, ITEMS + 1))).tolist(), SIDE, taxonomy)
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=85)
+        seen: list[dict[str, Any]] = []
+        if student is not None:
+            (found,) = student.detect([image])
+            found = found.above(sure)
+            seen = _boxes(taxonomy, found.boxes, found.class_ids, found.scores)
+        taken = began + timedelta(seconds=number)
+        yield Capture(
+            f"demo-bin-{number % BINS + 1}", f"{seed}-{number}", taken, buffer.getvalue(), _boxes(taxonomy, boxes, class_ids), seen
+        )
+
+
+def _boxes(
+    taxonomy: Taxonomy, boxes: NDArray[Any], class_ids: NDArray[np.int64], scores: NDArray[Any] | None = None
+) -> list[dict[str, Any]]:
+    said = [{"label": taxonomy.name_of[int(c)], "box": [float(v) for v in box]} for box, c in zip(boxes, class_ids, strict=True)]
+    return said if scores is None else [one | {"score": float(score)} for one, score in zip(said, scores, strict=True)]
+
+
+def upload(flywheel: Flywheel, capture: Capture, release: str | None) -> None:
+    """What a bin does: the frame, then its sidecar, whose presence says that the upload is complete."""
+    sidecar = {
+        "bin_id": capture.bin_id,
+        "captured_at": capture.taken.isoformat(),
+        "release": release,
+        "detections": capture.seen,
+        "reason": "no model yet: at random" if release is None else f"least sure of {capture.confidence:.2f}",
+        "burst": capture.burst,
+    }
+    stem = f"inbox/{capture.bin_id}/{capture.taken:%Y-%m-%d}/{capture.sha256}"
+    flywheel.store.put(f"{stem}.jpg", capture.jpeg, "image/jpeg")
+    flywheel.store.put(f"{stem}.json", json.dumps(sidecar).encode(), "application/json")
+
+
+def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
+    """Turn the wheel once and return a table of what happened. Raises :class:`UserError` if a step does not come about."""
+    watch = _Watch(say)
+    before, released = flywheel.ledger.counts(), flywheel.candidate
+    student = flywheel.model(STUDENT)
+    say(f"bins run {released.version}" if released and student else "bins have no model yet: they upload at random")
+    seed = int(datetime.now(UTC).timestamp())
+    drawn = list(captures(seed, frames * (2 if student else 1), student, flywheel.taxonomy, flywheel.labeling.prelabel_score))
+    unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
+    for capture in unsure:
+        upload(flywheel, capture, released.version if released and student else None)
+    watch.done("uploaded", f"{len(unsure)} of {len(drawn)} frames, those that {BINS} bins were least sure of")
+
+    ledger = flywheel.ledger
+    known = watch.until(
+        "ingested", lambda: [row for c in unsure if (row := ledger.uploaded(c.sha256)) and row.state != "received"], frames, 300
+    )
+    refused = [row for row in known if row.state in ("duplicate", "quarantined")]
+    asked = len(known) - len(refused)
+    watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
+    truths = {row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused}
+    tasked = watch.until("tasks", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"], asked, 400)
+    watch.done("asked for labels", f"{len(tasked)} tasks, pre-labelled by the {'teacher' if released else 'bins'}: {flywheel.project.url}")
+
+    answer(flywheel, truths)
+    watch.until("labels", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"], asked, 300)
+    watch.done("answered", f"{asked} tasks by {ANNOTATORS[0]}, who knows what was drawn; collected by event")
+
+    _finished(watch, "grow/grow", {"at_least": 1})
+    turn = ledger.finished_turns()[-1]
+    watch.done("grown", f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show {turn.version}`")
+    _finished(watch, "retrain/retrain", {"at_least": 1, "changes": SMALL})
+    watch.done("retrained", "both models, briefly")
+    candidate = watch.until("candidate", lambda: _newer(flywheel, released), 1, 400)[0]
+    watch.done("published", f"candidate {candidate.version}, by event")
+    after = flywheel.ledger.counts()
+    moved = ", ".join(f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0))
+    return "\n".join([watch.table(), f"ledger: {moved}", "", _scores(candidate)])
+
+
+def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
+    return [row for capture in uploaded if (row := ledger.uploaded(capture.sha256)) and row.state != "received"]
+
+
+def _newer(flywheel: Flywheel, than: Candidate | None) -> list[Candidate]:
+    now = newest_candidate(flywheel.store)
+    return [now] if now is not None and (than is None or now.version != than.version) else []
+
+
+def _scores(candidate: Candidate) -> str:
+    from evaluation import comparison
+
+    return comparison({}, candidate.scores)
+
+
+def answer(flywheel: Flywheel, truths: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they are a demo's."""
+    people = [_account(flywheel, name) for name in ANNOTATORS]
+    for sha256, truth in truths.items():
+        row = flywheel.ledger.frame(sha256)
+        if row is None or row.task_id is None:
+            raise UserError(f"frame {sha256} has no task")
+        for person in people if is_double(sha256, flywheel.labeling.double_share) else people[:1]:
+            flywheel.label_studio.annotations.create(id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0)
+
+
+def _result(boxes: Sequence[Mapping[str, Any]], row: FrameRow) -> list[dict[str, Any]]:
+    width, height = row.width or 0, row.height or 0
+    return [
+        {
+            "from_name": BOXES,
+            "to_name": IMAGE,
+            "type": "rectanglelabels",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": to_percent(box["box"], width, height) | {"rotation": 0, "rectanglelabels": [box["label"]]},
+        }
+        for box in boxes
+    ] or [{"from_name": NOTHING, "to_name": IMAGE, "type": "choices", "value": {"choices": [NO_WASTE]}}]
+
+
+def _account(flywheel: Flywheel, name: str) -> int:
+    client, email = flywheel.label_studio, f"{name}@localhost.localdomain"
+    found = [user for user in client.users.list() if user.email == email]
+    user = found[0] if found else client.users.create(email=email, username=name, first_name=name)
+    return int(user.id)
+
+
+def _finished(watch: "_Watch", name: str, parameters: Mapping[str, Any]) -> None:
+    """Run a deployment to its end, as its button in Prefect does; what it waits for is said meanwhile."""
+    run: Any = run_deployment(name, parameters=dict(parameters), timeout=0)
+    ended: FlowRun = watch.until(name, lambda: _ended(run.id), 1, 1500)[0]
+    if ended.state is None or not ended.state.is_completed():
+        raise UserError(
+            f"{name} ended as {ended.state and ended.state.name}: {ended.state and ended.state.message}; see its run in Prefect"
+        )
+
+
+def _ended(identity: Any) -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(identity)
+    return [run] if run.state is not None and run.state.is_final() else []
+
+
+class _Watch:
+    """Waits for what others do, and remembers how long each step took."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._steps = say, list[tuple[str, float, str]]()
+        self._began = self._last = time.monotonic()
+
+    def until(self, what: str, found: Callable[[], Sequence[Any]], count: int, seconds: float) -> Sequence[Any]:
+        """Wait until ``found`` finds ``count``. Raises :class:`UserError` after ``seconds``."""
+        deadline, reported = time.monotonic() + seconds, -1
+        while len(now := found()) < count:
+            if time.monotonic() > deadline:
+                raise UserError(f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's page say why")
+            if len(now) != reported:
+                reported = len(now)
+                self._say(f"  waiting for {what}: {reported} of {count}")
+            time.sleep(1)
+        return now
+
+    def done(self, step: str, what: str) -> None:
+        """A step came about."""
+        now = time.monotonic()
+        self._steps.append((step, now - self._last, what))
+        self._last = now
+        self._say(f"{step}: {what}")
+
+    def table(self) -> str:
+        """All steps with their seconds."""
+        width = max(len(step) for step, _, _ in self._steps)
+        lines = [f"{step:<{width}}  {seconds:6.0f} s  {what}" for step, seconds, what in self._steps]
+        return "\n".join([*lines, f"{'all':<{width}}  {self._last - self._began:6.0f} s"])
