@@ -3,7 +3,7 @@
 A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +18,28 @@ from trashnet.store import ObjectStore, open_store
 from trashnet.taxonomy import Taxonomy, load_taxonomy
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dataset import FlywheelParams, ImportParams
     from export import Candidate
     from ingest import IngestParams, TriageParams
     from labeling import Client, LabelingParams, Project
-    from trashnet.detectors import Detector
+    from trashnet.detectors import Detections, Detector
 
 TEACHER, STUDENT = "efficientdet.onnx", "ssd_int8.tflite"
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A candidate's detector under the candidate's version: bins name it as their release, and scores are told apart by it."""
+
+    name: str
+    detector: "Detector"
+
+    def detect(self, images: "Sequence[NDArray[np.uint8]]") -> "list[Detections]":
+        """Detect on RGB images, see :class:`trashnet.detectors.Detector`."""
+        return self.detector.detect(images)
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,8 @@ class Flywheel:
 
         if self.candidate is None or name not in self.candidate.files:
             return None
-        return open_detector(fetch_model(self.store, self.candidate, name, self.settings.clone.parent / "models"), self.taxonomy)
+        path = fetch_model(self.store, self.candidate, name, self.settings.clone.parent / "models")
+        return Versioned(self.candidate.version, open_detector(path, self.taxonomy))
 
 
 @contextmanager
