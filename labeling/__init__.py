@@ -6,6 +6,7 @@ from labeling.collecting import Collected, collect
 from labeling.interface import labelling_config
 from labeling.params import LabelingParams
 from labeling.project import Project, ensure_project
+from labeling.queue import Queue, queue
 from labeling.requesting import request_labels
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "LabelStudioDown",
     "LabelingParams",
     "Project",
+    "Queue",
     "agreement",
     "collect",
     "connect",
     "ensure_project",
     "labelling_config",
+    "queue",
     "request_labels",
 ]

@@ -14,14 +14,13 @@ IMAGE = "image"
 NOTHING = "nothing"
 NO_WASTE = "No waste here"
 
+# Label Studio shows lists without their bullets.
 INSTRUCTIONS = """<p><b>One tight, upright box around every item</b>, also around one that is half hidden: box what you can see.</p>
-<ul>
-<li>The boxes you find are a model's guesses. Move and rename them, delete those that are wrong, add what is missing.</li>
-<li>Choose a class by its key or type part of its name, then draw. Colours are the streams that items are sorted into.</li>
-<li>No waste in the picture? Delete all boxes and choose <b>No waste here</b>.</li>
-<li>Not sure at all? <b>Skip</b>: somebody else gets the frame.</li>
-<li>A red line above the picture says why an earlier answer could not be used: mend it and press Update (tab <b>To mend</b>).</li>
-</ul>"""
+<p>• The boxes you find are a model's guesses. Move and rename them, delete those that are wrong, add what is missing.</p>
+<p>• Choose a class by its key or type part of its name, then draw. Colours are the streams that items are sorted into.</p>
+<p>• No waste in the picture? Delete all boxes and choose <b>No waste here</b>.</p>
+<p>• Not sure at all? <b>Skip</b>: somebody else gets the frame.</p>
+<p>• A red line above the picture says why an earlier answer could not be used: mend it and press Update (tab <b>To mend</b>).</p>"""
 
 # Keys that Label Studio's page has no use for itself, the easiest to reach first.
 KEYS = "1234567890qwetasdfgzxcb"

@@ -31,9 +31,11 @@ PROJECT: Mapping[str, Any] = {
 }
 HIDDEN = ("inner_id", "total_predictions", "predictions_score", "predictions_model_versions", "predictions_results", "annotations_results")
 HIDDEN_TOO = ("annotations_ids", "file_upload", "storage_filename", "updated_by", "avg_lead_time", "draft_exists", "data.sha256")
-TABS: Mapping[str, Mapping[str, Any]] = {
-    "Most valuable first": {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
-    "To mend": {"filter": "filter:tasks:data.mend", "operator": "empty", "type": "String", "value": False},
+TIMES = ("created_at", "updated_at")
+TABS: Mapping[str, list[dict[str, Any]]] = {
+    "To label": [{"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}],
+    "To mend": [{"filter": "filter:tasks:data.mend", "operator": "empty", "type": "String", "value": False}],
+    "All": [],
 }
 
 
@@ -127,15 +129,15 @@ def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
 
 def _see_to_tabs(client: Client, project: int) -> None:
     """Tabs of the data manager, made once: what annotators then do with them is theirs."""
-    hidden = [f"tasks:{name}" for name in HIDDEN + HIDDEN_TOO]
+    hidden = [f"tasks:{name}" for name in HIDDEN + HIDDEN_TOO + TIMES]
     have = {view.data.get("title") for view in client.views.list(project=project) if isinstance(view.data, dict)}
-    for title, item in TABS.items():
+    for title, items in TABS.items():
         if title not in have:
             data: Any = {
                 "title": title,
                 "type": "list",
                 "target": "tasks",
-                "filters": {"conjunction": "and", "items": [item]},
+                "filters": {"conjunction": "and", "items": items},
                 "ordering": ["-tasks:data.value"],
                 "columnsDisplayType": {"tasks:data.value": "Number", "tasks:data.image": "Image"},
                 "hiddenColumns": {"explore": hidden, "labeling": hidden},

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import labeling.collecting
+from labeling import Queue, queue
 from labeling.collecting import DIFFERENT, WITHDRAWN
 from tests.labeling.conftest import NOTHING, Desk, region
 from tests.labeling.test_requesting import Died, made_up
@@ -146,6 +147,20 @@ def test_an_answer_deleted_before_it_has_grown_is_taken_back(desk: Desk) -> None
     desk.answer(sha, NOTHING)
     desk.collect()
     assert desk.state(sha) == "labelled"
+
+
+def test_the_queue_is_counted_by_what_each_frame_waits_for(desk: Desk, people: tuple[int, ...]) -> None:
+    """For ``trashnet status``: a frame that everybody skips should not look like one nobody has seen."""
+    untouched, skipped, refused, second, done = shas = desk.draw(5)
+    desk.ask(shas)
+    desk.answer(skipped, was_cancelled=True)
+    desk.answer(refused, region(x=95))
+    desk.answer(done, region())
+    desk.collect()
+    desk.answer(second, region(), person=people[0])
+    desk.collect(desk.params.model_copy(update={"double_share": 1.0}))
+    assert desk.state(untouched) == "tasked"
+    assert queue(desk.ledger) == Queue(untouched=1, skipped=1, refused=1, second=1)
 
 
 def test_many_answers_of_one_moment_are_all_collected(desk: Desk, label_studio_moment: Any) -> None:

@@ -11,7 +11,7 @@ from tests.labeling.conftest import Desk
 from tests.servers import LabelStudioServer
 
 WAIT = 60_000  # milliseconds: the page is 6 MB of script, on two busy cores
-SHOT = REPOSITORY / "build/test/label-studio.png"
+SHOTS = REPOSITORY / "build/test"
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,14 @@ def page(browser_page: Page, desk: Desk) -> Page:
     return browser_page
 
 
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the page for people to look at."""
+    page.wait_for_timeout(1000)  # the canvas has no sign of being painted
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"label-studio-{name}.png")
+    assert (SHOTS / f"label-studio-{name}.png").stat().st_size > 50_000
+
+
 def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, desk: Desk) -> None:
     """The picture came presigned from the store, five guesses are regions, 57 labels stand in four groups; here is the screenshot."""
     expect(page.locator(".trashnet-panel .lsf-label")).to_have_count(57)
@@ -51,10 +59,7 @@ def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, de
     expect(page.get_by_text("rare class: Paper cup 0.31").first).to_be_visible()
     for name in ("Clear plastic bottle", "Drink can", "Glass bottle", "Paper cup", "Spread tub"):
         expect(page.locator(".lsf-outliner").get_by_text(name)).to_be_visible()
-    page.wait_for_timeout(1000)  # the canvas has no sign of being painted
-    SHOT.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOT)
-    assert SHOT.stat().st_size > 50_000
+    shoot(page, "task")
 
 
 def test_typing_part_of_a_name_leaves_the_labels_that_have_it(page: Page) -> None:
@@ -63,6 +68,18 @@ def test_typing_part_of_a_name_leaves_the_labels_that_have_it(page: Page) -> Non
     shown = page.locator(".trashnet-panel .lsf-label:visible")
     expect(shown).to_have_count(5)
     assert all("carton" in text.lower() for text in shown.all_inner_texts())
+
+
+def test_the_queue_hands_out_a_frame_with_its_pre_labels(page: Page, desk: Desk) -> None:
+    """An annotator presses "Label All Tasks", reads the instructions once, and begins; here is the screenshot of that."""
+    page.goto(f"{desk.project.url}/data")
+    page.get_by_text("Label All Tasks").click()
+    expect(page.get_by_text("One tight, upright box around every item")).to_be_visible(timeout=WAIT)
+    page.keyboard.press("Escape")
+    expect(page.locator(".lsf-outliner").get_by_text("Drink can")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Skip", exact=True)).to_be_visible()
+    page.wait_for_function("[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)", timeout=WAIT)
+    shoot(page, "queue")
 
 
 def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> None:

@@ -31,7 +31,7 @@ def test_ensuring_twice_makes_one_of_everything(client: Client, settings: Settin
     assert [p.title for p in client.projects.list(title=settings.label_studio_project)] == [settings.label_studio_project]
     assert [(bucket, presign, synced) for _, bucket, presign, synced in made["storages"]] == [(settings.s3_bucket, True, None)]
     assert [url for _, url in made["webhooks"]] == ["http://127.0.0.1:9/label-studio"]
-    assert len(made["tabs"]) == 2
+    assert len(made["tabs"]) == 3
 
 
 def test_a_project_of_a_longer_title_is_another(client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams) -> None:
