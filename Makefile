@@ -24,26 +24,11 @@ help: ## Say what each word does
 
 install: $(INSTALLED) ## Install everything into .venv (uv is fetched when missing)
 
-# Small sizes and few epochs, so that two cores need minutes: the scores show that the machinery works, not how good the models get.
-# They are written to params.yaml; `git checkout params.yaml` brings the real ones back.
-DEMO := rebalance.target_images=12 export.calibration_images=64 \
-  efficientdet.image_size=128 efficientdet.epochs=2 efficientdet.batch_size=8 efficientdet.warmup_epochs=0.5 efficientdet.learning_rate=0.002 \
-  ssd.image_size=160 ssd.epochs=3 ssd.batch_size=16 ssd.warmup_epochs=0.5
-
-demo: install ## dvc pull, dvc repro on the sample data, and a closing table; 10 minutes on 2 cores
-	dvc pull data.dvc
-	trashnet set $(DEMO)
-	dvc repro
-	trashnet scores
-
-up: install .tools/label-studio ## Start the embedded stack: S3, Label Studio, Prefect, a worker, the doorbell; Ctrl-C stops it
-	$(BIN)/trashnet up
-
-down: install ## Stop the embedded stack, wherever it runs
-	$(BIN)/trashnet down
-
-status: install ## Servers, queues, dataset, models and runs
-	$(BIN)/trashnet status
+demo: install .tools/label-studio ## One whole turn on the embedded stack, with simulated bins: 15 minutes on 2 cores
+	trashnet up --detach
+	trashnet demo || { trashnet down; exit 1; }
+	trashnet down
+	@echo 'Everything is kept: `make up` brings it back at the addresses above, `make status` says how it is.'
 
 view: install ## Open the viewer: a photo through all three models
 	$(BIN)/trashnet view

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from dataset import draw_scene
+from evaluation import comparison
 from export import Candidate, newest_candidate
 from flows.flywheel import STUDENT, Flywheel
 from ingest import FrameRow, Ledger
 from labeling.boxes import to_percent
 from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
 from labeling.requesting import is_double
+from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
+from trashnet.settings import STACK_ENVIRONMENT
 from trashnet.taxonomy import Taxonomy
 
 SIDE = 320  # pixels
@@ -150,7 +154,14 @@ def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
     watch.done("published", f"candidate {candidate.version}, by event")
     after = flywheel.ledger.counts()
     moved = ", ".join(f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0))
-    return "\n".join([watch.table(), f"ledger: {moved}", "", _scores(candidate)])
+    places = [
+        f"annotators' tasks   {flywheel.project.url}",
+        f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
+        f"frames and models   {flywheel.store.endpoint}/{flywheel.store.bucket}",
+        f"credentials         {STACK_ENVIRONMENT}",
+        f"dataset and models  git log {BRANCH}; git tag",
+    ]
+    return "\n".join(["", watch.table(), "", f"ledger: {moved}", "", comparison({}, candidate.scores), "", *places])
 
 
 def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
@@ -160,12 +171,6 @@ def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
 def _newer(flywheel: Flywheel, than: Candidate | None) -> list[Candidate]:
     now = newest_candidate(flywheel.store)
     return [now] if now is not None and (than is None or now.version != than.version) else []
-
-
-def _scores(candidate: Candidate) -> str:
-    from evaluation import comparison
-
-    return comparison({}, candidate.scores)
 
 
 def answer(flywheel: Flywheel, truths: Mapping[str, list[dict[str, Any]]]) -> None:

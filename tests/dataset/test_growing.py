@@ -193,6 +193,7 @@ def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[st
     return done
 
 
+@pytest.mark.slow
 def test_a_death_before_any_step_ends_in_the_same_dataset(
     make_flywheel: Callable[[str], Flywheel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
