@@ -1,9 +1,12 @@
 """params.yaml as the rooms read it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.conftest import REPOSITORY
 from trashnet.errors import UserError
 from trashnet.params import Params, load_params, load_seed, set_params
 
@@ -77,3 +80,20 @@ def test_a_key_that_is_not_there_is_refused_and_the_file_left_alone(tmp_path: Pa
     with pytest.raises(UserError, match=key):
         set_params({"seed": "2", key: "1"}, path)
     assert path.read_text() == before
+
+
+def test_dvc_reads_every_value_of_the_shipped_parameters() -> None:
+    """YAML knows dates, DVC does not: one of them would stop every stage, `dvc add` too."""
+
+    def values(node: object) -> Iterator[object]:
+        if isinstance(node, dict):
+            for one in node.values():
+                yield from values(one)
+        elif isinstance(node, list):
+            for one in node:
+                yield from values(one)
+        else:
+            yield node
+
+    shipped = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    assert {type(value) for value in values(shipped)} <= {int, float, str, bool, type(None)}
