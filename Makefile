@@ -49,8 +49,9 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## Ratios against plain alternatives, each in one run
-	for bench in benchmarks/*.py; do $(BIN)/python $$bench; done
+bench: install .tools/label-studio ## Ratios against plain alternatives, each in one run
+	test -d data/labels || $(BIN)/dvc pull data.dvc
+	for bench in benchmarks/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 clean: ## Remove what the pipeline made (the dataset log and DVC's cache stay)
 	rm -rf build

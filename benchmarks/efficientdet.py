@@ -1,6 +1,6 @@
 """How much of the bare network's pace the training loop keeps, its loader included; and the loader alone.
 
-    python -m benchmarks.efficientdet LOG [--image-size 512] [--batch-size 32] [--steps 40] [--workers N] [--weights-dir DIR]
+    python benchmarks/efficientdet.py [LOG] [--image-size N] [--batch-size N] [--steps N] [--workers N] [--weights-dir DIR]
 
 All figures come from one run on one machine. "bare" is forward, loss, backward and optimizer step on one batch that lies on the device;
 "loop" is :func:`training.efficientdet.train` itself, its first epoch left out; "loader" is batches from the log with nothing behind it.
@@ -74,10 +74,11 @@ def loader_alone(frames: Frames, params: EfficientDetParams, steps: int) -> floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("log", type=Path)
-    parser.add_argument("--image-size", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("log", type=Path, nargs="?", default=Path("data"), help="a dataset log; `dvc pull` fetches the sample")
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--image-size", type=int, default=512 if on_gpu else 256)
+    parser.add_argument("--batch-size", type=int, default=32 if on_gpu else 8)
+    parser.add_argument("--steps", type=int, default=40 if on_gpu else 10)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--weights-dir", type=Path)

@@ -19,9 +19,9 @@ def request_labels() -> int:
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def room_for_tasks() -> int:
-    """How many tasks more annotators are given: a turn's budget, less those that are open."""
+    """How many tasks more annotators are given: a turn's budget, less those that nobody has answered."""
     with open_flywheel() as flywheel:
-        return max(flywheel.triage.budget - flywheel.ledger.counts().get("tasked", 0), 0)
+        return max(flywheel.triage.budget - labeling.queue(flywheel.ledger).untouched, 0)
 
 
 @task(retries=2, retry_delay_seconds=10)
