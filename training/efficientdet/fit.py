@@ -28,10 +28,12 @@ from trashnet.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
 
+PASSING = {"images_per_second", "data_wait_share", "resumed_from"}  # of a run, not of its result
+
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a run did: also under ``report`` in ``model.json``.
+    """What a run did: also under ``report`` in ``model.json``, but for its pace and its interruptions.
 
     ``metrics``: the last epoch's; ``resumed_from``: epochs already done when this process took over, 0 for an undisturbed run;
     ``images_per_second`` and ``data_wait_share``: training alone, without validation and without the first epoch.
@@ -170,6 +172,12 @@ def _trainer(params: EfficientDetParams, precision: Any, folder: Path, callbacks
     )
 
 
+def _lasting(report: TrainReport) -> dict[str, Any]:
+    """What two runs of the same training agree on: the model's folder is an input of later stages, and must not differ by a second."""
+    said = {name: value for name, value in asdict(report).items() if name not in PASSING}
+    return said | {"metrics": {name: value for name, value in report.metrics.items() if name not in PASSING}}
+
+
 def _report(trainer: pl.Trainer, journal: Journal, backbone: Backbone, precision: str, resumed_from: int) -> TrainReport:
     gpu = torch.cuda.is_available()
     return TrainReport(
@@ -201,6 +209,6 @@ def write_trained(
             "seed": seed,
             "params": params.model_dump(mode="json"),
             "counts": counts,
-            "report": asdict(report),
+            "report": _lasting(report),
         },
     )

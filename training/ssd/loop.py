@@ -25,6 +25,8 @@ from trashnet.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
 
+PASSING = {"images_per_second", "waiting_share", "seconds", "resumed_at"}  # of a run, not of its result
+
 
 @dataclass
 class _Clock:
@@ -247,7 +249,9 @@ def _write(out: Path, model: Ssd, run: Run, report: TrainReport) -> None:
             "backbone": report.backbone,
             "seed": run.seed,
             "params": run.params.model_dump(mode="json"),
-            "training": asdict(report) | {"devices": devices, "batch_size": run.batch_size},
+            # What two runs of the same training agree on: this folder is an input of later stages, and must not differ by a second.
+            "training": {name: value for name, value in asdict(report).items() if name not in PASSING}
+            | {"devices": devices, "batch_size": run.batch_size},
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         },
     )

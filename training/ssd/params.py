@@ -39,7 +39,7 @@ class SsdParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a training run came to; the same numbers stand in ``model.json``."""
+    """What a training run came to; all but its pace stands in ``model.json`` too."""
 
     epochs: int
     steps: int

@@ -1,0 +1,63 @@
+"""Retraining and publishing on real servers: the flow runs what a person with `dvc repro` runs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from export import newest_candidate
+from flows.demo import SMALL
+from tests.flows.conftest import Deployment
+from trashnet.clone import Clone, training_path
+
+# Of these the outputs are the same to the last bit on a CPU. The others' hold milliseconds: scorecards, the report, training's own journal.
+DETERMINISTIC = {"rebalance", "tfrecords", "train_efficientdet", "train_ssd", "export_efficientdet", "export_ssd"}
+PASSING = ("build/live", "build/metrics")  # where outputs hold milliseconds too
+
+
+def run_flow(deployment: Deployment, name: str, **parameters: Any) -> None:
+    """Run a deployment to its end, as Prefect's own command line does."""
+    told = [part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")]
+    command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--timeout", "1800", *told]
+    done = subprocess.run(command, cwd=deployment.root, env=deployment.environment, capture_output=True, text=True)
+    logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in deployment.root.parent.glob("*worker.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(deployment: Deployment) -> None:
+    """The same stages on the same inputs: equal hashes in dvc.lock; the candidate in the store holds those files; its event was enough."""
+    run_flow(deployment, "retrain/retrain", at_least=0, changes=SMALL)
+    deployment.wait_for("the candidate is published by event", lambda: newest_candidate(deployment.store) is not None, 300)
+    candidate = newest_candidate(deployment.store)
+    assert candidate is not None
+    training = Clone(training_path(Clone(deployment.settings.clone)))
+    tag = f"models-{candidate.version}"
+    deployment.wait_for("its commit is tagged at the clone", lambda: tag in training.git("tag").split(), 120)
+
+    by_hand = deployment.root.parent / "by-hand"
+    subprocess.run(["git", "clone", "--quiet", "--branch", tag, training.path, by_hand], check=True)
+    by_flow = yaml.safe_load((by_hand / "dvc.lock").read_text())["stages"]
+    (by_hand / "dvc.lock").unlink()
+    shutil.copy(deployment.settings.clone / ".dvc" / "config.local", by_hand / ".dvc" / "config.local")
+    Clone(by_hand).dvc("pull", "data.dvc")
+    Clone(by_hand).dvc("repro")
+    repeated = yaml.safe_load((by_hand / "dvc.lock").read_text())["stages"]
+
+    def hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:
+        return {entry["path"]: entry["md5"] for entry in stage.get(kind, []) if not entry["path"].startswith(PASSING)}
+
+    assert by_flow.keys() == repeated.keys()
+    for name in sorted(DETERMINISTIC | {key for key in by_flow if key.startswith("evaluate@")}):
+        assert by_flow[name].get("params") == repeated[name].get("params"), name
+        assert hashes(by_flow[name], "deps") == hashes(repeated[name], "deps"), name
+    for name in DETERMINISTIC:
+        assert hashes(by_flow[name], "outs") == hashes(repeated[name], "outs"), name
+    for name in ("efficientdet.onnx", "ssd_int8.tflite"):
+        assert (by_hand / "build/models" / name).stat().st_size == candidate.files[name].bytes
+    assert {"ssd_int8", "ssd_float", "efficientdet"} == set(candidate.scores)
