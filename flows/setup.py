@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dvc.config import Config
@@ -19,7 +20,8 @@ REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own confi
 
 def set_up() -> Iterator[str]:
     """Do each step and yield what was done, in words; a step that was done before changes nothing. Raises :class:`UserError`."""
-    with open_flywheel() as flywheel:
+    with ThreadPoolExecutor(1) as beside, open_flywheel() as flywheel:
+        deploying = beside.submit(_deploy)
         flywheel.store.ensure_bucket()
         yield f"bucket {flywheel.store.bucket} at {flywheel.store.endpoint}"
         yield f"ledger with {sum(flywheel.ledger.counts().values()):,} frames"
@@ -27,8 +29,8 @@ def set_up() -> Iterator[str]:
         version = _see_to_data(clone, flywheel.settings)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {flywheel.project.url}"
-    _deploy()
-    yield f"Prefect's deployments, for workers of the pool {POOL}"
+        deploying.result()
+        yield f"Prefect's deployments, for workers of the pool {POOL}"
 
 
 def _see_to_data(clone: Clone, settings: Settings) -> str:

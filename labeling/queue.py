@@ -28,7 +28,7 @@ def queue(ledger: Ledger) -> Queue:
         .where(frames.c.state == "tasked")
         .order_by(frames.c.sha256)
     )
-    with ledger.transaction() as connection:
+    with ledger.reading() as connection:
         rows = [(str(row[0]), row[1]) for row in connection.execute(query)]
     counts = {"untouched": 0, "skipped": 0, "refused": 0, "second": 0}
     for _, group in groupby(rows, key=lambda row: row[0]):

@@ -3,6 +3,7 @@
 This is the one place under ``trashnet/`` that knows the rooms; each stage of ``dvc.yaml`` is one of these commands.
 """
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -390,6 +391,13 @@ def main() -> None:
         cli()
     except UserError as error:
         click.echo(f"trashnet: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        click.echo(
+            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: nothing is half-written.", err=True
+        )
         sys.exit(1)
 
 

@@ -19,6 +19,7 @@ from trashnet.errors import UserError
 
 FARTHEST = BANDS - 1  # bits: hashes farther apart may share no band
 SQLITE_WAIT = 30_000  # milliseconds that one writer waits for another
+READING = "trashnet_reading"  # an execution option of ours
 MIGRATION_LOCK = 7_031_957  # any number, the same everywhere: whoever holds it migrates
 
 
@@ -31,7 +32,7 @@ class Ledger:
         self._engine = create_engine(url, pool_pre_ping=True)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
-            event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            event.listen(self._engine, "begin", _begin_sqlite)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -39,9 +40,15 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Several statements that happen together or not at all."""
-        with self._engine.begin() as connection:
+        """Several statements that happen together or not at all. Raises :class:`UserError` if the database is down or its disk full."""
+        with _plainly(), self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Statements that only read: on SQLite they don't wait for a writer."""
+        with _plainly(), self._engine.connect() as connection:
+            yield connection.execution_options(**{READING: True})
 
     # Frames
 
@@ -71,7 +78,7 @@ class Ledger:
     def known_uploads(self, sha256s: Iterable[str]) -> set[str]:
         """Those of these uploaded SHA-256s that the ledger has."""
         wanted, known = list(sha256s), set[str]()
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 known |= set(connection.execute(select(frames.c.uploaded_sha256).where(frames.c.uploaded_sha256.in_(some))).scalars())
@@ -97,14 +104,14 @@ class Ledger:
 
     def counts(self) -> dict[State, int]:
         """How many frames are in each state; states without any are left out."""
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             found = connection.execute(select(frames.c.state, func.count()).group_by(frames.c.state)).all()
         return {row[0]: int(row[1]) for row in found}
 
     def history(self, sha256: str) -> list[tuple[State | None, State, datetime, str | None]]:
         """A frame's transitions, oldest first: from, to, when, note."""
         columns = (transitions.c.from_state, transitions.c.to_state, transitions.c.at, transitions.c.note)
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             found = connection.execute(select(*columns).where(transitions.c.sha256 == sha256).order_by(transitions.c.id)).all()
         return [(row[0], row[1], row[2], row[3]) for row in found]
 
@@ -120,12 +127,12 @@ class Ledger:
     def answers_of(self, sha256: str) -> list[AnswerRow]:
         """A frame's annotations, oldest first."""
         query = select(annotations).where(annotations.c.sha256 == sha256).order_by(annotations.c.labelled_at, annotations.c.annotation_id)
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return [AnswerRow(**row) for row in connection.execute(query).mappings()]
 
     def answers_to_grow(self, turn: str | None = None) -> list[Answer]:
         """Per labelled frame its newest usable answer among those planned for ``turn`` (``None``: for no turn yet)."""
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return answers.answers_to_grow(connection, turn)
 
     # Turns
@@ -137,7 +144,7 @@ class Ledger:
 
     def unfinished_turn(self) -> TurnRow | None:
         """The turn that was planned and not finished, if there is one."""
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return next(iter(turns.listed(connection, "planned")), None)
 
     def finish_turn(self, digest: str, *, turn: str | None, version: str | None) -> None:
@@ -147,13 +154,13 @@ class Ledger:
 
     def finished_turns(self) -> list[TurnRow]:
         """The turns that are part of the dataset, oldest first."""
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return [turn for turn in turns.listed(connection, "done") if turn.name is not None]
 
     def untrained(self) -> int:
         """How many frames are in the dataset with labels that no published candidate has been trained on."""
         wanted = (frames.c.state == "labelled") & frames.c.turn.is_not(None)
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return int(connection.execute(select(func.count()).where(wanted)).scalar() or 0)
 
     def release(self, turns_: Sequence[str]) -> int:
@@ -169,7 +176,7 @@ class Ledger:
 
     def cursor(self, name: str) -> str | None:
         """Where the reader of that name has got to."""
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             return connection.execute(select(cursors.c.value).where(cursors.c.name == name)).scalar()
 
     def set_cursor(self, name: str, value: str) -> None:
@@ -180,7 +187,7 @@ class Ledger:
 
     def _rows(self, wanted: Any, order: Sequence[Any] = (frames.c.sha256,), limit: int | None = None) -> Iterator[FrameRow]:
         query = select(*(frames.c[name] for name in FrameRow.__dataclass_fields__)).where(wanted).order_by(*order).limit(limit)
-        with self._engine.connect() as connection:
+        with self.reading() as connection:
             found = connection.execute(query).mappings().all()
         for row in found:
             yield FrameRow(**{**row, "detections": row["detections"] or []})
@@ -196,11 +203,9 @@ def open_ledger(url: str) -> Ledger:
         if path and path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(url)
-        _migrate(ledger)
     except ArgumentError as error:
         raise UserError(f"TRASHNET_LEDGER_URL: {error}") from None
-    except OperationalError as error:
-        raise UserError(f"the ledger cannot be opened: {error.orig}. Is the database of TRASHNET_LEDGER_URL up?") from None
+    _migrate(ledger)
     return ledger
 
 
@@ -257,6 +262,24 @@ def _values(row: FrameRow, now: datetime) -> dict[str, Any]:
 def _bands(phash: str | None) -> dict[str, int | None]:
     """A hash's four pieces of 16 bits, by their columns."""
     return {f"band{i}": int(phash[4 * i : 4 * i + 4], 16) if phash else None for i in range(BANDS)}
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """A database that cannot be asked is the operator's to mend: one line, and what was begun is rolled back."""
+    try:
+        yield
+    except OperationalError as error:
+        what = str(error.orig).partition("\n")[0]
+        raise UserError(
+            f"the ledger does not answer ({what}). Nothing was half-written: see to the database of TRASHNET_LEDGER_URL and its disk, "
+            "and run this again."
+        ) from error
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that begins by reading and then writes could find that somebody wrote in between: it takes its turn from the start.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READING) else "BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
 from ingest.ledger.tables import metadata
@@ -238,9 +238,41 @@ def test_a_ledger_from_a_newer_program_is_refused(url: str) -> None:
         open_ledger(url)
 
 
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
+    """The transaction that found no room is rolled back whole; with room again the same step succeeds."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    ledger.add(row(1))
+    limit = ["PRAGMA max_page_count = 1"]  # SQLite takes the present size instead, and then has no room
+
+    def full(connection: Any, _record: Any, _proxy: Any) -> None:
+        connection.execute(limit[0])
+
+    event.listen(ledger._engine, "checkout", full)
+    with pytest.raises(UserError, match="full"):
+        for number in range(2, 1000):
+            ledger.add(row(number, note="x" * 2000))
+    entered = sum(ledger.counts().values())
+    assert len(ledger.history(row(entered + 1).sha256)) == 0
+    limit[0] = "PRAGMA max_page_count = 1000000"
+    assert ledger.add(row(entered + 1, note="x" * 2000))
+    assert ledger.counts() == {"received": entered + 1}
+    ledger.close()
+
+
+def test_reading_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    """While somebody's transaction is open, counts are read at once, as they were before it."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    ledger.add(row(1))
+    with ledger.transaction() as connection:
+        connection.execute(text("UPDATE frames SET state = 'accepted'"))
+        assert ledger.counts() == {"received": 1}
+    assert ledger.counts() == {"accepted": 1}
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [("not a url", "TRASHNET_LEDGER_URL"), ("postgresql+psycopg://nobody@127.0.0.1:1/none", "cannot be opened")],
+    [("not a url", "TRASHNET_LEDGER_URL"), ("postgresql+psycopg://nobody@127.0.0.1:1/none", "does not answer")],
 )
 def test_a_database_that_cannot_be_had_is_one_clear_line(bad: str, message: str) -> None:
     """A malformed address or a database that is down is named, without a traceback."""
