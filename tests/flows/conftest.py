@@ -1,5 +1,6 @@
 """A whole deployment on real servers: a copy of the repository, its worker and its doorbell."""
 
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -34,6 +36,15 @@ class Deployment:
     ledger: Ledger
     label_studio: Client
     prefect_url: str
+    doorbell: Server
+
+    def run_flow(self, name: str, **parameters: Any) -> None:
+        """Run a flow's deployment to its end, as Prefect's own command line does."""
+        told = [part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")]
+        command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--timeout", "2400", *told]
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*worker.log"))
+        assert done.returncode == 0, done.stdout + done.stderr + logs
 
     def trashnet(self, *arguments: str) -> str:
         """Run a command of ours in the deployment."""
@@ -95,15 +106,12 @@ def deployment(
         for variable, value in ours.items():
             patch.setenv(variable, value)
         settings = load_settings()
-    deployed = Deployment(
-        root, settings, environment, open_store(settings), open_ledger(settings.ledger_url), connect(settings), prefect_server.url
-    )
-    deployed.trashnet("setup")
-    servers = [
-        start_worker(folder / "prefect", prefect_server.url, ours, root=root),
-        start_doorbell(folder / "prefect", port, prefect_server.url, ours, root=root),
-    ]
-    yield deployed
-    for server in servers:
+    setup = subprocess.run([sys.executable, "-m", "trashnet", "setup"], cwd=root, env=environment, capture_output=True, text=True)
+    assert setup.returncode == 0, setup.stdout + setup.stderr
+    worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)
+    doorbell = start_doorbell(folder / "prefect", port, prefect_server.url, ours, root=root)
+    store, ledger, label_studio = open_store(settings), open_ledger(settings.ledger_url), connect(settings)
+    yield Deployment(root, settings, environment, store, ledger, label_studio, prefect_server.url, doorbell)
+    for server in (worker, doorbell):
         server.stop()
-    deployed.ledger.close()
+    ledger.close()

@@ -76,3 +76,23 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
         assert np.array(sorted(labels.boxes.tolist())) == pytest.approx(wanted, abs=0.01)
     assert [turn.version for turn in deployment.ledger.finished_turns()] == [version]
     assert any(stored.key.startswith("dvc/") for stored in deployment.store.list("dvc/")), "the version can be pulled from the store"
+
+
+def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
+    """The same project, the same dataset version, the same frames; the clone has what was committed in the meantime."""
+    (deployment.root / "NOTE").write_text("a change of the team's own")
+    for command in (["add", "NOTE"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"]):
+        subprocess.run(["git", *command], cwd=deployment.root, check=True)
+    before = find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()
+    deployment.trashnet("setup")
+    assert (find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()) == before
+    assert (deployment.settings.clone / "NOTE").is_file()
+
+
+def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
+    """The doorbell is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on from there."""
+    before = deployment.ledger.counts().get("tasked", 0)
+    deployment.doorbell.stop()
+    upload(deployment, taxonomy, 50)
+    deployment.run_flow("sweep/sweep")
+    deployment.wait_for("the frame has its task", lambda: deployment.ledger.counts().get("tasked", 0) == before + 1, 300)

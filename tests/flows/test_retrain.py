@@ -1,9 +1,7 @@
 """Retraining and publishing on real servers: the flow runs what a person with `dvc repro` runs."""
 
-import json
 import shutil
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -19,20 +17,11 @@ DETERMINISTIC = {"rebalance", "tfrecords", "train_efficientdet", "train_ssd", "e
 PASSING = ("build/live", "build/metrics")  # where outputs hold milliseconds too
 
 
-def run_flow(deployment: Deployment, name: str, **parameters: Any) -> None:
-    """Run a deployment to its end, as Prefect's own command line does."""
-    told = [part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")]
-    command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--timeout", "1800", *told]
-    done = subprocess.run(command, cwd=deployment.root, env=deployment.environment, capture_output=True, text=True)
-    logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in deployment.root.parent.glob("*worker.log"))
-    assert done.returncode == 0, done.stdout + done.stderr + logs
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(deployment: Deployment) -> None:
     """The same stages on the same inputs: equal hashes in dvc.lock; the candidate in the store holds those files; its event was enough."""
-    run_flow(deployment, "retrain/retrain", at_least=0, changes=SMALL)
+    deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL)
     deployment.wait_for("the candidate is published by event", lambda: newest_candidate(deployment.store) is not None, 300)
     candidate = newest_candidate(deployment.store)
     assert candidate is not None
