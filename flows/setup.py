@@ -21,7 +21,7 @@ REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own confi
 def set_up() -> Iterator[str]:
     """Do each step and yield what was done, in words; a step that was done before changes nothing. Raises :class:`UserError`."""
     with ThreadPoolExecutor(1) as beside, open_flywheel() as flywheel:
-        deploying = beside.submit(_deploy)
+        deploying = beside.submit(deploy)
         flywheel.store.ensure_bucket()
         yield f"bucket {flywheel.store.bucket} at {flywheel.store.endpoint}"
         yield f"ledger with {sum(flywheel.ledger.counts().values()):,} frames"
@@ -58,7 +58,8 @@ def _see_to_data(clone: Clone, settings: Settings) -> str:
     return clone.version() or "as the repository has it"
 
 
-def _deploy() -> None:
+def deploy() -> None:
+    """Declare everything in prefect.yaml to Prefect's server, and the pool and the limit that it speaks of. Raises :class:`UserError`."""
     root = Path.cwd()
     for command in (
         ("work-pool", "create", POOL, "--type", "process", "--overwrite"),
