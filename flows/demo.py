@@ -20,7 +20,7 @@ from prefect.deployments import run_deployment
 from dataset import draw_scene
 from evaluation import comparison
 from export import Candidate, newest_candidate
-from flows.flywheel import STUDENT, Flywheel
+from flows.flywheel import STUDENT, TEACHER, Flywheel
 from ingest import FrameRow, Ledger
 from labeling.boxes import to_percent
 from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
@@ -128,7 +128,8 @@ def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
     unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
     for capture in unsure:
         upload(flywheel, capture, released.version if released and student else None)
-    watch.done("uploaded", f"{len(unsure)} of {len(drawn)} frames, those that {BINS} bins were least sure of")
+    how = "those that their model was least sure of" if student else "at random"
+    watch.done("uploaded", f"{len(unsure)} of {len(drawn)} frames from {BINS} bins, {how}")
 
     ledger = flywheel.ledger
     known = watch.until(
@@ -139,7 +140,10 @@ def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
     watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
     truths = {row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused}
     tasked = watch.until("tasks", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"], asked, 400)
-    watch.done("asked for labels", f"{len(tasked)} tasks, pre-labelled by the {'teacher' if released else 'bins'}: {flywheel.project.url}")
+    guesses = (
+        "with the teacher's boxes" if flywheel.model(TEACHER) else "with the bins' boxes" if student else "bare: there is no model yet"
+    )
+    watch.done("asked for labels", f"{len(tasked)} tasks, {guesses}: {flywheel.project.url}")
 
     answer(flywheel, truths)
     watch.until("labels", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"], asked, 300)
