@@ -140,9 +140,7 @@ def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
     watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
     truths = {row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused}
     tasked = watch.until("tasks", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"], asked, 400)
-    guesses = (
-        "with the teacher's boxes" if flywheel.model(TEACHER) else "with the bins' boxes" if student else "bare: there is no model yet"
-    )
+    guesses = "with the teacher's boxes" if flywheel.model(TEACHER) else "with the bins' boxes" if student else "bare, as there is no model"
     watch.done("asked for labels", f"{len(tasked)} tasks, {guesses}: {flywheel.project.url}")
 
     answer(flywheel, truths)
