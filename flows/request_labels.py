@@ -1,5 +1,4 @@
 from prefect import flow, get_run_logger, task
-from prefect.concurrency.sync import concurrency
 
 import labeling
 from flows.flywheel import STUDENT, TEACHER, open_flywheel
@@ -27,7 +26,7 @@ def room_for_tasks() -> int:
 @task(retries=2, retry_delay_seconds=10)
 def score_accepted() -> int:
     """Let the newest models look at what was accepted; how many frames they scored."""
-    with open_flywheel() as flywheel, concurrency("gpu"):
+    with open_flywheel() as flywheel:
         teacher, student = flywheel.model(TEACHER), flywheel.model(STUDENT)
         if teacher is None:
             get_run_logger().warning("no candidate yet: frames are chosen for diversity alone, pre-labels are the bins' own")

@@ -1,4 +1,9 @@
+from datetime import UTC, datetime
+
 from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 
 from flows.flywheel import open_flywheel
@@ -10,27 +15,37 @@ from ingest import waiting
 def sweep() -> list[str]:
     """Start whatever has something to drain, whether or not an event announced it; the deployments that were started."""
     sweep_incomplete()
-    return [name for name, reason in work_waiting() if start(name, reason)]
+    work = [(name, reason) for name, reason in work_waiting() if not under_way(name)]
+    for name, reason in work:
+        get_run_logger().info("%s: %s", name, reason)
+        run_deployment(name, timeout=0, as_subflow=False)
+    return [name for name, _ in work]
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def work_waiting() -> list[tuple[str, str]]:
     """Deployments that have work, each with what that is."""
     with open_flywheel() as flywheel:
-        counts = flywheel.ledger.counts()
-        uploads, received = len(waiting(flywheel.store)), counts.get("received", 0)
+        ledger, turning = flywheel.ledger, flywheel.turning
+        counts, uploads, answered, new = ledger.counts(), len(waiting(flywheel.store)), len(ledger.answers_to_grow()), ledger.untrained()
+        accepted, tasked, received = counts.get("accepted", 0), counts.get("tasked", 0), counts.get("received", 0)
         work = [
-            ("ingest/ingest", uploads + received, f"{uploads} uploads in the inbox, {received} frames received"),
-            ("request-labels/request-labels", counts.get("accepted", 0), f"{counts.get('accepted', 0)} accepted frames"),
-            ("collect-labels/collect-labels", counts.get("tasked", 0), f"{counts.get('tasked', 0)} tasks that may be answered"),
-            ("grow/grow", int(flywheel.ledger.unfinished_turn() is not None), "a turn that was not finished"),
+            ("ingest/ingest", uploads or received, f"{uploads} uploads in the inbox, {received} frames not settled"),
+            ("request-labels/request-labels", accepted, f"{accepted} accepted frames"),
+            ("collect-labels/collect-labels", tasked, f"{tasked} tasks that may be answered"),
+            ("grow/grow", ledger.unfinished_turn() or answered >= turning.grow_at, f"{answered} labelled frames, or a turn to be finished"),
+            # Trained but not published, it finds every stage done and rings for publish again.
+            ("retrain/retrain", new >= turning.retrain_at, f"{new} frames that no candidate was trained on"),
         ]
-    return [(name, reason) for name, amount, reason in work if amount]
+    return [(name, reason) for name, there_is, reason in work if there_is]
 
 
-@task(task_run_name="start {name}")
-def start(name: str, reason: str) -> bool:
-    """Start a deployment without waiting for it; runs of one deployment queue up behind each other."""
-    run_deployment(name, timeout=0, as_subflow=False)
-    get_run_logger().info("%s: %s", name, reason)
-    return True
+@task(task_run_name="under way {name}", retries=3, retry_delay_seconds=[2, 10, 30])
+def under_way(name: str) -> bool:
+    """Whether a run of this deployment is running, or is due: another one would only queue up behind it."""
+    with get_client(sync_client=True) as client:
+        this = DeploymentFilter(id=DeploymentFilterId(any_=[client.read_deployment_by_name(name).id]))
+        states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED])
+        runs = client.read_flow_runs(deployment_filter=this, flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)))
+    now = datetime.now(UTC)
+    return any(run.state_type != StateType.SCHEDULED or (run.expected_start_time or now) <= now for run in runs)
