@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from prefect.deployments import run_deployment
 
 from dataset import draw_scene
 from evaluation import comparison
-from export import Candidate, newest_candidate
+from export import Candidate, newest_candidate, publish_candidate
 from flows.flywheel import STUDENT, TEACHER, Flywheel
 from ingest import FrameRow, Ledger
 from labeling.boxes import to_percent
@@ -31,6 +32,7 @@ from trashnet.errors import UserError
 from trashnet.settings import STACK_ENVIRONMENT
 from trashnet.taxonomy import Taxonomy
 
+STARTING = Path("flows/demo_student.tflite")  # `dvc pull flows/demo_student.tflite` fetches it
 SIDE = 320  # pixels
 ITEMS = 5  # in a scene, at most
 BINS = 3
@@ -102,6 +104,12 @@ def _boxes(
     return said if scores is None else [one | {"score": float(score)} for one, score in zip(said, scores, strict=True)]
 
 
+def begin_with(flywheel: Flywheel, student: Path) -> Candidate:
+    """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have something to be unsure with."""
+    models = {STUDENT: student}
+    return publish_candidate(flywheel.store, models, {}, dataset="data-00000", turns=(), commit=flywheel.clone.head(), scores={})
+
+
 def upload(flywheel: Flywheel, capture: Capture, release: str | None) -> None:
     """What a bin does: the frame, then its sidecar, whose presence says that the upload is complete."""
     sidecar = {
@@ -120,7 +128,9 @@ def upload(flywheel: Flywheel, capture: Capture, release: str | None) -> None:
 def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
     """Turn the wheel once and return a table of what happened. Raises :class:`UserError` if a step does not come about."""
     watch = _Watch(say)
-    before, released = flywheel.ledger.counts(), flywheel.candidate
+    if newest_candidate(flywheel.store) is None and STARTING.is_file():
+        begin_with(flywheel, STARTING)
+    before, released = flywheel.ledger.counts(), newest_candidate(flywheel.store)
     student = flywheel.model(STUDENT)
     say(f"bins run {released.version}" if released and student else "bins have no model yet: they upload at random")
     seed = int(datetime.now(UTC).timestamp())
