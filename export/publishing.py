@@ -21,6 +21,7 @@ from trashnet.store import NoSuchObject, ObjectStore
 from trashnet.taxonomy import Taxonomy
 
 MODELS = "models"
+PIPELINE = "dvc.yaml"  # its stages, not what else DVC knows in the repository
 NEWEST = f"{MODELS}/newest.json"
 MANIFEST = "manifest.json"
 SHIPPED = ("efficientdet.onnx", "labels.txt", "ssd_float.tflite", "ssd_int8.tflite")
@@ -96,13 +97,13 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
     Frames that it was trained on become ``released``. Each step may be done again; the last one done makes nothing twice. Raises
     :class:`UserError` if a stage there is not up to date.
     """
-    if stale := json.loads(training.dvc("status", "--json") or "{}"):
+    if stale := json.loads(training.dvc("status", "--json", PIPELINE) or "{}"):
         raise UserError(f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first.")
     build = training.path / "build"
     cards = {path.stem: Scorecard.load(path) for path in sorted((build / "scorecards").glob("*.json"))}
     papers = {f"scorecards/{name}.json": build / "scorecards" / f"{name}.json" for name in cards}
     papers |= {"report.html": build / "report.html", "edgetpu.json": build / "models" / "edgetpu.json"}
-    training.dvc("push")
+    training.dvc("push", PIPELINE)
     training.commit("Models trained", "dvc.lock", "params.yaml")
     log = Log(training.path / "data", taxonomy)
     candidate = publish_candidate(
