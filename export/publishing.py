@@ -97,7 +97,7 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
     Frames that it was trained on become ``released``. Each step may be done again; the last one done makes nothing twice. Raises
     :class:`UserError` if a stage there is not up to date.
     """
-    if stale := json.loads(training.dvc("status", "--json", PIPELINE) or "{}"):
+    if stale := json.loads(training.dvc("status", "--json", PIPELINE, "data.dvc") or "{}"):
         raise UserError(f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first.")
     build = training.path / "build"
     cards = {path.stem: Scorecard.load(path) for path in sorted((build / "scorecards").glob("*.json"))}
