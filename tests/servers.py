@@ -15,9 +15,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from trashnet.stack import Server, free_port, start_label_studio, start_prefect, start_s3
 from trashnet.stack.process import spawn
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server = start_s3(tmp_path_factory.mktemp("s3") / "data", free_port(), access_key, secret_key)
     yield S3Server(server, server.url, access_key, secret_key)
     server.stop()
+
+
+@pytest.fixture(scope="module")  # while it is there, no other test can run an asyncio loop in its thread
+def browser() -> Iterator[Browser]:
+    """A browser of this machine, else playwright's own; none is a failure, since nothing else tests the pages."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        except Error as error:
+            pytest.fail(f"no browser to drive: `make browser` installs one ({str(error).splitlines()[0]})")
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

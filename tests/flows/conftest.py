@@ -41,7 +41,7 @@ class Deployment:
     def run_flow(self, name: str, **parameters: Any) -> None:
         """Run a flow's deployment to its end, as Prefect's own command line does."""
         told = [part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")]
-        command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--timeout", "2400", *told]
+        command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--watch-timeout", "2400", *told]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
         logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*worker.log"))
         assert done.returncode == 0, done.stdout + done.stderr + logs

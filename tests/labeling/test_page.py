@@ -1,10 +1,9 @@
 """The labelling page in a real browser: what an annotator sees and does."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import REPOSITORY
 from tests.labeling.conftest import Desk
@@ -14,21 +13,18 @@ WAIT = 60_000  # milliseconds: the page is 6 MB of script, on two busy cores
 SHOTS = REPOSITORY / "build/test"
 
 
-@pytest.fixture(scope="session")
-def browser_page(label_studio_server: LabelStudioServer) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser_page(browser: Browser, label_studio_server: LabelStudioServer) -> Iterator[Page]:
     """Chromium, logged in to Label Studio."""
-    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(WAIT)
-        page.goto(f"{label_studio_server.url}/user/login/")
-        page.fill("input[name=email]", label_studio_server.email)
-        page.fill("input[name=password]", label_studio_server.password)
-        page.click("button[type=submit]")
-        page.wait_for_url("**/")
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(WAIT)
+    page.goto(f"{label_studio_server.url}/user/login/")
+    page.fill("input[name=email]", label_studio_server.email)
+    page.fill("input[name=password]", label_studio_server.password)
+    page.click("button[type=submit]")
+    page.wait_for_url("**/")
+    yield page
+    page.close()
 
 
 @pytest.fixture

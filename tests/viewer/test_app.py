@@ -14,29 +14,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dataset import Log
 from tests.conftest import REPOSITORY
 from viewer.server import Options, command
 
 PATIENCE = 60_000  # milliseconds; the first photo opens three models
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-HOW_TO_INSTALL = "no browser to drive: `apt-get install -y chromium`, or `playwright install chromium`"
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser of this machine, else playwright's own; none is a failure, since nothing else tests the page."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        except Error as error:
-            pytest.fail(f"{HOW_TO_INSTALL} ({str(error).splitlines()[0]})")
-        yield browser
-        browser.close()
 
 
 @contextmanager
