@@ -99,6 +99,7 @@ def test_every_epoch_is_in_dvclive(undisturbed):
     assert not list(work.rglob("dvc.yaml"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(undisturbed, sample_log: Log, taxonomy: Taxonomy, tmp_path: Path):
     """SIGKILL after the first checkpoint; the second call resumes; weights, losses and history equal the undisturbed run's, exactly."""
     work, _ = undisturbed
