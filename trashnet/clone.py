@@ -169,9 +169,9 @@ def make_clone(origin: Path | str, path: Path) -> Clone:
     clone_ = Clone(path)
     with clone_.alone():
         clone_.git("reset", "--hard", "--quiet", "HEAD")
-        clone_.git("fetch", "--quiet", "origin")
+        clone_.git("fetch", "--quiet", "origin", "HEAD")  # what is checked out there, be it a branch or not
         try:
-            clone_.git("merge", "--quiet", "--no-edit", "origin/HEAD")
+            clone_.git("merge", "--quiet", "--no-edit", "FETCH_HEAD")
         except UserError as error:
             clone_.git("merge", "--abort")
             raise UserError(
