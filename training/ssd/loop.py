@@ -50,8 +50,8 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
 
     On several GPUs the batch is split among them (``tf.distribute.MirroredStrategy``). Metrics of every epoch go to the DVCLive folder
     ``live``. The state of every epoch goes to ``checkpoints/<identity of the run>``: started again after a crash with the same
-    parameters, seed and records, training goes on from there and ends where it would have; the folder is removed on success. On a
-    CPU two runs give the same weights.
+    parameters, seed and records, training goes on from there and ends where it would have; the folder is removed on success. Two
+    runs see the same batches; their weights differ by what TensorFlow's threads round differently.
 
     Raises :class:`UserError` if the TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no weights.
     """
