@@ -24,14 +24,13 @@ from starlette.routing import Route
 from flows.events import ANSWERED, INBOX, RESOURCE
 from ingest import waiting
 from trashnet.errors import UserError
-from trashnet.settings import Settings, load_settings
+from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
 from trashnet.store import open_store
 
 LARGEST_BODY = 1 << 20  # bytes; a store sends a few hundred for each upload
 QUIET, LONGEST = 2.0, 20.0  # seconds: rings when nothing came for so long, or when the first has waited for so long
 WATCH = 3.0  # seconds between two looks into the inbox
 AGAIN = 5.0  # seconds until a ring is tried again that Prefect did not take
-SECRET_HEADER = "X-Trashnet-Secret"
 
 log = logging.getLogger("doorbell")
 
@@ -138,7 +137,7 @@ def make_app(settings: Settings, emit: Callable[[str, int], Awaitable[None]] | N
     routes = [
         Route("/health", health),
         Route("/s3", s3, methods=["POST"]),
-        Route("/label-studio", label_studio, methods=["POST"]),
+        Route(WEBHOOK_PATH, label_studio, methods=["POST"]),
     ]
     return Starlette(routes=routes, lifespan=running)
 

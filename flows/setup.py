@@ -13,8 +13,8 @@ from flows.flywheel import open_flywheel
 from trashnet.clone import Clone, make_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
+from trashnet.stack import POOL
 
-POOL = "flywheel"
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
 
 

@@ -9,12 +9,10 @@ from xml.etree import ElementTree as Xml
 from labeling.client import Client
 from labeling.interface import INSTRUCTIONS, labelling_config
 from labeling.params import LabelingParams
-from trashnet.settings import Settings
+from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings
 from trashnet.store import open_store
 from trashnet.taxonomy import Taxonomy
 
-WEBHOOK_PATH = "/label-studio"
-SECRET_HEADER = "X-Trashnet-Secret"  # Label Studio signs nothing: the doorbell knows its webhook by this
 ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")  # skipping creates one as well
 STORAGE = "TrashNet frames"
 

@@ -10,6 +10,8 @@ from trashnet.errors import UserError
 
 STACK = Path(".trashnet")  # what the embedded stack keeps: its data, its logs, its credentials
 STACK_ENVIRONMENT = STACK / "stack.env"
+SECRET_HEADER = "X-Trashnet-Secret"  # Label Studio signs nothing: the doorbell knows its webhook by this
+WEBHOOK_PATH = "/label-studio"  # of the doorbell, for that webhook
 
 
 class Settings(BaseSettings):

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from flows.doorbell import LARGEST_BODY, SECRET_HEADER, Bell, make_app, uploads_in
+from flows.doorbell import LARGEST_BODY, Bell, make_app, uploads_in
 from flows.events import ANSWERED, INBOX
 from tests.servers import S3Server
-from trashnet.settings import Settings
+from trashnet.settings import SECRET_HEADER, Settings
 from trashnet.store import ObjectStore
 
 SECRET = "a secret of many letters"
