@@ -42,7 +42,7 @@ def imported(path: Path) -> set[str]:
 def test_a_room_imports_only_the_shared_words_and_the_rooms_before_it(path: Path) -> None:
     """A frame walks through the rooms in one direction, and so do imports; only the command line knows them all."""
     here = path.relative_to(REPOSITORY)
-    if here == Path("trashnet/cli.py"):
+    if here.parts[:2] == ("trashnet", "cli"):
         return
     room = here.parts[0]
     later = ROOMS if room == "trashnet" else ROOMS[ROOMS.index(room) + 1 :]

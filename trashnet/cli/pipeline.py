@@ -1,15 +1,12 @@
-"""The command line: one verb of a room per command, imported when it runs so that ``--help`` is instant.
+"""The pipeline's commands: dataset log, training, export, evaluation. Each stage of ``dvc.yaml`` is one of these."""
 
-This is the one place under ``trashnet/`` that knows the rooms; each stage of ``dvc.yaml`` is one of these commands.
-"""
-
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from trashnet.cli.group import cli
 from trashnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +24,6 @@ file_path = click.Path(path_type=Path)
 data_option = click.option("--data", type=file_path, default=Path("data"), show_default=True, help="The dataset log.")
 params_option = click.option("--params", "params_file", type=file_path, default=Path("params.yaml"), show_default=True)
 taxonomy_option = click.option("--taxonomy", "taxonomy_file", type=file_path, default=Path("taxonomy.yaml"), show_default=True)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="trashnet-flywheel")
-def cli() -> None:
-    """From a bin's unsure frames to better bins: dataset log, two detectors, scorecards, a Coral-ready model."""
 
 
 @cli.command("import")
@@ -319,88 +310,6 @@ def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
     run(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
 
 
-@cli.command()
-@click.option("--detach", is_flag=True, help="Run in the background; `trashnet down` ends it.")
-@click.option("--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once.")
-def up(detach: bool, flows: int) -> None:
-    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the doorbell, for this machine alone."""
-    from trashnet.stack.commands import up as run
-
-    run(detach=detach, flows=flows)
-
-
-@cli.command()
-def down() -> None:
-    """Stop the embedded stack, wherever it runs."""
-    from trashnet.stack.commands import down as run
-
-    run()
-
-
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def status(as_json: bool) -> None:
-    """Show servers, queues, dataset, models and runs; exit 1 when something that should be up is down."""
-    from flows.status import look
-
-    seen = look()
-    click.echo(seen.as_json() if as_json else seen.text())
-    if not seen.ok:
-        sys.exit(1)
-
-
-@cli.command()
-def setup() -> None:
-    """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
-    _prefect_of_the_stack()
-    from flows.setup import set_up
-
-    for done in set_up():
-        click.echo(done)
-
-
-@cli.command()
-@click.option("--frames", default=12, show_default=True, help="That the simulated bins upload.")
-def demo(frames: int) -> None:
-    """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real between them."""
-    _prefect_of_the_stack()
-    from flows.demo import run_demo
-    from flows.flywheel import open_flywheel
-
-    with open_flywheel() as flywheel:
-        click.echo(run_demo(flywheel, frames, click.echo))
-
-
-@cli.command("agreement")
-def agreement_() -> None:
-    """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of annotators."""
-    from ingest import open_ledger
-    from labeling import agreement
-    from trashnet.settings import load_settings
-
-    ledger = open_ledger(load_settings().ledger_url)
-    try:
-        click.echo(agreement(ledger).table())
-    finally:
-        ledger.close()
-
-
-def main() -> None:
-    """Run the command line; a :class:`UserError` is printed in plain words and exits 1."""
-    try:
-        cli()
-    except UserError as error:
-        click.echo(f"trashnet: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        click.echo(
-            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: nothing is half-written.", err=True
-        )
-        sys.exit(1)
-
-
 def _taxonomy(path: Path) -> "Taxonomy":
     from trashnet.taxonomy import load_taxonomy
 
@@ -411,15 +320,3 @@ def _seed(params_file: Path) -> int:
     from trashnet.params import load_seed
 
     return load_seed(params_file)
-
-
-def _prefect_of_the_stack() -> None:
-    """Where the environment names no Prefect server, the embedded stack's is meant; Prefect reads this when it is imported."""
-    import os
-
-    from trashnet.settings import STACK_ENVIRONMENT
-    from trashnet.stack.records import read_environment
-
-    for name, value in read_environment(STACK_ENVIRONMENT).items():
-        if name.startswith("PREFECT_"):
-            os.environ.setdefault(name, value)
