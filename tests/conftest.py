@@ -11,7 +11,7 @@ import pytest
 from dataset import SPLITS, Frame, Labels, Log, append_turn, draw_scene
 from trashnet.taxonomy import Taxonomy, load_taxonomy
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.clones"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +15,8 @@ import pytest
 from dataset import FlywheelParams, Grown, ImportParams, Log, draw_scene, grow
 from dataset import growing as growing_module
 from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from tests.clones import run
+from tests.dying import Killed
 from tests.servers import S3Server
 from trashnet.clone import BRANCH, Clone, make_clone
 from trashnet.errors import UserError
@@ -26,16 +26,6 @@ from trashnet.taxonomy import Taxonomy
 PARAMS = FlywheelParams(grow_at=1, retrain_at=1, turn_frames=1000, shard=100)
 PLACING = ImportParams(min_side=16, max_pixels=1_000_000, near_duplicate_distance=6, val=0.15, test=0.15)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def run(where: Path, *command: str | Path) -> str:
-    """Run git or dvc in a folder."""
-    program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    return subprocess.run([*program, *command[1:]], cwd=where, check=True, capture_output=True, text=True).stdout
-
-
-class Killed(BaseException):
-    """The process died here."""
 
 
 @dataclass
@@ -82,27 +72,6 @@ class Flywheel:
             "waiting": len(self.ledger.answers_to_grow()),
             "untrained": self.ledger.untrained(),
         }
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with an empty log in a DVC remote, and a clone of it; every path in them is relative, so that copies work too."""
-    root = tmp_path_factory.mktemp("begun")
-    origin = root / "origin"
-    for folder in ("data/frames", "data/labels"):
-        (origin / folder).mkdir(parents=True)
-        (origin / folder / ".gitkeep").touch()
-    run(origin, "git", "init", "--quiet", "--initial-branch=main")
-    run(origin, "dvc", "init", "--quiet")
-    run(origin, "dvc", "remote", "add", "--quiet", "-d", "store", "../remote")
-    run(origin, "dvc", "add", "--quiet", "data")
-    run(origin, "dvc", "push", "--quiet")
-    run(origin, "git", "add", ".")
-    run(origin, "git", "commit", "-qm", "begin")
-    clone = make_clone(origin, root / "clone")
-    clone.git("remote", "set-url", "origin", "../origin")
-    clone.dvc("pull")
-    return root
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Nothing lost, nothing twice: whatever dies, whenever, and whatever rings how often, the ledger and the store end the same."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
 
 from ingest import Decoders, IngestParams, Ledger, open_ledger, receive, settle, shards, sweep_inbox, waiting
+from tests.dying import Fuse, FusedLedger, FusedStore, Killed
 from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
 from trashnet.store import ObjectStore
@@ -21,59 +21,6 @@ from trashnet.taxonomy import Taxonomy
 PARAMS = IngestParams(threads=1, decoders=1, batch=3)
 LATER = NOON + timedelta(days=30)
 VOLATILE = {"received_at", "changed_at"}
-
-
-class Killed(BaseException):
-    """The process dies here: nothing may catch it."""
-
-
-class Fuse:
-    """Counts effects and dies at the one it is set to."""
-
-    def __init__(self, at: int | None = None) -> None:
-        """``at``: the effect that is the last, 0 the first; ``None`` for never."""
-        self.at, self.effects = at, 0
-
-    def burn(self) -> None:
-        """One effect."""
-        if self.effects == self.at:
-            raise Killed
-        self.effects += 1
-
-
-class FusedStore(MemoryStore):
-    """A store whose writes may be the last thing a process does; it shares its objects with another one."""
-
-    def __init__(self, objects: dict[str, Any], fuse: Fuse) -> None:
-        """Over the same objects as another store."""
-        super().__init__()
-        self.objects, self.fuse = objects, fuse
-
-    def put(self, key: str, data: bytes, content_type: str = "") -> None:
-        """Write, unless dead."""
-        self.fuse.burn()
-        super().put(key, data)
-
-    def remove(self, key: str) -> None:
-        """Remove, unless dead."""
-        self.fuse.burn()
-        super().remove(key)
-
-
-class FusedLedger(Ledger):
-    """A ledger whose transactions may be the last thing a process does: before they are committed."""
-
-    def __init__(self, url: str, fuse: Fuse) -> None:
-        """Open an existing ledger."""
-        super().__init__(url)
-        self.fuse = fuse
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Everything within happens, or dies with the process."""
-        with super().transaction() as connection:
-            yield connection
-            self.fuse.burn()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,283 @@
+"""Nothing lost, nothing twice, over the whole way of a frame: inbox, ledger, Label Studio's tasks, answers, dataset versions.
+
+What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in which order, and where
+the process dies is not; the scheduled sweep comes at the end of each moment. Label Studio, git and DVC are real.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+
+from dataset import FlywheelParams, ImportParams, Log, grow
+from ingest import Decoders, IngestParams, TriageParams, choose, open_ledger, receive, score_frames, settle, shards, waiting
+from labeling import Client, LabelingParams, Project, collect, ensure_project, queue, request_labels
+from tests.clones import run
+from tests.conftest import REPOSITORY
+from tests.dying import Fuse, FusedLedger, FusedStore, Killed, OnceEach
+from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
+from tests.servers import LabelStudioServer, S3Server
+from trashnet.clone import Clone
+from trashnet.params import load_params
+from trashnet.settings import Settings
+from trashnet.taxonomy import Taxonomy
+
+INGEST = IngestParams(threads=1, decoders=1, batch=3)
+LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(update={"double_share": 0.0, "import_batch": 2})
+TRIAGE = load_params("triage", TriageParams, REPOSITORY / "params.yaml")
+TURNING = load_params("flywheel", FlywheelParams, REPOSITORY / "params.yaml")
+PLACING = load_params("import", ImportParams, REPOSITORY / "params.yaml")
+VERBS = ("ingest", "request", "collect", "grow")
+MOMENTS = 4
+BUCKET = "nothing-lost"  # that tasks point to; nobody opens them here, so the frames are kept in memory
+PASSING = {"received_at", "changed_at", "task_id", "turn", "score", "explanation"}  # of a frame: what two equal days need not share
+T = TypeVar("T")
+
+
+class FusedClient(Client):
+    """Each request to Label Studio may be the last thing the process does, before it is sent or before its answer is read."""
+
+    fuse = Fuse()
+
+    def ask(self, request: Callable[[], T]) -> T:
+        """Ask, unless dead."""
+        self.fuse.burn()
+        answer = super().ask(request)
+        self.fuse.burn()
+        return answer
+
+
+class FusedClone(Clone):
+    """Each git or dvc command may not be reached."""
+
+    fuse = Fuse()
+
+    def run(self, *command: str, on_line: Callable[[str], None] | None = None) -> str:
+        """Run, unless dead."""
+        self.fuse.burn()
+        return super().run(*command, on_line=on_line)
+
+
+class FusedFrames(FusedStore):
+    """Reading counts too: growing reads frames while it writes the turn's file."""
+
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        """Read, unless dead."""
+        self.fuse.burn()
+        return super().get(key, limit)
+
+
+@dataclass
+class World:
+    """One deployment and its two days."""
+
+    root: Path
+    client: FusedClient
+    project: Project
+    store: FusedFrames
+    ledger: FusedLedger
+    clone: FusedClone
+    taxonomy: Taxonomy
+    decoders: Decoders
+
+    def light(self, fuse: Fuse) -> None:
+        """From now on effects burn this fuse."""
+        self.store.fuse = self.ledger.fuse = self.client.fuse = self.clone.fuse = fuse
+
+    def turn(self, verb: str, at_least: int) -> None:
+        """What the flow of that name does when something rings; ``at_least`` labelled frames are worth a turn of the dataset."""
+        if verb == "ingest":
+            for shard in shards(waiting(self.store), 2):
+                receive(self.store, self.ledger, shard, self.taxonomy, INGEST, decoders=self.decoders)
+            settle(self.store, self.ledger, INGEST)
+        elif verb == "request":
+            room = max(TRIAGE.budget - queue(self.ledger).untouched, 0)
+            score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, TRIAGE)
+            chosen = choose(self.ledger, TRIAGE.model_copy(update={"budget": room}), 20)
+            request_labels(self.client, self.project, self.ledger, self.store, chosen, LABELING)
+        elif verb == "collect":
+            collect(self.client, self.project, self.ledger, self.taxonomy, LABELING)
+        elif self.ledger.unfinished_turn() or len(self.ledger.answers_to_grow()) >= at_least:
+            grow(self.clone, self.store, self.ledger, self.taxonomy, TURNING, PLACING)
+
+    def sweep(self) -> None:
+        """What the schedule does, whatever rang."""
+        self.light(Fuse())
+        for verb in VERBS:
+            self.turn(verb, 1)
+
+    def happen(self, moment: int) -> int:
+        """What bins and people do; how many answers are worth a turn then."""
+        self.light(Fuse())
+        return (self._first_uploads, self._answers, self._second_uploads, self._answers)[moment]()
+
+    def _first_uploads(self) -> int:
+        for number in range(4):
+            upload(self.store, jpeg(scene(number)), sidecar(captured_at=_minute(number), burst=f"b{number // 2}"))
+        upload(self.store, jpeg(scene(1), quality=60), sidecar(captured_at=_minute(60)))
+        upload(self.store, jpeg(scene(9))[:500])
+        return 10_000
+
+    def _second_uploads(self) -> int:
+        for number in range(4, 6):
+            upload(self.store, jpeg(scene(number)), sidecar(captured_at=_minute(number), burst="b9"))
+        upload(self.store, jpeg(scene(0)), sidecar("bin02"), bin_id="bin02")
+        upload(self.store, jpeg(scene(8)), b"{}")
+        return 10_000
+
+    def _answers(self) -> int:
+        """Boxes for every task, no waste in the first one, and one answer that must be refused."""
+        frames = self.ledger.in_state("tasked")
+        for place, frame in enumerate(frames):
+            number = int(frame.sha256[:8], 16)
+            value = {"x": 10, "y": 20, "width": 30 + number % 7, "height": 40, "rotation": 45 if place == len(frames) - 1 else 0}
+            label = self.taxonomy.names[number % len(self.taxonomy.names)]
+            box = {"type": "rectanglelabels", "value": value | {"rectanglelabels": [label]}, "from_name": "boxes", "to_name": "image"}
+            size = {"original_width": frame.width, "original_height": frame.height, "image_rotation": 0}
+            nothing = {"type": "choices", "from_name": "nothing", "to_name": "image", "value": {"choices": ["No waste here"]}}
+            self.client.annotations.create(frame.task_id or 0, result=[nothing if place == 0 else box | size])
+        return len(frames) - 1
+
+    def ended(self) -> dict[str, Any]:
+        """The ledger, the store, the tasks and the dataset, but for times and the servers' numbers."""
+        states = ("received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released")
+        rows = {row.sha256: {k: v for k, v in asdict(row).items() if k not in PASSING} for row in self.ledger.in_state(*states)}
+        for sha in rows:
+            steps = [step[:2] for step in self.ledger.history(sha)]
+            assert len(steps) == len(set(steps)), f"a transition of {sha} was made twice: {steps}"
+        tasks = self.client.tasks_page(self.project.id, {}, page_size=1000, answers=False)
+        log = Log(self.clone.path / "data", self.taxonomy)
+        fold = sorted(
+            (f.sha256, f.split, f.group, f.labels.boxes.tolist(), f.labels.class_ids.tolist(), f.labels.annotator)
+            for f in log.frames(labelled=False)
+            if f.labels is not None
+        )
+        return {
+            "rows": rows,
+            "answers": {sha: [(a.outcome, a.boxes, a.reason) for a in self.ledger.answers_of(sha)] for sha in rows},
+            "objects": {found.key: self.store.get(found.key) for found in self.store.list("")},
+            "tasks": sorted(task["data"]["sha256"] for task in tasks),
+            "turns": [(turn.version, turn.frames, turn.boxes) for turn in self.ledger.finished_turns()],
+            "tags": run(self.root / "origin", "git", "tag").split(),
+            "frames": len(log.frames(labelled=False)),
+            "dataset": hashlib.sha256(json.dumps(fold).encode()).hexdigest(),
+        }
+
+
+def _minute(number: int) -> str:
+    return (NOON + timedelta(minutes=number)).isoformat()
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    """Decoding processes for all these worlds."""
+    with Decoders(INGEST) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def make_world(
+    begun: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    s3_server: S3Server,
+    label_studio_server: LabelStudioServer,
+    taxonomy: Taxonomy,
+    decoders: Decoders,
+) -> Iterator[Callable[[], World]]:
+    """Worlds that differ in nothing but their place and their project."""
+    made: list[World] = []
+
+    def make() -> World:
+        root = tmp_path_factory.mktemp("world") / "here"
+        shutil.copytree(begun, root)
+        told = Settings(
+            _env_file=None,
+            s3_endpoint=s3_server.url,
+            s3_access_key=s3_server.access_key,
+            s3_secret_key=s3_server.secret_key,
+            s3_bucket=BUCKET,
+            ledger_url=f"sqlite:///{root}/ledger.sqlite",
+            label_studio_url=label_studio_server.url,
+            label_studio_token=label_studio_server.token,
+            label_studio_project=f"World {len(made)} of {BUCKET}",
+            doorbell_url="http://127.0.0.1:9",
+            doorbell_secret="a-secret-of-the-tests",
+        )
+        client = FusedClient(told.label_studio_url, told.label_studio_token.get_secret_value())
+        project = ensure_project(client, told, taxonomy, LABELING)
+        open_ledger(told.ledger_url).close()
+        store, ledger = FusedFrames({}, Fuse()), FusedLedger(told.ledger_url, Fuse())
+        made.append(World(root, client, project, store, ledger, FusedClone(root / "clone"), taxonomy, decoders))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.ledger.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_world: Callable[[], World]) -> dict[str, Any]:
+    """How the two days end if nothing rings and nothing dies: the sweep does it all."""
+    world = make_world()
+    for moment in range(MOMENTS):
+        world.happen(moment)
+        world.sweep()
+    return world.ended()
+
+
+def test_the_undisturbed_days_end_as_they_should(undisturbed: dict[str, Any]) -> None:
+    """What the other tests compare with: six frames with a task each, a wrong answer each day, two versions of the dataset."""
+    states = sorted(row["state"] for row in undisturbed["rows"].values())
+    assert states == ["duplicate"] + 5 * ["labelled"] + 2 * ["quarantined"] + ["tasked"]
+    assert len(undisturbed["tasks"]) == len(set(undisturbed["tasks"])) == 6
+    assert undisturbed["turns"] == [("data-00001", 3, 2), ("data-00002", 2, 1)]
+    assert undisturbed["tags"] == ["data-00001", "data-00002"]
+    assert undisturbed["frames"] == 5
+
+
+def test_every_step_of_the_way_may_die_once(make_world: Callable[[], World], undisturbed: dict[str, Any]) -> None:
+    """At each place of the code that writes, sends or reads, the process dies the first time it comes there: the same end."""
+    world, fuse = make_world(), OnceEach()
+    for moment in range(MOMENTS):
+        world.happen(moment)
+        world.light(fuse)
+        for verb in VERBS:
+            alive = False
+            while not alive:
+                with suppress(Killed):
+                    world.turn(verb, 1)
+                    alive = True
+    assert len(fuse.places) > 40
+    world.light(Fuse())
+    assert world.ended() == undisturbed
+
+
+RINGS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30)), max_size=6)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
+@example(rings=[[("grow", None), ("collect", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
+@given(rings=st.lists(RINGS, min_size=MOMENTS, max_size=MOMENTS))
+def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die(
+    rings: list[list[tuple[str, int | None]]], make_world: Callable[[], World], undisturbed: dict[str, Any]
+) -> None:
+    """After every upload and answer any flows run in any order, some killed at some effect; then comes the sweep: the same end."""
+    world = make_world()
+    for moment in range(MOMENTS):
+        worth_a_turn = world.happen(moment)
+        for verb, killed in rings[moment]:
+            world.light(Fuse(killed))
+            with suppress(Killed):
+                world.turn(verb, worth_a_turn)
+        world.sweep()
+    assert world.ended() == undisturbed
