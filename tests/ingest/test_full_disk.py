@@ -1,0 +1,57 @@
+"""An S3 server whose disk is full: one clear line, every frame kept, and the next run goes on."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest import Decoders, IngestParams, open_ledger, receive, settle, waiting
+from tests.full_disk import on_a_small_disk
+from tests.ingest.uploads import jpeg, scene, upload
+from trashnet.errors import UserError
+from trashnet.stack import free_port, servers, start_s3
+from trashnet.store import ObjectStore
+from trashnet.taxonomy import Taxonomy
+
+PARAMS = IngestParams(threads=2, decoders=1, batch=2)
+KEY, SECRET = "full-disk", "a-secret-of-the-tests"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A bucket on a server whose disk holds half a megabyte."""
+    program = on_a_small_disk(tmp_path / "rclone", [servers._rclone()], size="512k")
+    monkeypatch.setattr(servers, "_rclone", lambda: program)
+    server = start_s3(tmp_path / "disk", free_port(), KEY, SECRET)
+    store = ObjectStore(server.url, KEY, SECRET, "bins", "us-east-1")
+    store.ensure_bucket()
+    yield store
+    server.stop()
+
+
+def test_a_store_with_a_full_disk_loses_no_frame(store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Frames stay in the inbox, none is entered without its object; once there is room again, all are accepted and whole."""
+    for number in range(3):
+        upload(store, jpeg(scene(number, 320, 240)))
+    ballast = 0
+    with pytest.raises(UserError):
+        while True:
+            store.put(f"ballast/{ballast}", bytes(32_000))
+            ballast += 1
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    with Decoders(PARAMS) as decoders:
+        with pytest.raises(UserError, match="S3"):
+            receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
+        assert len(waiting(store)) == 3
+        for row in ledger.in_state("received", "accepted"):
+            assert row.key is not None
+            assert hashlib.sha256(store.get(row.key)).hexdigest() == row.sha256
+        for number in range(ballast + 1):
+            store.remove(f"ballast/{number}")
+        receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
+    assert settle(store, ledger, PARAMS).accepted == 3
+    for row in ledger.in_state("accepted"):
+        assert hashlib.sha256(store.get(row.key or "")).hexdigest() == row.sha256
+    assert not waiting(store)
+    ledger.close()
