@@ -97,28 +97,29 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
     Frames that it was trained on become ``released``. Each step may be done again; the last one done makes nothing twice. Raises
     :class:`UserError` if a stage there is not up to date.
     """
-    if stale := json.loads(training.dvc("status", "--json", PIPELINE, "data.dvc") or "{}"):
-        raise UserError(f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first.")
-    build = training.path / "build"
-    cards = {path.stem: Scorecard.load(path) for path in sorted((build / "scorecards").glob("*.json"))}
-    papers = {f"scorecards/{name}.json": build / "scorecards" / f"{name}.json" for name in cards}
-    papers |= {"report.html": build / "report.html", "edgetpu.json": build / "models" / "edgetpu.json"}
-    training.dvc("push", PIPELINE)
-    training.commit("Models trained", "dvc.lock", "params.yaml")
-    log = Log(training.path / "data", taxonomy)
-    candidate = publish_candidate(
-        store,
-        {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED},
-        papers,
-        dataset=training.version() or f"data-{log.turns[-1].split('-')[0]}",
-        turns=tuple(log.turns),
-        commit=training.head(),
-        scores={name: card.headline() for name, card in cards.items()},
-    )
-    training.tag(f"models-{candidate.version}")
-    training.git("push", "--quiet", "--tags", "origin")
-    ledger.release(log.turns)
-    return candidate
+    with training.alone():  # a retraining that begins meanwhile would change what is being read
+        if stale := json.loads(training.dvc("status", "--json", PIPELINE, "data.dvc") or "{}"):
+            raise UserError(f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first.")
+        build = training.path / "build"
+        cards = {path.stem: Scorecard.load(path) for path in sorted((build / "scorecards").glob("*.json"))}
+        papers = {f"scorecards/{name}.json": build / "scorecards" / f"{name}.json" for name in cards}
+        papers |= {"report.html": build / "report.html", "edgetpu.json": build / "models" / "edgetpu.json"}
+        training.dvc("push", PIPELINE)
+        training.commit("Models trained", "dvc.lock", "params.yaml")
+        log = Log(training.path / "data", taxonomy)
+        candidate = publish_candidate(
+            store,
+            {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED},
+            papers,
+            dataset=training.version() or f"data-{log.turns[-1].split('-')[0]}",
+            turns=tuple(log.turns),
+            commit=training.head(),
+            scores={name: card.headline() for name, card in cards.items()},
+        )
+        training.tag(f"models-{candidate.version}")
+        training.git("push", "--quiet", "--tags", "origin")
+        ledger.release(log.turns)
+        return candidate
 
 
 def newest_candidate(store: ObjectStore) -> Candidate | None:

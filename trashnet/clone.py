@@ -134,17 +134,18 @@ def training_clone(clone: Clone) -> Clone:
     if not (path / ".git").exists():
         clone.git("clone", "--quiet", str(clone.path), str(path))
     training = Clone(path)
-    local = clone.path / ".dvc" / "config.local"
-    if local.is_file():
-        copy = path / ".dvc" / "config.local"
-        copy.touch(mode=0o600)
-        copy.write_bytes(local.read_bytes())
-    training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
-    training.git("fetch", "--quiet", "--force", "--tags", "origin", f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}")
-    training.git("checkout", "--quiet", "--force", "--detach", f"origin/{BRANCH}")
-    if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
-        training.git("checkout", newest[0], "--", "dvc.lock")
-    training.dvc("pull", "--force", "data.dvc")
+    with training.alone():  # models that are being published are still read there
+        local = clone.path / ".dvc" / "config.local"
+        if local.is_file():
+            copy = path / ".dvc" / "config.local"
+            copy.touch(mode=0o600)
+            copy.write_bytes(local.read_bytes())
+        training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
+        training.git("fetch", "--quiet", "--force", "--tags", "origin", f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}")
+        training.git("checkout", "--quiet", "--force", "--detach", f"origin/{BRANCH}")
+        if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
+            training.git("checkout", newest[0], "--", "dvc.lock")
+        training.dvc("pull", "--force", "data.dvc")
     return training
 
 

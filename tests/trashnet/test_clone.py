@@ -1,13 +1,15 @@
 """The flywheel's clone, on real git."""
 
+import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from trashnet.clone import BRANCH, Clone, make_clone
+from trashnet.clone import BRANCH, Clone, make_clone, training_clone
 from trashnet.errors import UserError
 
 
@@ -105,3 +107,16 @@ def test_a_folder_without_a_clone_says_what_makes_one(tmp_path: Path) -> None:
     """`trashnet setup` is named."""
     with pytest.raises(UserError, match="trashnet setup"):
         Clone(tmp_path)
+
+
+def test_a_retraining_waits_until_the_models_before_it_are_published(begun: Path, tmp_path: Path) -> None:
+    """Publishing reads the training clone; nobody brings it to another version meanwhile."""
+    shutil.copytree(begun, tmp_path / "here")
+    clone = Clone(tmp_path / "here" / "clone")
+    training = training_clone(clone)
+    with ThreadPoolExecutor(1) as pool:
+        with training.alone():
+            again = pool.submit(training_clone, clone)
+            with pytest.raises(TimeoutError):
+                again.result(timeout=1)
+        assert again.result(timeout=60).version() == clone.version()
