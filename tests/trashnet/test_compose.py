@@ -94,7 +94,7 @@ def test_label_studio_may_call_the_doorbells_network_and_nothing_else_that_is_pr
     banned = SERVICES["label-studio"]["environment"]["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")
     assert banned == guarded_networks(network["subnet"])
     assert {name for name, service in SERVICES.items() if "ring" in service["networks"]} == {"label-studio", "doorbell"}
-    assert SERVICES["doorbell"]["networks"]["ring"]["aliases"] == ["bell"]
+    assert SERVICES["doorbell"]["networks"]["ring"]["aliases"] == ["bell.internal"]
 
 
 def test_the_databases_script_is_one_that_a_shell_reads() -> None:

@@ -23,8 +23,8 @@ from tests.servers import _postgres_program, _run, _unprivileged
 from tests.trashnet.test_compose import SERVICES, VARIABLE, example
 from trashnet.stack.process import Server, spawn
 
-# Label Studio's guard lets only the network of the doorbell through, so `bell` is there.
-HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 bell doorbell\n"
+# Label Studio's guard lets only the network of the doorbell through, so `bell.internal` is there.
+HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 bell.internal doorbell\n"
 WORKER_HEALTH = "18080"  # 8080 here is Label Studio's already; between containers it is free
 ENTER = (
     "ip link set lo up && ip address add 198.18.77.2/32 dev lo && mount --bind {hosts} /etc/hosts && "
