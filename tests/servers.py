@@ -92,13 +92,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server on a new cluster; its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``."""
-    initdb, postgres = _postgres_program("initdb"), _postgres_program("postgres")
+    initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
     folder = tmp_path_factory.mktemp("postgres")
     data = folder / "data"
-    _run([*_unprivileged(folder), initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], folder)
+    run_quietly(
+        [*unprivileged(folder), initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], folder
+    )
     port = free_port()
     quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off", "-c", "unix_socket_directories="]
-    command = [*_unprivileged(folder), postgres, "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", *quick]
+    command = [*unprivileged(folder), postgres, "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", *quick]
     # By SIGTERM it would wait for every connection to be closed.
     log = folder / "postgres.log"
     server = spawn("PostgreSQL", command, url="", log=log, healthy=lambda: _accepts(port), folder=data, asking=signal.SIGINT)
@@ -124,7 +126,8 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def _postgres_program(name: str) -> str:
+def postgres_program(name: str) -> str:
+    """Where one of PostgreSQL's programs lies, the newest version's; the test fails if there is none."""
     # Debian keeps the servers off the path, one folder per version.
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     found = str(installed[-1]) if installed else shutil.which(name)
@@ -133,7 +136,7 @@ def _postgres_program(name: str) -> str:
     return found
 
 
-def _unprivileged(folder: Path) -> list[str]:
+def unprivileged(folder: Path) -> list[str]:
     """What to put before a command so that it does not run as root, which PostgreSQL refuses; ``folder`` is made that user's."""
     if os.geteuid() != 0:
         return []
@@ -144,6 +147,7 @@ def _unprivileged(folder: Path) -> list[str]:
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 
 
-def _run(command: list[str | Path], folder: Path) -> None:
+def run_quietly(command: list[str | Path], folder: Path) -> None:
+    """Run a command in a folder; what it says is shown if it fails."""
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
     assert done.returncode == 0, done.stderr

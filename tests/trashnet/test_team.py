@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.ingest.uploads import sidecar, upload
-from tests.servers import _postgres_program, _run, _unprivileged
+from tests.servers import postgres_program, run_quietly, unprivileged
 from tests.trashnet.test_compose import SERVICES, VARIABLE, example
 from trashnet.stack.process import Server, spawn
 
@@ -65,7 +65,7 @@ class Team:
         kind, *command = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
         if name == "postgres":
-            command[0] = _postgres_program(command[0])
+            command[0] = postgres_program(command[0])
         if name == "worker":
             command[-1] = command[-1].replace(":8080", f":{WORKER_HEALTH}")
         return subprocess.run(command, env=self.environment(name), capture_output=True).returncode == 0
@@ -84,11 +84,11 @@ class Team:
         """A cluster on the port that addresses without one mean, and the file's own script on it."""
         folder = self.root / "postgres"
         folder.mkdir()
-        programs, data = [_postgres_program(name) for name in ("initdb", "postgres", "psql")], folder / "data"
-        _run([*_unprivileged(folder), programs[0], "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C"], folder)
+        programs, data = [postgres_program(name) for name in ("initdb", "postgres", "psql")], folder / "data"
+        run_quietly([*unprivileged(folder), programs[0], "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C"], folder)
         (data / "pg_hba.conf").write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         quick = ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-        self.start("postgres", [*_unprivileged(folder), programs[1], "-D", data, *quick], folder=data)
+        self.start("postgres", [*unprivileged(folder), programs[1], "-D", data, *quick], folder=data)
         environment = self.environment("postgres") | {"POSTGRES_USER": "postgres", "PGHOST": "127.0.0.1"}
         environment["PATH"] += f":{Path(programs[2]).parent}"
         subprocess.run(["sh", REPOSITORY / "deploy/databases.sh"], env=environment, check=True)
