@@ -37,8 +37,8 @@ view: install ## Open the viewer: a photo through all three models
 test: install .tools/mongod .tools/label-studio browser postgres ## The tests that take minutes
 	$(BIN)/pytest -m "not slow"
 
-test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline
-	$(BIN)/pytest -m slow
+test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline (TESTS=tests/flows: only these)
+	$(BIN)/pytest -m slow $(TESTS)
 
 lint: install ## ruff and mypy, strict
 	$(BIN)/ruff check .

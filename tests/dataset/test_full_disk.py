@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
 from tests.full_disk import on_a_small_disk
 
@@ -43,6 +45,7 @@ def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
     print(json.dumps([said, grown is not None, len(contents["frames"]), contents["tags"], contents["waiting"], contents["ledger"]]))
 
 
+@pytest.mark.slow
 def test_growing_on_a_full_disk_publishes_nothing_half_done(begun: Path, tmp_path: Path) -> None:
     """Whatever room there is: either the turn is refused with the reason, or it is whole; in the end there is one turn with all frames."""
     (tmp_path / "disk").mkdir()

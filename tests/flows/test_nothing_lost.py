@@ -31,6 +31,8 @@ from trashnet.params import load_params
 from trashnet.settings import Settings
 from trashnet.taxonomy import Taxonomy
 
+pytestmark = pytest.mark.slow
+
 INGEST = IngestParams(threads=1, decoders=1, batch=3)
 LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(update={"double_share": 0.0, "import_batch": 2})
 TRIAGE = load_params("triage", TriageParams, REPOSITORY / "params.yaml")
@@ -264,7 +266,6 @@ def test_every_step_of_the_way_may_die_once(make_world: Callable[[], World], und
 RINGS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30)), max_size=6)
 
 
-@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
 @example(rings=[[("grow", None), ("collect", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
 @given(rings=st.lists(RINGS, min_size=MOMENTS, max_size=MOMENTS))
