@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.boxes import GroundTruth, Predictions
 from evaluation.coco import as_coco, coco_metrics
+from evaluation.flat_arrays import GroundTruth, Predictions
 
 
 def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[GroundTruth, Predictions]:
@@ -24,7 +24,9 @@ def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[Grou
     names = tuple(f"{i:064x}" for i in range(images))
     truth = GroundTruth(names, image, box, class_ids, draw.random(boxes) < 0.01)
 
-    copies = draw.integers(0, boxes, boxes * 4)  # on average four detections per item, as a detector without much NMS gives
+    copies = draw.integers(
+        0, boxes, boxes * 4
+    )  # on average four detections per item, as a detector without much NMS gives
     spread = draw.exponential(0.12, (len(copies), 1))
     near = box[copies] + draw.normal(0, 1, (len(copies), 4)) * spread * np.tile(size[copies], 2)
     near[:, 2:] = np.abs(near[:, 2:]).clip(2)
@@ -32,7 +34,9 @@ def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[Grou
     named = np.where(right, class_ids[copies], draw.integers(1, classes + 1, len(copies)))
     score = (np.exp(-4 * spread[:, 0]) * np.where(right, 1, 0.5) * draw.uniform(0.3, 1, len(copies))).round(6)
     clutter = boxes * 6
-    noise = np.concatenate([draw.uniform(0, 500, (clutter, 2)), np.exp(draw.normal(4, 1, (clutter, 2)))], axis=1)
+    noise = np.concatenate(
+        [draw.uniform(0, 500, (clutter, 2)), np.exp(draw.normal(4, 1, (clutter, 2)))], axis=1
+    )
     return truth, Predictions.sorted(
         names,
         np.concatenate([image[copies], draw.integers(0, images, clutter)]),
@@ -50,7 +54,9 @@ def main() -> None:
     options = parser.parse_args()
     truth, predictions = draw_problem(options.images, options.classes, options.boxes, seed=20)
     class_ids = np.arange(1, options.classes + 1)
-    print(f"{options.images} images, {options.classes} classes, {len(truth)} boxes, {len(predictions)} detections")
+    print(
+        f"{options.images} images, {options.classes} classes, {len(truth)} boxes, {len(predictions)} detections"
+    )
 
     began = time.perf_counter()
     ours = coco_metrics(truth, predictions, class_ids)
@@ -71,8 +77,12 @@ def main() -> None:
         judge.summarize()
     reference = time.perf_counter() - began
     equal = [-1.0 if v is None else v for v in ours.twelve.values()] == list(judge.stats)
-    print(f"AP {ours.twelve['ap']:.4f}; the twelve numbers are {'equal to the last bit' if equal else 'DIFFERENT'}")
-    print(f"coco: pycocotools {reference:.2f} s, evaluation.coco_metrics {seconds:.2f} s, ratio {reference / seconds:.1f}x")
+    print(
+        f"AP {ours.twelve['ap']:.4f}; the twelve numbers are {'equal to the last bit' if equal else 'DIFFERENT'}"
+    )
+    print(
+        f"coco: pycocotools {reference:.2f} s, evaluation.coco_metrics {seconds:.2f} s, ratio {reference / seconds:.1f}x"
+    )
     if not equal:
         raise SystemExit(1)
 

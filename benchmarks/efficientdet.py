@@ -2,9 +2,9 @@
 
     python benchmarks/efficientdet.py [LOG] [--image-size N] [--batch-size N] [--steps N] [--workers N] [--weights-dir DIR]
 
-All figures come from one run on one machine. "bare" is forward, loss, backward and optimizer step on one batch that lies on the device;
-"loop" is :func:`training.efficientdet.train` itself, its first epoch left out; "loader" is batches from the log with nothing behind it.
-"""
+All figures come from one run on one machine. "bare" is forward, loss, backward and optimizer step on one
+batch that lies on the device; "loop" is :func:`training.efficientdet.train` itself, its first epoch left out;
+"loader" is batches from the log with nothing behind it."""
 
 import argparse
 import tempfile
@@ -43,7 +43,9 @@ def bare(batch: Batch, params: EfficientDetParams, classes: int, steps: int) -> 
     module = TeacherModule(model, params, 0, Frames([]), fused=device.type == "cuda").to(device).train()
     optimizer = torch.optim.AdamW(module.parameters(), fused=device.type == "cuda")
     batch = Batch(*(part.to(device) for part in batch))
-    mixed = torch.autocast(device.type, torch.bfloat16 if "bf16" in precision else torch.float16, enabled="mixed" in precision)
+    mixed = torch.autocast(
+        device.type, torch.bfloat16 if "bf16" in precision else torch.float16, enabled="mixed" in precision
+    )
     torch.backends.cudnn.benchmark = True
 
     def step() -> None:
@@ -64,7 +66,9 @@ def bare(batch: Batch, params: EfficientDetParams, classes: int, steps: int) -> 
 
 def loader_alone(frames: Frames, params: EfficientDetParams, steps: int) -> float:
     """Images per second out of the loader once its workers run."""
-    batches = iter(make_loader(repeated(frames, (2 * steps + 5) * params.batch_size), params, 0, training=True))
+    batches = iter(
+        make_loader(repeated(frames, (2 * steps + 5) * params.batch_size), params, 0, training=True)
+    )
     for _ in range(5):
         next(batches)
     begun = time.perf_counter()
@@ -73,8 +77,12 @@ def loader_alone(frames: Frames, params: EfficientDetParams, steps: int) -> floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("log", type=Path, nargs="?", default=Path("data"), help="a dataset log; `dvc pull` fetches the sample")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "log", type=Path, nargs="?", default=Path("data"), help="a dataset log; `dvc pull` fetches the sample"
+    )
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--image-size", type=int, default=512 if on_gpu else 256)
     parser.add_argument("--batch-size", type=int, default=32 if on_gpu else 8)
@@ -101,11 +109,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         several = repeated(frames, asked.steps * params.batch_size)
-        report = train(several, frames[: params.batch_size], taxonomy, params, 0, work / "out", work / "live", work / "checkpoints")
-    print(f"device: {report.device}, {report.precision}, {params.image_size} px, batches of {params.batch_size}")
+        report = train(
+            several,
+            frames[: params.batch_size],
+            taxonomy,
+            params,
+            0,
+            work / "out",
+            work / "live",
+            work / "checkpoints",
+        )
+    print(
+        f"device: {report.device}, {report.precision}, {params.image_size} px, batches of {params.batch_size}"
+    )
     print(f"loader alone: {alone:.1f} images/s")
     print(f"bare forward, backward and step on one cached batch: {network:.1f} images/s")
-    print(f"training loop: {report.images_per_second:.1f} images/s, {report.data_wait_share:.1%} of the time waiting for data")
+    print(
+        f"training loop: {report.images_per_second:.1f} images/s, {report.data_wait_share:.1%} of the time waiting for data"
+    )
     print(f"ratio: {report.images_per_second / network:.3f} of the bare network's pace")
 
 

@@ -18,10 +18,12 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import insert
 
-from ingest import IngestParams, Ledger, TriageParams, choose, open_ledger, receive, score_frames, settle, waiting
-from ingest.ledger.tables import frames
+from ingest import IngestParams, deduplicate, receive, waiting
+from operations.stack import free_port, start_s3
+from selection import SelectionParams, choose, score_frames
+from trashnet.ledger import Ledger, open_ledger
+from trashnet.ledger.tables import frames
 from trashnet.params import load_params
-from trashnet.stack import free_port, start_s3
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import load_taxonomy
 
@@ -30,7 +32,7 @@ FRAMES = 1000
 NEW = 200  # frames of a turn
 SIZES = [int(n) for n in sys.argv[1:]] or [1_000, 100_000]
 PARAMS = load_params("ingest", IngestParams, ROOT / "params.yaml")
-TRIAGE = load_params("triage", TriageParams, ROOT / "params.yaml")
+SELECTION = load_params("selection", SelectionParams, ROOT / "params.yaml")
 TAXONOMY = load_taxonomy(ROOT / "taxonomy.yaml")
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -38,7 +40,9 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 def picture(number: int) -> bytes:
     """A frame of 640 x 480 and about 60 KB: coarse blocks, so that hashes are far apart, under a camera's noise."""
     rng = np.random.default_rng(number)
-    blocks = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+    blocks = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (640, 480), Image.Resampling.BICUBIC
+    )
     noisy = np.asarray(blocks, np.int16) + rng.normal(0, 7, (480, 640, 1)).astype(np.int16)
     buffer = io.BytesIO()
     Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
@@ -53,7 +57,13 @@ def upload(store: ObjectStore, first: int, count: int) -> int:
         bin_id = f"bin{number % 20:02d}"
         stem = f"inbox/{bin_id}/{captured:%Y-%m-%d}/{hashlib.sha256(data).hexdigest()}"
         box = {"label": "Drink can", "score": 0.5, "box": [10, 10, 80, 60]}
-        told = {"bin_id": bin_id, "captured_at": captured.isoformat(), "release": None, "detections": [box], "burst": str(number // 60)}
+        told = {
+            "bin_id": bin_id,
+            "captured_at": captured.isoformat(),
+            "release": None,
+            "detections": [box],
+            "burst": str(number // 60),
+        }
         store.put(f"{stem}.jpg", data)
         store.put(f"{stem}.json", json.dumps(told).encode())
         return len(data)
@@ -115,14 +125,16 @@ def throughput(folder: Path) -> None:
         received = time.perf_counter() - start
         assert done.received == FRAMES, done
         start = time.perf_counter()
-        settled = settle(store, ledger, PARAMS)
+        settled = deduplicate(store, ledger, PARAMS)
         settling = time.perf_counter() - start
         assert settled.accepted == FRAMES, settled
         ledger.close()
     print(f"{FRAMES} frames of {size / 1000:.0f} KB, {PARAMS.threads} threads")
     print(f"  bare get and put {FRAMES / without:7.0f} frames/s")
-    print(f"  receive          {FRAMES / received:7.0f} frames/s  {received / without:.1f}x the bare loop's time")
-    print(f"  settle           {FRAMES / settling:7.0f} frames/s")
+    print(
+        f"  receive          {FRAMES / received:7.0f} frames/s  {received / without:.1f}x the bare loop's time"
+    )
+    print(f"  deduplicate           {FRAMES / settling:7.0f} frames/s")
 
 
 def turn_cost(folder: Path) -> None:
@@ -137,9 +149,9 @@ def turn_cost(folder: Path) -> None:
             seconds: dict[str, float] = {}
             steps = {
                 "receive": lambda: receive(store, ledger, waiting(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
-                "settle": lambda: settle(store, ledger, PARAMS),  # noqa: B023
-                "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, TRIAGE),  # noqa: B023
-                "choose": lambda: choose(ledger, TRIAGE, 0),  # noqa: B023
+                "deduplicate": lambda: deduplicate(store, ledger, PARAMS),  # noqa: B023
+                "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, SELECTION),  # noqa: B023
+                "choose": lambda: choose(ledger, SELECTION, 0),  # noqa: B023
             }
             for name, step in steps.items():
                 start = time.perf_counter()
@@ -147,8 +159,14 @@ def turn_cost(folder: Path) -> None:
                 seconds[name] = time.perf_counter() - start
             costs[size] = sum(seconds.values())
             ledger.close()
-        print(f"  {size:>8,}: {costs[size]:6.2f} s  (" + ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items()) + ")")
-    print(f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} times the cost")
+        print(
+            f"  {size:>8,}: {costs[size]:6.2f} s  ("
+            + ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())
+            + ")"
+        )
+    print(
+        f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} times the cost"
+    )
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/label_studio.py [--tasks 1000] [--rounds 3]
 
-Both go into one real Label Studio, started here on loopback with an S3 server beside it (about a minute), by turns and into projects of
-their own; the frames have five pre-labels each and no picture, which no import looks at. `request_labels` also looks up which frames have
-tasks already and moves every frame on in the ledger.
-"""
+Both go into one real Label Studio, started here on loopback with an S3 server beside it (about a minute), by
+turns and into projects of their own; the frames have five pre-labels each and no picture, which no import
+looks at. `request_labels` also looks up which frames have tasks already and moves every frame on in the
+ledger."""
 
 import argparse
 import secrets
@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ingest.ledger import FrameRow, Ledger, open_ledger
 from labeling import Client, LabelingParams, Project, connect, ensure_project, request_labels
-from labeling.requesting import task_of
+from labeling.tasks import task_of
+from operations.stack import free_port, start_label_studio, start_s3
+from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.settings import Settings
-from trashnet.stack import free_port, start_label_studio, start_s3
 from trashnet.store import open_store
 from trashnet.taxonomy import load_taxonomy
 
@@ -35,7 +35,14 @@ def frames(count: int, names: tuple[str, ...]) -> list[FrameRow]:
     rows = []
     for number in range(count):
         sha = secrets.token_hex(32)
-        seen = [{"label": names[(number + i) % len(names)], "score": 0.9 - 0.1 * i, "box": [60.0 * i, 50.0, 55.0, 90.0]} for i in range(5)]
+        seen = [
+            {
+                "label": names[(number + i) % len(names)],
+                "score": 0.9 - 0.1 * i,
+                "box": [60.0 * i, 50.0, 55.0, 90.0],
+            }
+            for i in range(5)
+        ]
         rows.append(
             FrameRow(
                 sha256=sha,
@@ -55,16 +62,22 @@ def frames(count: int, names: tuple[str, ...]) -> list[FrameRow]:
     return rows
 
 
-def bare(client: Client, project: Project, rows: list[FrameRow], bucket: str, params: LabelingParams) -> float:
+def bare(
+    client: Client, project: Project, rows: list[FrameRow], bucket: str, params: LabelingParams
+) -> float:
     """Seconds of nothing but the imports, in the same batches."""
     tasks: list[Any] = [task_of(row, project, bucket, params) for row in rows]
     began = time.perf_counter()
-    for start in range(0, len(tasks), params.import_batch):
-        client.projects.import_tasks(project.id, request=tasks[start : start + params.import_batch], return_task_ids=True)
+    for start in range(0, len(tasks), params.import_batch_size):
+        client.projects.import_tasks(
+            project.id, request=tasks[start : start + params.import_batch_size], return_task_ids=True
+        )
     return time.perf_counter() - began
 
 
-def ours(client: Client, project: Project, ledger: Ledger, rows: list[FrameRow], store: Any, params: LabelingParams) -> float:
+def ours(
+    client: Client, project: Project, ledger: Ledger, rows: list[FrameRow], store: Any, params: LabelingParams
+) -> float:
     """Seconds of :func:`labeling.request_labels`."""
     for row in rows:
         ledger.add(row)
@@ -77,7 +90,9 @@ def ours(client: Client, project: Project, ledger: Ledger, rows: list[FrameRow],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=1000, help="in each of the rounds")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -86,7 +101,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         s3 = start_s3(folder / "s3", free_port(), key, secret)
-        studio = start_label_studio(folder / "studio", free_port(), token, "bench@example.org", secrets.token_hex(12), s3.url)
+        studio = start_label_studio(
+            folder / "studio", free_port(), token, "bench@example.org", secrets.token_hex(12), s3.url
+        )
         try:
             settings = Settings(
                 _env_file=None,
@@ -95,13 +112,15 @@ def main() -> None:
                 s3_secret_key=SecretStr(secret),
                 label_studio_url=studio.url,
                 label_studio_token=SecretStr(token),
-                doorbell_url="http://127.0.0.1:9",
-                doorbell_secret=SecretStr(secrets.token_hex(16)),
+                gateway_url="http://127.0.0.1:9",
+                gateway_secret=SecretStr(secrets.token_hex(16)),
             )
             client, store = connect(settings), open_store(settings)
             ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
             projects = [
-                ensure_project(client, settings.model_copy(update={"label_studio_project": title}), taxonomy, params)
+                ensure_project(
+                    client, settings.model_copy(update={"label_studio_project": title}), taxonomy, params
+                )
                 for title in ("bare", "flywheel", "warm")
             ]
             bare(client, projects[2], frames(50, taxonomy.names), settings.s3_bucket, params)
@@ -113,7 +132,9 @@ def main() -> None:
                     ours(client, projects[1], ledger, rows, store, params),
                 )
                 pairs.append(seconds)
-                print(f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, request_labels {options.tasks / seconds[1]:.0f}/s")
+                print(
+                    f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, request_labels {options.tasks / seconds[1]:.0f}/s"
+                )
         finally:
             studio.stop()
             s3.stop()

@@ -26,13 +26,26 @@ def frames(first: int, count: int) -> Iterator[Frame]:
     for number in range(first, first + count):
         jpeg = np.random.default_rng(number).bytes(FRAME_BYTES)
         sha = hashlib.sha256(jpeg).hexdigest()
-        yield Frame(sha256=sha, jpeg=jpeg, width=320, height=320, split="train", group=sha, phash=0, file_name=f"{number}.jpg")
+        yield Frame(
+            sha256=sha,
+            jpeg=jpeg,
+            width=320,
+            height=320,
+            split="train",
+            group=sha,
+            phash=0,
+            file_name=f"{number}.jpg",
+        )
 
 
 def append(root: Path, first: int, count: int) -> float:
     """Append one turn of labelled frames; seconds."""
     new = list(frames(first, count))
-    boxes = Labels(boxes=np.array([[1.0, 2.0, 30.0, 40.0]] * 4), class_ids=np.array([1, 2, 3, 4]), crowd=np.zeros(4, bool))
+    boxes = Labels(
+        boxes=np.array([[1.0, 2.0, 30.0, 40.0]] * 4),
+        class_ids=np.array([1, 2, 3, 4]),
+        crowd=np.zeros(4, bool),
+    )
     start = time.perf_counter()
     append_turn(root, "bench", new, [(f.sha256, boxes) for f in new], TAXONOMY)
     return time.perf_counter() - start
@@ -60,7 +73,11 @@ def main() -> None:
     for size in SIZES:
         workspace = Path(tempfile.mkdtemp(prefix="bench-log-"))
         try:
-            subprocess.run([Path(sys.executable).parent / "dvc", "init", "--no-scm", "--quiet"], cwd=workspace, check=True)
+            subprocess.run(
+                [Path(sys.executable).parent / "dvc", "init", "--no-scm", "--quiet"],
+                cwd=workspace,
+                check=True,
+            )
             log, files = workspace / "data", workspace / "files"
             for first in range(0, size, TURN):
                 append(log, first, TURN)
@@ -73,7 +90,9 @@ def main() -> None:
             start = time.perf_counter()
             Log(log, TAXONOMY)
             opened = time.perf_counter() - start
-            print(f"{size:>8,} {appended:>8.2f}s {opened:>7.2f}s {added:>12.1f}s {added_loose:>11.1f}s {added_loose / added:>6.1f}x")
+            print(
+                f"{size:>8,} {appended:>8.2f}s {opened:>7.2f}s {added:>12.1f}s {added_loose:>11.1f}s {added_loose / added:>6.1f}x"
+            )
         finally:
             shutil.rmtree(workspace)
 

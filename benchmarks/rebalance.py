@@ -11,7 +11,9 @@ import albumentations
 import cv2
 import numpy as np
 
-from dataset import Frames, Log, RebalanceParams, SampleParams, draw_sample, rebalance
+from dataset import Frames, Log
+from dataset.rebalance import RebalanceParams, rebalance
+from synthetic import SampleParams, draw_sample
 from trashnet.params import load_params
 from trashnet.taxonomy import load_taxonomy
 
@@ -29,7 +31,9 @@ def plain_loop(frames: Frames, copies: int, out: Path, params: RebalanceParams) 
                 p=1.0,
             ),
         ],
-        bbox_params=albumentations.BboxParams(format="coco", label_fields=["classes"], min_visibility=params.min_visible, clip=True),
+        bbox_params=albumentations.BboxParams(
+            format="coco", label_fields=["classes"], min_visibility=params.min_visible, clip=True
+        ),
         seed=0,
     )
     boxes = {}
@@ -39,8 +43,12 @@ def plain_loop(frames: Frames, copies: int, out: Path, params: RebalanceParams) 
             continue
         made = step(image=frame.image(), bboxes=frame.labels.boxes, classes=frame.labels.class_ids)
         name = f"{frame.sha256}-{number}.jpg"
-        cv2.imwrite(str(out / name), made["image"][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality])
-        boxes[name] = [[*map(float, box), int(c)] for box, c in zip(made["bboxes"], made["classes"], strict=True)]
+        cv2.imwrite(
+            str(out / name), made["image"][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality]
+        )
+        boxes[name] = [
+            [*map(float, box), int(c)] for box, c in zip(made["bboxes"], made["classes"], strict=True)
+        ]
     (out / "boxes.json").write_text(json.dumps(boxes))
 
 
@@ -51,7 +59,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     taxonomy = load_taxonomy()
-    drawn = load_params("sample", SampleParams).model_copy(update={"image_size": options.image_size, "scale": 0.02})
+    drawn = load_params("sample", SampleParams).model_copy(
+        update={"image_size": options.image_size, "scale": 0.02}
+    )
     params = load_params("rebalance", RebalanceParams).model_copy(update={"target_images": options.target})
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -64,7 +74,9 @@ def main() -> None:
         began = time.perf_counter()
         report = rebalance(log, root / "rebalanced", params, seed=20, workers=options.workers)
         ours = time.perf_counter() - began
-        print(f"rebalance  {report.copies:6,} copies {ours:7.2f} s {report.copies / ours:7.0f} images/s, planning and start-up included")
+        print(
+            f"rebalance  {report.copies:6,} copies {ours:7.2f} s {report.copies / ours:7.0f} images/s, planning and start-up included"
+        )
 
         (root / "plain").mkdir()
         began = time.perf_counter()

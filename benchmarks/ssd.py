@@ -39,7 +39,9 @@ def _measure(tfrecords: Path, image_size: int, batch_size: int, steps: int) -> t
     run = Run(tfrecords, load_taxonomy(Path("taxonomy.yaml")), params, seed=1)
     with run.strategy.scope():
         model, _ = run.make_model()
-    batches = run.strategy.experimental_distribute_dataset(training_batches(run.train_files, params, run.batch_size, run.seed))
+    batches = run.strategy.experimental_distribute_dataset(
+        training_batches(run.train_files, params, run.batch_size, run.seed)
+    )
     step = compiled_step(model.train_step, run.strategy, batches)
     arriving = iter(batches)
     kept = next(arriving)
@@ -76,7 +78,9 @@ def _draw(folder: Path, count: int = 128, side: int = 512) -> Path:
     import cv2
     import numpy as np
 
-    from dataset import Frame, Labels, Log, TfrecordParams, append_turn, draw_scene, write_tfrecords
+    from dataset import Frame, Labels, Log, append_turn
+    from synthetic import draw_scene
+    from training.ssd.tfrecords import TfrecordParams, write_tfrecords
     from trashnet.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(Path("taxonomy.yaml"))
@@ -86,7 +90,11 @@ def _draw(folder: Path, count: int = 128, side: int = 512) -> Path:
         image, boxes, class_ids = draw_scene(rng, rng.integers(1, 58, 5).tolist(), side, taxonomy)
         jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
         sha = hashlib.sha256(jpeg).hexdigest()
-        frames.append(Frame(sha, jpeg, side, side, "train" if number % 16 else "val", str(number), number, f"{number}.jpg"))
+        frames.append(
+            Frame(
+                sha, jpeg, side, side, "train" if number % 16 else "val", str(number), number, f"{number}.jpg"
+            )
+        )
         labels.append((sha, Labels(boxes, class_ids, np.zeros(len(class_ids), bool))))
     append_turn(folder / "data", "drawn", frames, labels, taxonomy)
     log = Log(folder / "data", taxonomy)

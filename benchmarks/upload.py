@@ -1,8 +1,8 @@
 """Seconds from a finished upload to its row in the ledger, by event: `python benchmarks/upload.py [--uploads 20]`.
 
-A real S3 server that cannot notify, so that the doorbell watches it, and a real Prefect server with one worker are started here; uploads
-come one at a time, at random moments, so that each is a run of its own unless two fall together.
-"""
+A real S3 server that cannot notify, so that the event gateway watches it, and a real Prefect server with one
+worker are started here; uploads come one at a time, at random moments, so that each is a run of its own
+unless two fall together."""
 
 import argparse
 import hashlib
@@ -19,10 +19,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flows.setup import deploy
-from ingest import open_ledger
+from operations.setup import deploy
+from operations.stack import (
+    free_port,
+    prefect_environment,
+    start_gateway,
+    start_prefect,
+    start_s3,
+    start_worker,
+)
+from trashnet.ledger import open_ledger
 from trashnet.settings import load_settings
-from trashnet.stack import free_port, prefect_environment, start_doorbell, start_prefect, start_s3, start_worker
 from trashnet.store import ObjectStore, open_store
 
 LONGEST_PAUSE = 15.0  # seconds between two uploads, 0 the shortest
@@ -33,19 +40,30 @@ def upload(store: ObjectStore, number: int) -> str:
     noise = np.random.default_rng(number).integers(0, 255, (60, 80, 3), np.uint8)
     jpeg = cv2.imencode(".jpg", cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
     sha = hashlib.sha256(jpeg).hexdigest()
-    sidecar = {"bin_id": "bench", "captured_at": datetime.now(UTC).isoformat(), "release": None, "detections": [], "reason": "bench"}
+    sidecar = {
+        "bin_id": "bench",
+        "captured_at": datetime.now(UTC).isoformat(),
+        "release": None,
+        "detections": [],
+        "reason": "bench",
+    }
     store.put(f"inbox/bench/2026-01-01/{sha}.jpg", jpeg)
     store.put(f"inbox/bench/2026-01-01/{sha}.json", json.dumps(sidecar).encode())
     return sha
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--uploads", type=int, default=20)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, port, key, secret = Path(name), free_port(), secrets.token_hex(8), secrets.token_hex(16)
-        servers = [start_s3(folder / "s3", free_port(), key, secret), start_prefect(folder / "prefect", free_port())]
+        servers = [
+            start_s3(folder / "s3", free_port(), key, secret),
+            start_prefect(folder / "prefect", free_port()),
+        ]
         ours = {
             "TRASHNET_S3_ENDPOINT": servers[0].url,
             "TRASHNET_S3_ACCESS_KEY": key,
@@ -54,8 +72,8 @@ def main() -> None:
             "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:1",  # not needed until labels are asked for, which fails here
             "TRASHNET_LABEL_STUDIO_TOKEN": "none",
             "TRASHNET_CLONE": str(folder / "clone"),
-            "TRASHNET_DOORBELL_URL": f"http://127.0.0.1:{port}",
-            "TRASHNET_DOORBELL_SECRET": secrets.token_hex(16),
+            "TRASHNET_GATEWAY_URL": f"http://127.0.0.1:{port}",
+            "TRASHNET_GATEWAY_SECRET": secrets.token_hex(16),
         }
         os.environ |= ours | prefect_environment(folder / "prefect", servers[1].url)
         settings = load_settings()
@@ -63,7 +81,7 @@ def main() -> None:
         store.ensure_bucket()
         deploy()
         servers.append(start_worker(folder / "prefect", servers[1].url, ours))
-        servers.append(start_doorbell(folder / "prefect", port, servers[1].url, ours))
+        servers.append(start_gateway(folder / "prefect", port, servers[1].url, ours))
         seconds, waiting, random_, number = [], dict[str, float](), random.Random(0), 0
         due = time.monotonic()
         try:
@@ -82,7 +100,9 @@ def main() -> None:
             for server in reversed(servers):
                 server.stop()
     p50, p95 = statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
-    print(f"upload to ledger, {len(seconds)} uploads: p50 {p50:.1f} s, p95 {p95:.1f} s, longest {max(seconds):.1f} s")
+    print(
+        f"upload to ledger, {len(seconds)} uploads: p50 {p50:.1f} s, p95 {p95:.1f} s, longest {max(seconds):.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Append to the dataset log: one turn at a time, whole or not at all.
 
-The labels file is renamed into place last: a frames file without its labels file is the trace of an append that died, is not part
-of the log, and is swept away by the next append.
-"""
+The labels file is renamed into place last: a frames file without its labels file is the trace of an append
+that died, is not part of the log, and is swept away by the next append."""
 
 import fcntl
 import hashlib
@@ -20,22 +19,24 @@ import pyarrow.parquet as pq
 
 from dataset.log import FRAMES_SCHEMA, LABELS_SCHEMA, SPLITS, TAXONOMY_KEY, Frame, Labels, Log, turns_of
 from trashnet.errors import UserError
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy
 
 FRAMES_PER_BATCH = 64  # bounds what an append holds in memory: 64 frames of about 100 kB
 LAST_SEQUENCE = 99_999  # one more digit would sort before its predecessors
 
 
-def append_turn(root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy) -> str | None:
+def append_turn(
+    root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy
+) -> str | None:
     """Append one turn: new frames and, by SHA-256, new labels of frames in this turn or before it.
 
-    Frames already in the log are left out, and labels that say what the log already says: so appending the same thing twice changes
-    nothing and returns ``None``; otherwise the new turn's name is returned. ``Frame.labels`` is not read here. Whole or not at all.
+    Frames already in the log are left out, and labels that say what the log already says: so appending the
+    same thing twice changes nothing and returns ``None``; otherwise the new turn's name is returned.
+    ``Frame.labels`` is not read here. Whole or not at all.
 
-    Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, for class ids the taxonomy lacks, for
-    boxes without area, and for a group that would lie in two splits.
-    """
+    Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, for class ids
+    the taxonomy lacks, for boxes without area, and for a group that would lie in two splits."""
     with open_to_append(root, taxonomy) as log:
         return append_to(log, name, frames, labels)
 
@@ -54,14 +55,16 @@ def open_to_append(root: Path, taxonomy: Taxonomy) -> Iterator[Log]:
         yield Log(root, taxonomy)
 
 
-def append_to(log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]]) -> str | None:
+def append_to(
+    log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]]
+) -> str | None:
     """:func:`append_turn` within :func:`open_to_append`."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
         raise UserError(f"turn name {name!r}: use small letters, digits, '_' and '.'")
     root, digest = log.root, hashlib.sha256()
     staged = root / "frames" / ".staged"
     try:
-        with written_whole(staged) as temporary:
+        with atomic_write(staged) as temporary:
             added = _write_frames(temporary, _new_frames(log, frames), digest)
         fresh = list(_changed(log, added, labels))
         if not added and not fresh:
@@ -70,11 +73,15 @@ def append_to(log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tup
             digest.update(json.dumps([sha, _box_rows(one)], sort_keys=True).encode())
         sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
         if sequence > LAST_SEQUENCE:
-            raise UserError(f"{root}: {LAST_SEQUENCE} turns are as many as a log can hold. Export it and import that into a new log.")
+            raise UserError(
+                f"{root}: {LAST_SEQUENCE} turns are as many as a log can hold. Export it and import that into a new log."
+            )
         turn = f"{sequence:05d}-{name}-{digest.hexdigest()[:12]}"
         staged.replace(root / "frames" / f"{turn}.arrow")
-        _sync_folder(root / "frames")  # the labels file vouches for the frames file: it must not reach the disk first
-        with written_whole(root / "labels" / f"{turn}.parquet") as temporary:
+        _sync_folder(
+            root / "frames"
+        )  # the labels file vouches for the frames file: it must not reach the disk first
+        with atomic_write(root / "labels" / f"{turn}.parquet") as temporary:
             pq.write_table(_labels_table(fresh, log.taxonomy), temporary, compression="zstd")
         _sync_folder(root / "labels")
     finally:
@@ -124,7 +131,9 @@ def _changed(log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]) ->
     for sha, one in dict(labels).items():
         row = log.row_of.get(sha)
         if row is None and sha not in added:
-            raise UserError(f"labels for frame {sha}, which is neither in {log.root} nor in this turn; append the frame first")
+            raise UserError(
+                f"labels for frame {sha}, which is neither in {log.root} nor in this turn; append the frame first"
+            )
         if unknown := sorted(set(one.class_ids.tolist()) - set(log.taxonomy.name_of)):
             raise UserError(f"labels for frame {sha}: the taxonomy has no class with id {unknown}")
         if not (np.isfinite(one.boxes).all() and (one.boxes[:, 2:] > 0).all()):
@@ -145,12 +154,17 @@ def _box_rows(labels: Labels) -> list[dict[str, Any]]:
             "crowd": bool(k),
             "extra": json.dumps(e, sort_keys=True),
         }
-        for (x, y, w, h), c, k, e in zip(labels.boxes, labels.class_ids, labels.crowd, labels.extra, strict=True)
+        for (x, y, w, h), c, k, e in zip(
+            labels.boxes, labels.class_ids, labels.crowd, labels.extra, strict=True
+        )
     ]
 
 
 def _labels_table(labels: Sequence[tuple[str, Labels]], taxonomy: Taxonomy) -> pa.Table:
-    rows = [{"sha256": sha, "labelled_at": one.labelled_at, "annotator": one.annotator, "boxes": _box_rows(one)} for sha, one in labels]
+    rows = [
+        {"sha256": sha, "labelled_at": one.labelled_at, "annotator": one.annotator, "boxes": _box_rows(one)}
+        for sha, one in labels
+    ]
     table = pa.Table.from_pylist(rows, schema=LABELS_SCHEMA)
     return table.replace_schema_metadata({TAXONOMY_KEY: json.dumps(taxonomy.name_of).encode()})
 

@@ -1,8 +1,8 @@
 """Collected labels become one turn of the log, and so a version of the dataset: log, ``dvc add``, ``dvc push``, commit, tag, ledger.
 
-The ledger holds the plan: which annotations a turn is made of is written there first and marked as done last. Everything between is
-thrown away and done again if it died on the way; the log takes no frame and no label twice, so doing it again ends in the same turn.
-"""
+The ledger holds the plan: which annotations a turn is made of is written there first and marked as done last.
+Everything between is thrown away and done again if it died on the way; the log takes no frame and no label
+twice, so doing it again ends in the same turn."""
 
 import hashlib
 import json
@@ -11,31 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from pydantic import Field
 
 from dataset.append import append_to, open_to_append
-from dataset.grouping import Origin
-from dataset.importing import ImportParams
 from dataset.log import Frame, Labels, Log
-from dataset.splitting import place_frames
-from ingest.ledger import Answer, FrameRow, Ledger, TurnRow
+from dataset.params import GrowthParams
+from dataset.splits.assignment import assign_groups_and_splits
+from dataset.splits.groups import Origin
+from dataset.splits.params import SplitParams
 from trashnet.clone import Clone
 from trashnet.errors import UserError
-from trashnet.params import Params
+from trashnet.ledger import Answer, FrameRow, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
 DATA = "data"
 NAME = "bins"  # what turns made of bins' frames are called
-
-
-class FlywheelParams(Params):
-    """The ``flywheel`` section of ``params.yaml``."""
-
-    grow_at: int = Field(ge=1)
-    retrain_at: int = Field(ge=1)
-    turn_frames: int = Field(ge=1)
-    shard: int = Field(ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +39,36 @@ class Grown:
 
 
 def grow(
-    clone: Clone, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: FlywheelParams, placing: ImportParams
+    clone: Clone,
+    store: ObjectStore,
+    ledger: Ledger,
+    taxonomy: Taxonomy,
+    params: GrowthParams,
+    split: SplitParams,
 ) -> Grown | None:
     """Make one turn of what has been collected and publish it as a dataset version; ``None`` if nothing was collected.
 
-    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails; the next run repairs it.
-    """
+    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
+    the next run repairs it."""
     with clone.alone():
-        plan = ledger.unfinished_turn() or _plan(ledger, params.turn_frames)
+        plan = ledger.unfinished_turn() or _plan(ledger, params.max_frames)
         if plan is None:
             return None
         clone.restore()
         answers = ledger.answers_to_grow(plan.digest)
-        turn = _append(clone, store, ledger, answers, taxonomy, placing)
+        turn = _append(clone, store, ledger, answers, taxonomy, split)
         if turn is None:
-            ledger.finish_turn(plan.digest, turn=None, version=None)  # every answer of the plan was changed since: they are planned anew
+            ledger.finish_turn(
+                plan.digest, turn=None, version=None
+            )  # every answer of the plan was changed since: they are planned anew
             return None
         version = f"data-{turn.split('-')[0]}"
         clone.dvc("add", DATA)
         clone.dvc("push", f"{DATA}.dvc")  # before the commit: a version never names data that nobody can pull
         boxes = sum(len(answer.newest.boxes) for answer in answers)
-        clone.commit(f"Dataset {version}: {len(answers)} labelled frames from the bins, {boxes} boxes", f"{DATA}.dvc")
+        clone.commit(
+            f"Dataset {version}: {len(answers)} labelled frames from the bins, {boxes} boxes", f"{DATA}.dvc"
+        )
         clone.tag(version)
         clone.push()
         ledger.finish_turn(plan.digest, turn=turn, version=version)
@@ -81,7 +80,10 @@ def _plan(ledger: Ledger, most: int) -> TurnRow | None:
     answers = ledger.answers_to_grow()[:most]
     if not answers:
         return None
-    said = [[answer.newest.sha256, answer.newest.labelled_at.isoformat(), answer.newest.boxes] for answer in answers]
+    said = [
+        [answer.newest.sha256, answer.newest.labelled_at.isoformat(), answer.newest.boxes]
+        for answer in answers
+    ]
     plan = TurnRow(
         digest=hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
         state="planned",
@@ -94,7 +96,12 @@ def _plan(ledger: Ledger, most: int) -> TurnRow | None:
 
 
 def _append(
-    clone: Clone, store: ObjectStore, ledger: Ledger, answers: Sequence[Answer], taxonomy: Taxonomy, placing: ImportParams
+    clone: Clone,
+    store: ObjectStore,
+    ledger: Ledger,
+    answers: Sequence[Answer],
+    taxonomy: Taxonomy,
+    split: SplitParams,
 ) -> str | None:
     """Append the answers' frames and labels to the clone's log; the turn that holds them, also if that was there before."""
     if not answers:
@@ -103,14 +110,16 @@ def _append(
     labels = [(answer.newest.sha256, _labels(answer, taxonomy)) for answer in answers]
     with open_to_append(clone.path / DATA, taxonomy) as log:
         new = [(row, one) for row, (_, one) in zip(rows, labels, strict=True) if row.sha256 not in log.row_of]
-        turn = append_to(log, NAME, _frames(log, store, new, taxonomy, placing), labels)
+        turn = append_to(log, NAME, _frames(log, store, new, taxonomy, split), labels)
         return turn or log.turns[-1]
 
 
 def _row(ledger: Ledger, answer: Answer) -> FrameRow:
     row = ledger.frame(answer.newest.sha256)
     if row is None or row.key is None or row.width is None or row.height is None:
-        raise UserError(f"frame {answer.newest.sha256}: annotated, but the ledger does not know where it lies; restore the ledger's backup")
+        raise UserError(
+            f"frame {answer.newest.sha256}: annotated, but the ledger does not know where it lies; restore the ledger's backup"
+        )
     return row
 
 
@@ -126,21 +135,25 @@ def _labels(answer: Answer, taxonomy: Taxonomy) -> Labels:
 
 
 def _frames(
-    log: Log, store: ObjectStore, new: Sequence[tuple[FrameRow, Labels]], taxonomy: Taxonomy, placing: ImportParams
+    log: Log,
+    store: ObjectStore,
+    new: Sequence[tuple[FrameRow, Labels]],
+    taxonomy: Taxonomy,
+    split: SplitParams,
 ) -> Iterator[Frame]:
     """The new frames with the split of their groups; their bytes are read one by one, while the turn is written."""
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
     for number, (_, labels) in enumerate(new):
         np.add.at(counts[number], labels.class_ids - 1, 1)
     origins = [Origin(row.sha256, int(row.phash or "0", 16), row.bin_id, row.burst) for row, _ in new]
-    groups, splits = place_frames(log, origins, counts, distance=placing.near_duplicate_distance, val=placing.val, test=placing.test)
-    for (row, _), group, split in zip(new, groups, splits, strict=True):
+    groups, splits = assign_groups_and_splits(log, origins, counts, split)
+    for (row, _), group, to in zip(new, groups, splits, strict=True):
         yield Frame(
             sha256=row.sha256,
             jpeg=_bytes(store, row),
             width=row.width or 0,
             height=row.height or 0,
-            split=split,
+            split=to,
             group=group,
             phash=int(row.phash or "0", 16),
             file_name=f"{row.sha256}.jpg",
@@ -154,5 +167,7 @@ def _frames(
 def _bytes(store: ObjectStore, row: FrameRow) -> bytes:
     jpeg = store.get(str(row.key))
     if (found := hashlib.sha256(jpeg).hexdigest()) != row.sha256:
-        raise UserError(f"{store}: {row.key} holds other bytes than its name says (SHA-256 {found}); restore it from the store's backup")
+        raise UserError(
+            f"{store}: {row.key} holds other bytes than its name says (SHA-256 {found}); restore it from the store's backup"
+        )
     return jpeg

@@ -1,10 +1,10 @@
 """The dataset log: turns of frames and labels, appended and never rewritten; the dataset is the fold over them.
 
-A turn is two files under the log's root: ``frames/<turn>.arrow`` (an Arrow IPC file, memory-mapped, JPEG bytes written once) and
-``labels/<turn>.parquet`` (one row per labelled frame; of several rows for one frame the newest turn's wins, which is how a
-correction is made). Turns are named ``<sequence>-<name>-<digest>`` and fold in the order of their names. A frame belongs to the
-first turn that brought it. Here a log is read; ``dataset.append`` writes it.
-"""
+A turn is two files under the log's root: ``frames/<turn>.arrow`` (an Arrow IPC file, memory-mapped, JPEG
+bytes written once) and ``labels/<turn>.parquet`` (one row per labelled frame; of several rows for one frame
+the newest turn's wins, which is how a correction is made). Turns are named ``<sequence>-<name>-<digest>`` and
+fold in the order of their names. A frame belongs to the first turn that brought it. Here a log is read;
+``dataset.append`` writes it."""
 
 import json
 from bisect import bisect_right
@@ -37,7 +37,9 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),  # frames of one group share a split, always
-        pa.field("phash", pa.uint64(), nullable=False),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
+        pa.field(
+            "phash", pa.uint64(), nullable=False
+        ),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
         pa.field("file_name", pa.string(), nullable=False),  # where it came from
         pa.field("bin_id", pa.string()),
         pa.field("burst", pa.string()),
@@ -61,7 +63,9 @@ LABELS_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("labelled_at", UTC_MICROSECONDS),
         pa.field("annotator", pa.string()),
-        pa.field("boxes", pa.list_(BOX_TYPE), nullable=False),  # an empty list is a background frame, not an unlabelled one
+        pa.field(
+            "boxes", pa.list_(BOX_TYPE), nullable=False
+        ),  # an empty list is a background frame, not an unlabelled one
     ]
 )
 TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids had when the turn was written
@@ -71,9 +75,9 @@ TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids h
 class Labels:
     """What a person boxed on one frame.
 
-    ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the taxonomy; ``crowd``: bool
-    ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, what the source said beyond that.
-    """
+    ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the
+    taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, what the source said beyond
+    that."""
 
     boxes: NDArray[np.float64]
     class_ids: NDArray[np.int64]
@@ -85,8 +89,13 @@ class Labels:
     def __post_init__(self) -> None:
         if not self.extra:
             object.__setattr__(self, "extra", tuple({} for _ in self.class_ids))
-        if not (self.boxes.shape == (len(self.class_ids), 4) and len(self.crowd) == len(self.extra) == len(self.class_ids)):
-            raise ValueError(f"boxes {self.boxes.shape}, {len(self.class_ids)} class ids, {len(self.crowd)} crowd flags: lengths differ")
+        if not (
+            self.boxes.shape == (len(self.class_ids), 4)
+            and len(self.crowd) == len(self.extra) == len(self.class_ids)
+        ):
+            raise ValueError(
+                f"boxes {self.boxes.shape}, {len(self.class_ids)} class ids, {len(self.crowd)} crowd flags: lengths differ"
+            )
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -124,7 +133,9 @@ class Frame:
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), flags)
         if pixels is None:
-            raise ValueError(f"frame {self.sha256}: its bytes no longer decode; `dvc checkout` restores the log")
+            raise ValueError(
+                f"frame {self.sha256}: its bytes no longer decode; `dvc checkout` restores the log"
+            )
         return pixels  # type: ignore[return-value]
 
 
@@ -134,8 +145,12 @@ class Frames(Sequence[Frame]):
     def __init__(self, parts: Sequence[tuple["Log", NDArray[np.int64]]]) -> None:
         """From logs and the rows wanted of each, in this order."""
         self._logs: list[Log] = [log for log, _ in parts]
-        self._which = np.concatenate([np.full(len(rows), i, np.int32) for i, (_, rows) in enumerate(parts)] or [np.empty(0, np.int32)])
-        self._rows = np.concatenate([np.asarray(rows, np.int64) for _, rows in parts] or [np.empty(0, np.int64)])
+        self._which = np.concatenate(
+            [np.full(len(rows), i, np.int32) for i, (_, rows) in enumerate(parts)] or [np.empty(0, np.int32)]
+        )
+        self._rows = np.concatenate(
+            [np.asarray(rows, np.int64) for _, rows in parts] or [np.empty(0, np.int64)]
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -179,7 +194,9 @@ class Log:
     def __init__(self, root: Path, taxonomy: Taxonomy) -> None:
         """Open the log at ``root``. Raises :class:`UserError` if there is none, or if its ids mean other names than the taxonomy's."""
         if not (root / "labels").is_dir():
-            raise UserError(f"{root}: no dataset log here. `dvc pull` fetches it, `trashnet import` begins one.")
+            raise UserError(
+                f"{root}: no dataset log here. `dvc pull` fetches it, `trashnet import` begins one."
+            )
         self.root = root
         self.taxonomy = taxonomy
         self.turns = turns_of(root)
@@ -189,7 +206,8 @@ class Log:
         self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
         labels = [_read_labels(root, turn, taxonomy) for turn in self.turns]
         self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
-        # Two branches of a log that were merged may have brought one frame twice: it counts once, as the first of them says.
+        # Two branches of a log that were merged may have brought one frame twice: it counts once, as the
+        # first of them says.
         self._kept: NDArray[np.int64] | None = None
         if len(pc.unique(self._table["sha256"])) < self._table.num_rows:
             first = np.unique(np.asarray(self._table["sha256"].to_pylist()), return_index=True)[1]
@@ -211,7 +229,13 @@ class Log:
         """Split of every row, ``(N,)``. Raises :class:`UserError` if a group lies in two splits: its frames would judge themselves."""
         splits, groups = np.asarray(self.column("split"), dtype="U5"), self.column("group")
         first: dict[str, str] = {}
-        torn = sorted({group for group, split in zip(groups, splits.tolist(), strict=True) if first.setdefault(group, split) != split})
+        torn = sorted(
+            {
+                group
+                for group, split in zip(groups, splits.tolist(), strict=True)
+                if first.setdefault(group, split) != split
+            }
+        )
         if torn:
             raise UserError(
                 f"{self.root}: {len(torn)} groups of frames lie in more than one split ({', '.join(torn[:3])}, ...): two branches each "
@@ -241,7 +265,9 @@ class Log:
         return {name: self._table[name].combine_chunks() for name in FRAMES_SCHEMA.names if name != "jpeg"}
 
     @cached_property
-    def _boxes(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], pa.Array]:
+    def _boxes(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], pa.Array]:
         """Offsets ``(labelled + 1,)`` into all boxes ever labelled: their ``(M, 4)`` xywh, class ids, crowd flags and extras."""
         lengths = _numbers(pc.list_value_length(self._labels["boxes"]).combine_chunks())
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -295,7 +321,9 @@ class Log:
     def boxes_by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every box of the newest labels, crowds left out: its frame's row and its class index (id - 1), both ``(M,)``."""
         offsets, _, class_ids, crowd, _ = self._boxes
-        frame_of = np.full(len(offsets) - 1, -1, np.int64)  # by label row: older labels of a frame belong to none
+        frame_of = np.full(
+            len(offsets) - 1, -1, np.int64
+        )  # by label row: older labels of a frame belong to none
         labelled = np.flatnonzero(self._label_row >= 0)
         frame_of[self._label_row[labelled]] = labelled
         rows = np.repeat(frame_of, np.diff(offsets))
@@ -321,7 +349,9 @@ def _numbers(array: pa.Array) -> NDArray[Any]:
 
 
 def _parsed(extra: str) -> dict[str, Any]:
-    return {} if extra == "{}" else json.loads(extra)  # most are empty, and parsing is a third of what reading a frame costs
+    return (
+        {} if extra == "{}" else json.loads(extra)
+    )  # most are empty, and parsing is a third of what reading a frame costs
 
 
 def _map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
@@ -332,17 +362,23 @@ def _map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
                 raise pa.ArrowInvalid("its columns are not those of a frames file")
             return [reader.get_batch(i) for i in range(reader.num_record_batches)]
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them.") from None
+        raise UserError(
+            f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
+        ) from None
 
 
 def _read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
     path = root / "labels" / f"{turn}.parquet"
     try:
-        table = pq.ParquetFile(path).read(use_threads=False)  # the files are small: handing them to threads costs more
+        table = pq.ParquetFile(path).read(
+            use_threads=False
+        )  # the files are small: handing them to threads costs more
         names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
         table = table.cast(LABELS_SCHEMA)
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them.") from None
+        raise UserError(
+            f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
+        ) from None
     changed = [
         f"  id {i}: was {name!r}, is {taxonomy.name_of.get(int(i), 'gone')!r}"
         for i, name in names.items()

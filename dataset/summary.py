@@ -9,7 +9,10 @@ from dataset.log import SPLITS, Log
 
 def describe(log: Log) -> str:
     """Turns with their frames, frames per split, and boxes per class and split, the commonest class first; crowds not counted."""
-    turns = [f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled" for turn in log.turns]
+    turns = [
+        f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled"
+        for turn in log.turns
+    ]
     labelled = {split: len(log.frames(split)) for split in SPLITS}
     frames = {split: int((log.splits == split).sum()) for split in SPLITS}
     boxes = {split: log.box_counts(split) for split in SPLITS}
@@ -18,15 +21,29 @@ def describe(log: Log) -> str:
     width = max(len(one.name) for one in order)
     head = "  ".join([f"{'boxes':{width}}", *(f"{split:>7}" for split in SPLITS), f"{'all':>7}"])
     rows = [
-        "  ".join([f"{one.name:{width}}", *(f"{boxes[split][one.id - 1]:7,}" for split in SPLITS), f"{total[one.id - 1]:7,}"])
+        "  ".join(
+            [
+                f"{one.name:{width}}",
+                *(f"{boxes[split][one.id - 1]:7,}" for split in SPLITS),
+                f"{total[one.id - 1]:7,}",
+            ]
+        )
         for one in order
     ]
     return "\n".join(
         [
             f"{log.root}: {len(log):,} frames, {total.sum():,} boxes, {len(log.turns)} turns",
             *turns,
-            "  ".join([f"{'frames':{width}}", *(f"{frames[split]:7,}" for split in SPLITS), f"{len(log):7,}"]),
-            "  ".join([f"{'of them labelled':{width}}", *(f"{labelled[s]:7,}" for s in SPLITS), f"{sum(labelled.values()):7,}"]),
+            "  ".join(
+                [f"{'frames':{width}}", *(f"{frames[split]:7,}" for split in SPLITS), f"{len(log):7,}"]
+            ),
+            "  ".join(
+                [
+                    f"{'of them labelled':{width}}",
+                    *(f"{labelled[s]:7,}" for s in SPLITS),
+                    f"{sum(labelled.values()):7,}",
+                ]
+            ),
             head,
             *rows,
         ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from click import Command, Context, Group
 
-from trashnet.cli import cli
+from operations.cli import cli
 
 
 def pages(command: Command, context: Context) -> Iterator[str]:
@@ -15,13 +15,19 @@ def pages(command: Command, context: Context) -> Iterator[str]:
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             assert inner is not None
-            yield from pages(inner, Context(inner, info_name=name, parent=context, max_content_width=100, terminal_width=100))
+            yield from pages(
+                inner,
+                Context(inner, info_name=name, parent=context, max_content_width=100, terminal_width=100),
+            )
     else:
         yield f"## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
 
 
 text = "\n".join(
-    ["# Commands\n\nWritten by `python docs/commands.py` from the program's own help.\n", *pages(cli, Context(cli, info_name="trashnet"))]
+    [
+        "# Commands\n\nWritten by `python docs/commands.py` from the program's own help.\n",
+        *pages(cli, Context(cli, info_name="trashnet")),
+    ]
 )
 if "--print" in sys.argv:
     sys.stdout.write(text)

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.boxes import GroundTruth, Predictions
     from evaluation.coco import CocoMetrics, coco_metrics
-    from evaluation.comparing import comparison
-    from evaluation.judging import evaluate
-    from evaluation.looking import FiftyOneDataset, open_fiftyone
+    from evaluation.evaluator import evaluate
+    from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
+    from evaluation.flat_arrays import GroundTruth, Predictions
     from evaluation.params import EvaluationParams
     from evaluation.report import headline_table, write_report
+    from evaluation.score_table import comparison
     from evaluation.scorecard import Scorecard
 
 _HOME = {

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.boxes import SIZES, GroundTruth, Predictions
+from evaluation.flat_arrays import SIZES, GroundTruth, Predictions
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = (1, 10, 100)
 AREAS = ("all", *SIZES)
-# COCO's twelve, in its order: (name, is precision, IoU threshold or all ten, area, most detections per image and class)
+# COCO's twelve, in its order: (name, is precision, IoU threshold or all ten, area, most detections per image
+# and class)
 TWELVE: tuple[tuple[str, bool, float | None, str, int], ...] = (
     ("ap", True, None, "all", 100),
     ("ap50", True, 0.5, "all", 100),
@@ -34,11 +35,11 @@ TWELVE: tuple[tuple[str, bool, float | None, str, int], ...] = (
 class CocoMetrics:
     """What COCO's evaluation says of one model on one split.
 
-    ``precision``: float64 ``(10 IoU thresholds, 101 recalls, K classes, 4 areas, 3 detection limits)``; ``recall``: float64
-    ``(10, K, 4, 3)``; ``scores``: as ``precision``, the score at which that recall is reached. -1 marks a class without test boxes (in
-    that area range): COCO's sign for "nothing to say", which the properties below turn into ``None``. ``class_ids``: ``(K,)``;
-    ``test_boxes``: ``(K,)``, crowds not counted.
-    """
+    ``precision``: float64 ``(10 IoU thresholds, 101 recalls, K classes, 4 areas, 3 detection limits)``;
+    ``recall``: float64 ``(10, K, 4, 3)``; ``scores``: as ``precision``, the score at which that recall is
+    reached. -1 marks a class without test boxes (in that area range): COCO's sign for "nothing to say", which
+    the properties below turn into ``None``. ``class_ids``: ``(K,)``; ``test_boxes``: ``(K,)``, crowds not
+    counted."""
 
     class_ids: NDArray[np.int64]
     test_boxes: NDArray[np.int64]
@@ -51,7 +52,9 @@ class CocoMetrics:
         """COCO's twelve headline numbers by name; ``None`` where no class has a test box of that size."""
         return {name: self._mean(precision, iou, area, limit) for name, precision, iou, area, limit in TWELVE}
 
-    def _mean(self, precision: bool, iou: float | None, area: str, limit: int, k: int | None = None) -> float | None:
+    def _mean(
+        self, precision: bool, iou: float | None, area: str, limit: int, k: int | None = None
+    ) -> float | None:
         table = self.precision if precision else self.recall
         chosen = slice(None) if iou is None else [int(np.argmin(np.abs(IOU_THRESHOLDS - iou)))]
         classes = slice(None) if k is None else slice(k, k + 1)
@@ -89,13 +92,14 @@ class CocoMetrics:
         return index
 
 
-def coco_metrics(ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]) -> CocoMetrics:
+def coco_metrics(
+    ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]
+) -> CocoMetrics:
     """COCO's box metrics (Lin et al. 2014; the twelve numbers of cocodataset.org/#detection-eval).
 
-    ``class_ids``: the classes to judge; detections of others are left out, as COCO does. Both arguments must speak of the same images
-    in the same order, else ``ValueError``. Detections of one image and class with equal scores count in the order given, as in
-    pycocotools.
-    """
+    ``class_ids``: the classes to judge; detections of others are left out, as COCO does. Both arguments must
+    speak of the same images in the same order, else ``ValueError``. Detections of one image and class with
+    equal scores count in the order given, as in pycocotools."""
     from faster_coco_eval import COCOeval_faster
 
     if ground_truth.images != predictions.images:
@@ -115,11 +119,15 @@ def coco_metrics(ground_truth: GroundTruth, predictions: Predictions, class_ids:
     judge.evaluate()
     judge.accumulate()
     shape = (len(IOU_THRESHOLDS), len(grid), len(wanted), len(AREAS), len(MAX_DETECTIONS))
-    precision, recall, scores = (np.array(judge.eval[name], np.float64) for name in ("precision", "recall", "scores"))
+    precision, recall, scores = (
+        np.array(judge.eval[name], np.float64) for name in ("precision", "recall", "scores")
+    )
     precision, scores = precision.reshape(shape), scores.reshape(shape)
     _round_as_pycocotools(precision, items, grid)
     usual = np.searchsorted(grid, RECALLS)
-    return CocoMetrics(wanted, counts, precision[:, usual], recall.reshape(shape[0], *shape[2:]), scores[:, usual])
+    return CocoMetrics(
+        wanted, counts, precision[:, usual], recall.reshape(shape[0], *shape[2:]), scores[:, usual]
+    )
 
 
 def _items(ground_truth: GroundTruth, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -130,30 +138,43 @@ def _items(ground_truth: GroundTruth, class_ids: NDArray[np.int64]) -> NDArray[n
     return np.stack([here[ground_truth.class_ids == c].sum(axis=0) for c in class_ids])
 
 
-def _round_as_pycocotools(precision: NDArray[np.float64], items: NDArray[np.int64], grid: NDArray[np.float64]) -> None:
+def _round_as_pycocotools(
+    precision: NDArray[np.float64], items: NDArray[np.int64], grid: NDArray[np.float64]
+) -> None:
     """Make the one bit equal in which faster-coco-eval 1.8 differs, in place.
 
-    pycocotools divides by ``tp + fp + 2.2e-16``. That changes a quotient only while ``tp + fp`` is 1: a curve that begins with one hit
-    and then a false detection starts at 1 - 2.2e-16 there and at 1 in C++. Two hits in a row start at exactly 1 in both, and ``grid`` has a
-    recall between 1/n and 2/n for every number of items n (which is why it holds more than COCO's 101) to tell these cases apart.
-    """
+    pycocotools divides by ``tp + fp + 2.2e-16``. That changes a quotient only while ``tp + fp`` is 1: a curve
+    that begins with one hit and then a false detection starts at 1 - 2.2e-16 there and at 1 in C++. Two hits
+    in a row start at exactly 1 in both, and ``grid`` has a recall between 1/n and 2/n for every number of
+    items n (which is why it holds more than COCO's 101) to tell these cases apart."""
     for k, a in np.argwhere(items > 0):
-        first = int(np.searchsorted(grid, 1 / items[k, a], side="right"))  # grid[:first] is reached by the first hit
+        first = int(
+            np.searchsorted(grid, 1 / items[k, a], side="right")
+        )  # grid[:first] is reached by the first hit
         curves = precision[:, :, k, a, :]
         second_is_a_hit = curves[:, first] == 1.0 if first < len(grid) else np.zeros_like(curves[:, 0], bool)
         alone = (curves[:, 0] == 1.0) & ~second_is_a_hit
         curves[:, :first] = np.where(alone[:, None], 1 / (1 + np.spacing(1)), curves[:, :first])
 
 
-def as_coco(ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]) -> tuple[dict[str, Any], dict[str, Any]]:
+def as_coco(
+    ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both sides as COCO documents that any COCO evaluator reads.
 
-    Image ids are positions from 1, and so are annotation ids: pycocotools takes a match with annotation 0 for none.
-    """
+    Image ids are positions from 1, and so are annotation ids: pycocotools takes a match with annotation 0 for
+    none."""
     images = [{"id": i} for i in range(1, len(ground_truth.images) + 1)]
     categories = [{"id": int(c), "name": str(c)} for c in class_ids]
     truth = [
-        {"id": n, "image_id": i + 1, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": int(crowd)}
+        {
+            "id": n,
+            "image_id": i + 1,
+            "category_id": c,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": int(crowd),
+        }
         for n, (i, c, box, crowd) in enumerate(
             zip(
                 ground_truth.image.tolist(),
@@ -166,7 +187,15 @@ def as_coco(ground_truth: GroundTruth, predictions: Predictions, class_ids: NDAr
         )
     ]
     results = [
-        {"id": n, "image_id": i + 1, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score}
+        {
+            "id": n,
+            "image_id": i + 1,
+            "category_id": c,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+            "score": score,
+        }
         for n, (i, c, box, score) in enumerate(
             zip(
                 predictions.image.tolist(),

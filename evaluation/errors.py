@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.boxes import IOU_MATCH, GroundTruth, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions, box_iou
 
 Cause = Literal["classification", "localisation", "both", "duplicate", "background", "missed"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -19,9 +19,9 @@ HIT, LEFT_OUT = "hit", "left out"
 class Causes:
     """The cause of every mistake.
 
-    ``of_detection``: per detection ``"hit"``, ``"left out"`` (in a crowd) or its cause; ``item_of``: ``(M,)``, the item it speaks of, -1
-    for background; ``missed``: bool ``(N,)``, items without a hit that no detection comes near enough to blame.
-    """
+    ``of_detection``: per detection ``"hit"``, ``"left out"`` (in a crowd) or its cause; ``item_of``:
+    ``(M,)``, the item it speaks of, -1 for background; ``missed``: bool ``(N,)``, items without a hit that no
+    detection comes near enough to blame."""
 
     of_detection: list[str]
     item_of: NDArray[np.int64]
@@ -90,7 +90,9 @@ def _cause(overlap: NDArray[np.float64], own: NDArray[np.bool_]) -> tuple[Cause,
     return "both", int(other.argmax())
 
 
-def count_causes(ground_truth: GroundTruth, predictions: Predictions, causes: Causes) -> dict[int, Counter[str]]:
+def count_causes(
+    ground_truth: GroundTruth, predictions: Predictions, causes: Causes
+) -> dict[int, Counter[str]]:
     """Hits and causes per class id. A mistake is laid to the class of the item it spoils, and where it spoils none to the class it claims.
 
     So "cartons: 40 classification" reads: forty detections that lie on a carton call it something else.

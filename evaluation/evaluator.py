@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dataset import Frames, Log, Split
-from evaluation.boxes import SIZES, GroundTruth, Predictions
 from evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoMetrics, coco_metrics
 from evaluation.errors import CAUSES, HIT, count_causes, find_causes
+from evaluation.flat_arrays import SIZES, GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.scorecard import (
     ClassScore,
@@ -33,10 +33,18 @@ from evaluation.scorecard import (
     StreamScore,
     WorstConfusion,
 )
-from evaluation.sorting import Matches, Share, Sorting, match_items, pair_up, sort_items, worst_confusions
+from evaluation.sorting_accuracy import (
+    Matches,
+    Share,
+    Sorting,
+    match_items,
+    pair_up,
+    sort_items,
+    worst_confusions,
+)
 from trashnet.detectors import Detections, Detector
 from trashnet.errors import UserError
-from trashnet.files import write_json, written_whole
+from trashnet.files import atomic_write, write_json
 from trashnet.taxonomy import Taxonomy
 
 MOST_BINS = 50  # slices per bin, the bins with most frames first: beyond that nobody reads the table
@@ -54,14 +62,17 @@ def evaluate(
 ) -> Scorecard:
     """Judge a detector on the labelled frames of a split and write what was found under ``out``.
 
-    ``model``: the detector's file, for its size and SHA-256. Writes ``predictions/NAME.json`` (COCO results, ``image_id`` = SHA-256 of the
-    frame), ``metrics/NAME.json``, ``plots/NAME/*.csv`` and, last, ``scorecards/NAME.json``.
+    ``model``: the detector's file, for its size and SHA-256. Writes ``predictions/NAME.json`` (COCO results,
+    ``image_id`` = SHA-256 of the frame), ``metrics/NAME.json``, ``plots/NAME/*.csv`` and, last,
+    ``scorecards/NAME.json``.
 
     Raises :class:`UserError` if the split has no labelled frame.
     """
     frames = log.frames(split)
     if not len(frames):
-        raise UserError(f"{log.root}: no labelled frame in split {split!r}, so nothing to judge on; import some, or draw the sample")
+        raise UserError(
+            f"{log.root}: no labelled frame in split {split!r}, so nothing to judge on; import some, or draw the sample"
+        )
     truth = GroundTruth.of(frames)
     predictions, seconds = predict(detector, frames, params.warm_up)
     bins = [frames[i].bin_id for i in range(len(frames))]
@@ -129,7 +140,11 @@ def judge(
         name=name,
         model=model,
         split=SplitFacts(
-            frames=len(truth.images), items=sorting.items, crowds=int(truth.crowd.sum()), digest=truth.digest(), turns=tuple(turns)
+            frames=len(truth.images),
+            items=sorting.items,
+            crowds=int(truth.crowd.sum()),
+            digest=truth.digest(),
+            turns=tuple(turns),
         ),
         coco=coco.twelve,
         sorting=_sorting_score(sorting, params.sort_score),
@@ -138,7 +153,9 @@ def judge(
         causes={cause: sum(c[cause] for c in causes.values()) for cause in (HIT, *CAUSES)},
         slices=tuple(_slices(truth, predictions, right, coco, bins)),
         confusion=_cells((_name(a, taxonomy.name_of), _name(p, taxonomy.name_of)) for a, p, _, _ in pairs),
-        stream_confusion=_cells((_name(a, taxonomy.stream_of), _name(p, taxonomy.stream_of)) for a, p, _, _ in pairs),
+        stream_confusion=_cells(
+            (_name(a, taxonomy.stream_of), _name(p, taxonomy.stream_of)) for a, p, _, _ in pairs
+        ),
         worst_confusions=tuple(
             WorstConfusion(
                 actual=taxonomy.name_of[c.actual],
@@ -179,11 +196,15 @@ def _sorting_score(sorting: Sorting, score: float) -> SortingScore:
     )
 
 
-def _operating_points(truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy) -> tuple[OperatingPoint, ...]:
+def _operating_points(
+    truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
+) -> tuple[OperatingPoint, ...]:
     """Sorting at other thresholds. Matching is greedy by score, so what is matched at a threshold stays matched below it."""
     points = []
     for score in np.arange(5, 100, 5) / 100:
-        at = sort_items(truth, predictions.above(score), matches.above(predictions, score), taxonomy.stream_of)
+        at = sort_items(
+            truth, predictions.above(score), matches.above(predictions, score), taxonomy.stream_of
+        )
         points.append(
             OperatingPoint(
                 score=float(score),
@@ -196,7 +217,9 @@ def _operating_points(truth: GroundTruth, predictions: Predictions, matches: Mat
     return tuple(points)
 
 
-def _sent_right(truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy) -> NDArray[np.bool_]:
+def _sent_right(
+    truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
+) -> NDArray[np.bool_]:
     """Per ground-truth box whether it went to its own stream, ``(N,)``; false for crowds, which are no items."""
     right = np.zeros(len(truth), bool)
     for row in np.flatnonzero(matches.detection_of >= 0):
@@ -237,7 +260,11 @@ def _class_scores(
 
 
 def _slices(
-    truth: GroundTruth, predictions: Predictions, right: NDArray[np.bool_], coco: CocoMetrics, bins: Sequence[str | None]
+    truth: GroundTruth,
+    predictions: Predictions,
+    right: NDArray[np.bool_],
+    coco: CocoMetrics,
+    bins: Sequence[str | None],
 ) -> Iterable[Slice]:
     item = ~truth.crowd
     area = truth.boxes[:, 2] * truth.boxes[:, 3]
@@ -252,8 +279,16 @@ def _slices(
             ap50=coco.mean_ap(0.5, size),
         )
     items_in = np.bincount(truth.image[item], minlength=len(truth.images))
-    groups = {"none": items_in == 0, "1": items_in == 1, "2 to 4": (items_in >= 2) & (items_in <= 4), "5 or more": items_in >= 5}
-    yield from (_part("items in frame", value, np.flatnonzero(here), truth, predictions, right, coco) for value, here in groups.items())
+    groups = {
+        "none": items_in == 0,
+        "1": items_in == 1,
+        "2 to 4": (items_in >= 2) & (items_in <= 4),
+        "5 or more": items_in >= 5,
+    }
+    yield from (
+        _part("items in frame", value, np.flatnonzero(here), truth, predictions, right, coco)
+        for value, here in groups.items()
+    )
     for bin_id, _ in Counter(b for b in bins if b is not None).most_common(MOST_BINS):
         positions = np.array([i for i, b in enumerate(bins) if b == bin_id])
         yield _part("bin", bin_id, positions, truth, predictions, right, coco)
@@ -302,7 +337,9 @@ def _curves(coco: CocoMetrics) -> Curves:
 
 
 def _model_facts(model: Path | None, detector: Detector) -> ModelFacts:
-    side = getattr(detector, "image_size", None)  # pixels a side, where an opened model says it: not part of the protocol
+    side = getattr(
+        detector, "image_size", None
+    )  # pixels a side, where an opened model says it: not part of the protocol
     size = None if side is None else (int(side), int(side))
     if model is None:
         return ModelFacts(file=None, bytes=None, sha256=None, input_size=size)
@@ -334,17 +371,24 @@ def cpu_name() -> str:
 def write_plots(scorecard: Scorecard, folder: Path) -> None:
     """The tables behind ``dvc plots``.
 
-    ``precision_recall.csv`` and ``operating_points.csv`` (template linear), ``confusion.csv`` and ``stream_confusion.csv`` (confusion: a
-    row per item, DVC counts them), ``per_class.csv`` and ``causes.csv`` (bar_horizontal).
-    """
+    ``precision_recall.csv`` and ``operating_points.csv`` (template linear), ``confusion.csv`` and
+    ``stream_confusion.csv`` (confusion: a row per item, DVC counts them), ``per_class.csv`` and
+    ``causes.csv`` (bar_horizontal)."""
     curves = scorecard.curves
     _write_csv(
         folder / "precision_recall.csv",
         ("recall", "precision_50", "precision_75", "precision"),
         zip(curves.recall, curves.precision_50, curves.precision_75, curves.precision_mean, strict=True),
     )
-    for file, cells in (("confusion.csv", scorecard.confusion), ("stream_confusion.csv", scorecard.stream_confusion)):
-        rows = ((cell.actual or "(nothing)", cell.predicted or "(missed)") for cell in cells for _ in range(cell.count))
+    for file, cells in (
+        ("confusion.csv", scorecard.confusion),
+        ("stream_confusion.csv", scorecard.stream_confusion),
+    ):
+        rows = (
+            (cell.actual or "(nothing)", cell.predicted or "(missed)")
+            for cell in cells
+            for _ in range(cell.count)
+        )
         _write_csv(folder / file, ("actual", "predicted"), rows)
     judged = sorted((c for c in scorecard.classes if c.ap is not None), key=lambda c: -(c.ap or 0))
     _write_csv(
@@ -352,7 +396,9 @@ def write_plots(scorecard: Scorecard, folder: Path) -> None:
         ("class", "ap", "ap50", "recall", "test_boxes", "train_boxes"),
         ((c.name, c.ap, c.ap50, c.recall, c.test_boxes, c.train_boxes) for c in judged),
     )
-    _write_csv(folder / "causes.csv", ("cause", "count"), ((k, v) for k, v in scorecard.causes.items() if k != HIT))
+    _write_csv(
+        folder / "causes.csv", ("cause", "count"), ((k, v) for k, v in scorecard.causes.items() if k != HIT)
+    )
     _write_csv(
         folder / "operating_points.csv",
         ("score", "sorting_accuracy", "contamination", "false_per_frame"),
@@ -361,7 +407,7 @@ def write_plots(scorecard: Scorecard, folder: Path) -> None:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(header)
         writer.writerows(rows)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames, Log, Split
-from evaluation.boxes import GroundTruth, Predictions
 from evaluation.errors import HIT, find_causes
-from evaluation.mongod import ends_with_us, ensure_database, stop_process
+from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
-from evaluation.sorting import LEFT_OUT, match_items
+from evaluation.sorting_accuracy import LEFT_OUT, match_items
+from operations.mongod import ends_with_us, ensure_database, stop_process
 from trashnet.errors import UserError
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy
 
 DATASET = "trashnet"
@@ -56,13 +56,14 @@ def open_fiftyone(
 ) -> FiftyOneDataset:
     """Build the persistent dataset ``name`` anew from ``build/predictions`` and, with ``launch``, serve the app until it is closed.
 
-    Every model found there goes in, or ``model`` alone. Each gets ``evaluate_detections(method="coco", compute_mAP=True)`` under the key
-    ``eval_MODEL``; ground-truth boxes say what became of them (``MODEL_sorted``: right, wrong, missed; ``MODEL_as``: the class it was taken
-    for) and detections why they are wrong (``cause``), both from ``params.sort_score`` on.
+    Every model found there goes in, or ``model`` alone. Each gets ``evaluate_detections(method="coco",
+    compute_mAP=True)`` under the key ``eval_MODEL``; ground-truth boxes say what became of them
+    (``MODEL_sorted``: right, wrong, missed; ``MODEL_as``: the class it was taken for) and detections why they
+    are wrong (``cause``), both from ``params.sort_score`` on.
 
-    FiftyOne's mAP agrees with the scorecard's AP to 1e-6: it would put hits before misses of equal score, which an int8 model's 256 scores
-    are full of, so equal scores are told apart by 1e-12 in COCO's order. Its boxes are relative, so an overlap that is
-    a threshold exactly may fall to the other side.
+    FiftyOne's mAP agrees with the scorecard's AP to 1e-6: it would put hits before misses of equal score,
+    which an int8 model's 256 scores are full of, so equal scores are told apart by 1e-12 in COCO's order. Its
+    boxes are relative, so an overlap that is a threshold exactly may fall to the other side.
 
     Raises :class:`UserError` without predictions, without frames, and without a MongoDB.
     """
@@ -70,10 +71,23 @@ def open_fiftyone(
     truth = GroundTruth.of(frames)
     names = [model] if model else sorted(path.stem for path in (build / "predictions").glob("*.json"))
     if not names:
-        raise UserError(f"{build / 'predictions'}: no predictions to look at. `dvc repro evaluate` makes them.")
-    predictions = {one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names}
+        raise UserError(
+            f"{build / 'predictions'}: no predictions to look at. `dvc repro evaluate` makes them."
+        )
+    predictions = {
+        one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names
+    }
     fo = _import_fiftyone(build / "fiftyone")
-    dataset = _fill(fo, name, frames, truth, predictions, taxonomy, params, _write_images(frames, build / "fiftyone" / "images"))
+    dataset = _fill(
+        fo,
+        name,
+        frames,
+        truth,
+        predictions,
+        taxonomy,
+        params,
+        _write_images(frames, build / "fiftyone" / "images"),
+    )
     mean_ap = {one: _evaluate(dataset, one, taxonomy) for one in names}
     views = _save_views(fo, dataset, names, truth, log, taxonomy, params)
     if launch:
@@ -99,7 +113,7 @@ def _write_images(frames: Frames, folder: Path) -> list[Path]:
         frame = frames[position]
         path = folder / f"{frame.sha256}.jpg"
         if not path.is_file():
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(frame.jpeg)
         paths.append(path.resolve())
     return paths
@@ -117,14 +131,22 @@ def _fill(
 ) -> Any:
     dataset = fo.Dataset(name, persistent=True, overwrite=True)
     dataset.default_classes = list(taxonomy.names)
-    fates = {one: _fates(truth, one, found, taxonomy, params.sort_score) for one, found in predictions.items()}
+    fates = {
+        one: _fates(truth, one, found, taxonomy, params.sort_score) for one, found in predictions.items()
+    }
     causes = {one: _why(truth, found, params.sort_score) for one, found in predictions.items()}
     confidences = {one: untied(found) for one, found in predictions.items()}
     samples = []
     for position, path in enumerate(paths):
         frame = frames[position]
         scale = np.array([frame.width, frame.height] * 2, np.float64)
-        sample = fo.Sample(filepath=str(path), sha256=frame.sha256, group=frame.group, bin_id=frame.bin_id, file_name=frame.file_name)
+        sample = fo.Sample(
+            filepath=str(path),
+            sha256=frame.sha256,
+            group=frame.group,
+            bin_id=frame.bin_id,
+            file_name=frame.file_name,
+        )
         sample["ground_truth"] = fo.Detections(
             detections=[
                 fo.Detection(
@@ -166,7 +188,9 @@ def untied(predictions: Predictions) -> NDArray[np.float64]:
     return np.asarray(predictions.scores - TIE * rank)
 
 
-def _fates(truth: GroundTruth, model: str, predictions: Predictions, taxonomy: Taxonomy, score: float) -> list[dict[str, str]]:
+def _fates(
+    truth: GroundTruth, model: str, predictions: Predictions, taxonomy: Taxonomy, score: float
+) -> list[dict[str, str]]:
     """Per ground-truth box its two attributes for this model; none for a crowd, which is no item."""
     acted = predictions.above(score)
     fates: list[dict[str, str]] = []
@@ -178,7 +202,9 @@ def _fates(truth: GroundTruth, model: str, predictions: Predictions, taxonomy: T
         else:
             seen_as, really = int(acted.class_ids[met]), int(truth.class_ids[row])
             right = taxonomy.stream_of[seen_as] == taxonomy.stream_of[really]
-            fates.append({f"{model}_sorted": "right" if right else "wrong", f"{model}_as": taxonomy.name_of[seen_as]})
+            fates.append(
+                {f"{model}_sorted": "right" if right else "wrong", f"{model}_as": taxonomy.name_of[seen_as]}
+            )
     return fates
 
 
@@ -204,7 +230,13 @@ def _evaluate(dataset: Any, model: str, taxonomy: Taxonomy) -> float:
 
 
 def _save_views(
-    fo: Any, dataset: Any, models: Iterable[str], truth: GroundTruth, log: Log, taxonomy: Taxonomy, params: EvaluationParams
+    fo: Any,
+    dataset: Any,
+    models: Iterable[str],
+    truth: GroundTruth,
+    log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
 ) -> tuple[str, ...]:
     field = fo.ViewField
     views: dict[str, tuple[Any, str]] = {}
@@ -219,7 +251,9 @@ def _save_views(
             f"items that {model} sends to another stream than theirs",
         )
         views[f"confident mistakes: {model}"] = (
-            dataset.filter_labels(model, (field("confidence") >= CONFIDENT) & ~field("cause").is_in([HIT, "left out"])),
+            dataset.filter_labels(
+                model, (field("confidence") >= CONFIDENT) & ~field("cause").is_in([HIT, "left out"])
+            ),
             f"detections of {model} that are wrong at a score of {CONFIDENT:g} or more",
         )
     if {TEACHER, STUDENT} <= set(models):
@@ -243,7 +277,12 @@ def _serve(name: str, address: str, port: int) -> None:
     from fiftyone.constants import SERVER_DIR
 
     command = [*ends_with_us(), sys.executable, "main.py", "--port", str(port), "--address", address]
-    server = subprocess.Popen(command, cwd=SERVER_DIR, env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"}, stdin=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command,
+        cwd=SERVER_DIR,
+        env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"},
+        stdin=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + SERVER_START_S
         while not _answers(address, port):
@@ -253,7 +292,9 @@ def _serve(name: str, address: str, port: int) -> None:
                     f"The dataset {name!r} is complete."
                 )
             time.sleep(0.5)
-        print(f"FiftyOne shows {name} at http://{address}:{port}/datasets/{name} (Ctrl-C ends it)", flush=True)
+        print(
+            f"FiftyOne shows {name} at http://{address}:{port}/datasets/{name} (Ctrl-C ends it)", flush=True
+        )
         server.wait()
     except KeyboardInterrupt:
         print("closing the app", flush=True)

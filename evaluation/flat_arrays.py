@@ -14,20 +14,24 @@ from numpy.typing import NDArray
 from dataset import Frames
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
 
 IOU_MATCH = 0.5  # the overlap from which a detection and an item are "the same thing"; COCO's and VOC's easiest threshold
-SIZES: dict[str, tuple[float, float]] = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e5**2)}  # COCO's, pixels²
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e5**2),
+}  # COCO's, pixels²
 
 
 @dataclass(frozen=True)
 class GroundTruth:
     """Every labelled box of a list of frames.
 
-    ``images``: the frames' SHA-256, in order, frames without a box included; ``image``: int64 ``(N,)``, position in ``images``, never
-    descending; ``boxes``: float64 ``(N, 4)``, ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``; ``crowd``: bool ``(N,)``.
-    A box's area is its ``w * h``: the log keeps boxes, not masks.
-    """
+    ``images``: the frames' SHA-256, in order, frames without a box included; ``image``: int64 ``(N,)``,
+    position in ``images``, never descending; ``boxes``: float64 ``(N, 4)``, ``(x, y, w, h)`` in pixels;
+    ``class_ids``: int64 ``(N,)``; ``crowd``: bool ``(N,)``. A box's area is its ``w * h``: the log keeps
+    boxes, not masks."""
 
     images: tuple[str, ...]
     image: NDArray[np.int64]
@@ -43,7 +47,9 @@ class GroundTruth:
             frame = frames[position]
             sha, labels = frame.sha256, frame.labels
             if labels is None:
-                raise UserError(f"frame {sha} has no labels, so it cannot be judged on; `log.frames(split)` leaves such frames out")
+                raise UserError(
+                    f"frame {sha} has no labels, so it cannot be judged on; `log.frames(split)` leaves such frames out"
+                )
             images.append(sha)
             image.append(np.full(len(labels), position, np.int64))
             boxes.append(labels.boxes)
@@ -87,9 +93,8 @@ class GroundTruth:
 class Predictions:
     """Every detection on a list of images, grouped by image, best first within one.
 
-    ``images``: as in :class:`GroundTruth`; ``image``: int64 ``(M,)``, never descending; ``boxes``: float64 ``(M, 4)``, ``(x, y, w, h)`` in
-    pixels; ``class_ids``: int64 ``(M,)``; ``scores``: float64 ``(M,)``.
-    """
+    ``images``: as in :class:`GroundTruth`; ``image``: int64 ``(M,)``, never descending; ``boxes``: float64
+    ``(M, 4)``, ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(M,)``; ``scores``: float64 ``(M,)``."""
 
     images: tuple[str, ...]
     image: NDArray[np.int64]
@@ -101,15 +106,17 @@ class Predictions:
     def of(cls, images: Sequence[str], detections: Sequence[Detections]) -> "Predictions":
         """Collect detections, one per image.
 
-        They are rounded as they are written (boxes to 1/1000 px, scores to 1e-6): what is judged is what is kept.
-        """
+        They are rounded as they are written (boxes to 1/1000 px, scores to 1e-6): what is judged is what is
+        kept."""
         counts = [len(d) for d in detections]
         if len(images) != len(counts):
             raise ValueError(f"{len(images)} images, but detections of {len(counts)}")
         boxes = np.concatenate([*(d.boxes for d in detections), np.empty((0, 4))]).astype(np.float64)
         scores = np.concatenate([*(d.scores for d in detections), np.empty(0)]).astype(np.float64)
         class_ids = np.concatenate([*(d.class_ids for d in detections), np.empty(0, np.int64)])
-        return cls.sorted(images, np.repeat(np.arange(len(counts)), counts), boxes.round(3), class_ids, scores.round(6))
+        return cls.sorted(
+            images, np.repeat(np.arange(len(counts)), counts), boxes.round(3), class_ids, scores.round(6)
+        )
 
     @classmethod
     def sorted(
@@ -143,11 +150,13 @@ class Predictions:
     def above(self, score: float) -> "Predictions":
         """Only the detections that score at least ``score``."""
         keep = self.scores >= score
-        return Predictions(self.images, self.image[keep], self.boxes[keep], self.class_ids[keep], self.scores[keep])
+        return Predictions(
+            self.images, self.image[keep], self.boxes[keep], self.class_ids[keep], self.scores[keep]
+        )
 
     def write(self, path: Path) -> None:
         """Write as a COCO results list, ``image_id`` being the frame's SHA-256: one detection per line, so that files can be compared."""
-        with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             out.write("[")
             for row, (image, box, class_id, score) in enumerate(self._rows()):
                 result = {"image_id": image, "category_id": class_id, "bbox": box, "score": score}
@@ -179,22 +188,27 @@ class Predictions:
         except FileNotFoundError:
             raise UserError(f"{path}: no such predictions. `dvc repro evaluate` makes them.") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a list of COCO results ({error!r}). `dvc repro evaluate` makes it anew.") from None
+            raise UserError(
+                f"{path}: not a list of COCO results ({error!r}). `dvc repro evaluate` makes it anew."
+            ) from None
 
 
-def _rows_of(offsets: NDArray[np.int64], positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _rows_of(
+    offsets: NDArray[np.int64], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of these images, and for each its image's new position."""
     rows = [np.arange(offsets[i], offsets[i + 1]) for i in positions]
     image = np.repeat(np.arange(len(positions)), [len(r) for r in rows])
     return np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64), image.astype(np.int64)
 
 
-def box_iou(a: NDArray[np.float64], b: NDArray[np.float64], crowd: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+def box_iou(
+    a: NDArray[np.float64], b: NDArray[np.float64], crowd: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Intersection over union of ``a`` ``(N, 4)`` with ``b`` ``(M, 4)``, both ``(x, y, w, h)``; ``(N, M)`` in [0, 1].
 
-    Where ``crowd`` ``(M,)`` is true the denominator is ``a``'s area alone, as COCO has it: a detection inside a crowd overlaps it fully.
-    Boxes that only touch, and boxes without area, give 0.
-    """
+    Where ``crowd`` ``(M,)`` is true the denominator is ``a``'s area alone, as COCO has it: a detection inside
+    a crowd overlaps it fully. Boxes that only touch, and boxes without area, give 0."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
     inter = np.clip(high - low, 0, None).prod(axis=2)

@@ -20,7 +20,10 @@ def comparison(before: Mapping[str, Numbers], after: Mapping[str, Numbers]) -> s
     """A Markdown table of every model in ``after``: its number, and how far it has come since ``before`` (by model, may be empty)."""
     lines = ["| | " + " | ".join(after) + " |", "|---" * (len(after) + 1) + "|"]
     for key, name, factor, unit, better in _ROWS:
-        cells = [_cell(before.get(model, {}).get(key), numbers.get(key), factor, better) for model, numbers in after.items()]
+        cells = [
+            _cell(before.get(model, {}).get(key), numbers.get(key), factor, better)
+            for model, numbers in after.items()
+        ]
         lines.append(f"| {name}, {unit} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluation.sorting import Share
+from evaluation.sorting_accuracy import Share
 from trashnet.errors import UserError
 from trashnet.files import write_json
 
@@ -35,7 +35,9 @@ class Proportion(Part):
         return cls(hits=share.hits, of=share.of, value=share.value, low=low, high=high)
 
     def __str__(self) -> str:
-        return f"{percent(self.value)}% ({percent(self.low)} to {percent(self.high)}, {self.hits} of {self.of})"
+        return (
+            f"{percent(self.value)}% ({percent(self.low)} to {percent(self.high)}, {self.hits} of {self.of})"
+        )
 
 
 class ModelFacts(Part):
@@ -95,7 +97,7 @@ class StreamScore(Part):
 
 
 class SortingScore(Part):
-    """Where items went at the sorting score; ``evaluation.sorting`` holds the rule."""
+    """Where items went at the sorting score; ``evaluation.sorting_accuracy`` holds the rule."""
 
     score: float
     items: int
@@ -188,7 +190,9 @@ class Scorecard(Part):
         except FileNotFoundError:
             raise UserError(f"{path}: no such scorecard. `dvc repro evaluate` writes it.") from None
         except (ValueError, ValidationError) as error:
-            raise UserError(f"{path}: not a scorecard of this version: {error}\n`dvc repro evaluate` writes it anew.") from None
+            raise UserError(
+                f"{path}: not a scorecard of this version: {error}\n`dvc repro evaluate` writes it anew."
+            ) from None
 
     def headline(self) -> dict[str, float | int]:
         """The flat numbers that ``dvc metrics diff`` compares; what has no value is left out."""
@@ -202,7 +206,9 @@ class Scorecard(Part):
             "contamination": sorting.contamination.value,
             **{f"contamination_{s.name}": s.contamination.value for s in sorting.streams},
             "missed": sorting.missed / sorting.items if sorting.items else None,
-            "false_detections_per_frame": sorting.false_detections / self.split.frames if self.split.frames else None,
+            "false_detections_per_frame": sorting.false_detections / self.split.frames
+            if self.split.frames
+            else None,
             "latency_median_ms": _milliseconds(self.latency.median_s),
             "latency_p95_ms": _milliseconds(self.latency.p95_s),
             "model_mib": None if self.model.bytes is None else self.model.bytes / 2**20,

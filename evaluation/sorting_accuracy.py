@@ -1,17 +1,18 @@
 """Sorting accuracy: is an item sent to the right stream? What a bin is for, where mAP is what a detector is for.
 
-The rule. Of the detections that score at least ``sort_score``, best first, each takes the free item it overlaps most, if that is at
-IoU >= 0.5; *the class plays no part*, so every item meets at most one detection and every detection at most one item. The item goes
-where the stream of the detection's class says. Then
+The rule. Of the detections that score at least ``sort_score``, best first, each takes the free item it
+overlaps most, if that is at IoU >= 0.5; *the class plays no part*, so every item meets at most one detection
+and every detection at most one item. The item goes where the stream of the detection's class says. Then
 
-- an item is **right** (sent to its own stream), **wrong** (sent to another) or **missed** (no detection met it);
+- an item is **right** (sent to its own stream), **wrong** (sent to another) or **missed** (no detection met
+  it);
 - *sorting accuracy* = right / all items; *of items found* = right / (right + wrong);
 - a stream's *contamination* = of the items sent to it, the share that belong elsewhere;
 - a **false detection** met no item: nothing lies there, so it contaminates nothing; it is counted beside.
 
-Confusing two classes of one stream (clear bottle, other bottle) therefore costs nothing, as in the chamber it costs nothing. Crowd
-regions are no items; a detection that lies at least half in one and met no item is left out of every count.
-"""
+Confusing two classes of one stream (clear bottle, other bottle) therefore costs nothing, as in the chamber it
+costs nothing. Crowd regions are no items; a detection that lies at least half in one and met no item is left
+out of every count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.boxes import IOU_MATCH, GroundTruth, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions, box_iou
 
 MISSED = -1  # an item that no detection met
 FALSE = -1  # a detection that met no item
@@ -31,9 +32,9 @@ LEFT_OUT = -2  # a crowd region; a detection within one
 class Matches:
     """Who met whom.
 
-    ``detection_of``: ``(N,)``, per ground-truth box the row of its detection, else ``MISSED``, or ``LEFT_OUT`` for a crowd; ``item_of``:
-    ``(M,)``, per detection the row of its box, else ``FALSE``, or ``LEFT_OUT`` within a crowd.
-    """
+    ``detection_of``: ``(N,)``, per ground-truth box the row of its detection, else ``MISSED``, or
+    ``LEFT_OUT`` for a crowd; ``item_of``: ``(M,)``, per detection the row of its box, else ``FALSE``, or
+    ``LEFT_OUT`` within a crowd."""
 
     detection_of: NDArray[np.int64]
     item_of: NDArray[np.int64]
@@ -137,7 +138,9 @@ class Sorting:
         return Share(self.wrong, self.right + self.wrong)
 
 
-def sort_items(ground_truth: GroundTruth, predictions: Predictions, matches: Matches, stream_of: Mapping[int, str]) -> Sorting:
+def sort_items(
+    ground_truth: GroundTruth, predictions: Predictions, matches: Matches, stream_of: Mapping[int, str]
+) -> Sorting:
     """Count what went where. ``stream_of``: stream by class id, its order gives the order of streams."""
     streams = list(dict.fromkeys(stream_of.values()))
     belongs = _streams(ground_truth.class_ids, stream_of, streams)
@@ -159,10 +162,19 @@ def sort_items(ground_truth: GroundTruth, predictions: Predictions, matches: Mat
         for s, name in enumerate(streams)
     }
     right = int((found & (goes == belongs)).sum())
-    return Sorting(int(item.sum()), right, int(found.sum()) - right, int((item & ~found).sum()), int(false.sum()), by_stream)
+    return Sorting(
+        int(item.sum()),
+        right,
+        int(found.sum()) - right,
+        int((item & ~found).sum()),
+        int(false.sum()),
+        by_stream,
+    )
 
 
-def _streams(class_ids: NDArray[np.int64], stream_of: Mapping[int, str], streams: list[str]) -> NDArray[np.int64]:
+def _streams(
+    class_ids: NDArray[np.int64], stream_of: Mapping[int, str], streams: list[str]
+) -> NDArray[np.int64]:
     return np.array([streams.index(stream_of[int(c)]) for c in class_ids], np.int64).reshape(-1)
 
 
@@ -176,14 +188,18 @@ class Confusion:
     frames: tuple[str, ...]  # up to three that show it, the most confident mistakes first
 
 
-def pair_up(ground_truth: GroundTruth, predictions: Predictions, matches: Matches) -> list[tuple[int | None, int | None, str, float]]:
+def pair_up(
+    ground_truth: GroundTruth, predictions: Predictions, matches: Matches
+) -> list[tuple[int | None, int | None, str, float]]:
     """Every item and every false detection as ``(actual class id, predicted class id, frame, score)``; the rows of a confusion matrix."""
     pairs: list[tuple[int | None, int | None, str, float]] = []
     for row in np.flatnonzero(matches.detection_of != LEFT_OUT):
         met = int(matches.detection_of[row])
         predicted = int(predictions.class_ids[met]) if met >= 0 else None
         score = float(predictions.scores[met]) if met >= 0 else 0.0
-        pairs.append((int(ground_truth.class_ids[row]), predicted, ground_truth.images[ground_truth.image[row]], score))
+        pairs.append(
+            (int(ground_truth.class_ids[row]), predicted, ground_truth.images[ground_truth.image[row]], score)
+        )
     for row in np.flatnonzero(matches.item_of == FALSE):
         image = predictions.images[predictions.image[row]]
         pairs.append((None, int(predictions.class_ids[row]), image, float(predictions.scores[row])))

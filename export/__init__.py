@@ -6,14 +6,21 @@ The verbs import TensorFlow or torch when they are called, not before; ``check_e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from export.candidates import (
+        Candidate,
+        fetch_model,
+        newest_candidate,
+        publish_candidate,
+        publish_trained,
+        read_candidate,
+    )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
-    from export.publishing import Candidate, fetch_model, newest_candidate, publish_candidate, publish_trained, read_candidate
     from export.tflite import TfliteReport, export_tflite
 
 _HOME = {
-    "Candidate": "export.publishing",
+    "Candidate": "export.candidates",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "OnnxReport": "export.onnx",
@@ -21,11 +28,11 @@ _HOME = {
     "check_edgetpu": "export.edgetpu",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
-    "fetch_model": "export.publishing",
-    "newest_candidate": "export.publishing",
-    "publish_candidate": "export.publishing",
-    "publish_trained": "export.publishing",
-    "read_candidate": "export.publishing",
+    "fetch_model": "export.candidates",
+    "newest_candidate": "export.candidates",
+    "publish_candidate": "export.candidates",
+    "publish_trained": "export.candidates",
+    "read_candidate": "export.candidates",
 }
 
 __all__ = [

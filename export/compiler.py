@@ -35,11 +35,17 @@ class CompilerLog:
             Gate("compiler: succeeds", self.succeeded, "yes" if self.succeeded else "no"),
             Gate(
                 f"compiler: maps all operators but {CPU_OPERATORS}",
-                mapped > 0 and self.operators == mapped + (self.on_cpu or 0) and (self.on_cpu or 0) <= CPU_OPERATORS,
+                mapped > 0
+                and self.operators == mapped + (self.on_cpu or 0)
+                and (self.on_cpu or 0) <= CPU_OPERATORS,
                 f"{mapped} of {self.operators} on the EdgeTPU",
             ),
             Gate("compiler: one EdgeTPU subgraph", self.subgraphs == 1, f"{self.subgraphs}"),
-            Gate("compiler: no weights off chip", self.off_chip == 0, f"{self.off_chip} bytes off, {self.on_chip} on chip"),
+            Gate(
+                "compiler: no weights off chip",
+                self.off_chip == 0,
+                f"{self.off_chip} bytes off, {self.on_chip} on chip",
+            ),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -54,8 +60,16 @@ def find_compiler() -> str | None:
 
 def compile_model(program: str, model: Path, folder: Path) -> tuple[CompilerLog, Path]:
     """Compile ``model`` into ``folder``; returns the log and where the compiled file is, if there is one."""
-    done = subprocess.run([program, "-s", "-o", str(folder), str(model)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    return parse_log(done.stdout + done.stderr, succeeded=done.returncode == 0), folder / f"{model.stem}_edgetpu.tflite"
+    done = subprocess.run(
+        [program, "-s", "-o", str(folder), str(model)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return parse_log(
+        done.stdout + done.stderr, succeeded=done.returncode == 0
+    ), folder / f"{model.stem}_edgetpu.tflite"
 
 
 def parse_log(text: str, *, succeeded: bool) -> CompilerLog:
@@ -71,7 +85,10 @@ def parse_log(text: str, *, succeeded: bool) -> CompilerLog:
 
     version = re.search(r"Edge TPU Compiler version (\S+)", text)
     operators = number("Total number of operations")
-    on_tpu, on_cpu = number("Number of operations that will run on Edge TPU"), number("Number of operations that will run on CPU")
+    on_tpu, on_cpu = (
+        number("Number of operations that will run on Edge TPU"),
+        number("Number of operations that will run on CPU"),
+    )
     subgraphs = number("Number of Edge TPU subgraphs")
     if on_tpu is None and on_cpu is None and subgraphs:  # when everything maps, it does not count
         on_tpu, on_cpu = operators, 0

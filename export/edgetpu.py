@@ -15,7 +15,9 @@ from trashnet.errors import UserError
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 COMPILED = "edgetpu-custom-op"
-LEAST_OPERATORS = 50  # a detector of this family has about 100; a conversion that failed in silence leaves next to none
+LEAST_OPERATORS = (
+    50  # a detector of this family has about 100; a conversion that failed in silence leaves next to none
+)
 WEIGHT_LIMIT = int(6.9 * 2**20)  # bytes: what stays on the chip (8 MiB less the executable and activations)
 INPUT_SCALE = 1 / 127.5
 ON_TPU, ON_CPU = "EdgeTPU", "CPU"
@@ -68,13 +70,24 @@ class EdgeTpuReport:
     def table(self) -> str:
         """Operators, gates and verdict, for a person."""
         total = sum(row.count for row in self.rows)
-        lines = [f"{self.path}: {total} operators, {self.count(ON_TPU)} for the EdgeTPU, {self.count(ON_CPU)} on the CPU", ""]
+        lines = [
+            f"{self.path}: {total} operators, {self.count(ON_TPU)} for the EdgeTPU, {self.count(ON_CPU)} on the CPU",
+            "",
+        ]
         lines += _columns(
             [("operator", "version", "count", "where", "why not")]
             + [(row.operator, str(row.version), str(row.count), row.where, row.why_not) for row in self.rows]
         )
-        lines += ["", *_columns([("pass" if gate.ok else "FAIL", gate.name, gate.found) for gate in self.gates]), ""]
-        verdict = "run, see its gates above" if self.compiler else "not run, it is not on PATH; nothing is proved until it is"
+        lines += [
+            "",
+            *_columns([("pass" if gate.ok else "FAIL", gate.name, gate.found) for gate in self.gates]),
+            "",
+        ]
+        verdict = (
+            "run, see its gates above"
+            if self.compiler
+            else "not run, it is not on PATH; nothing is proved until it is"
+        )
         lines.append(f"edgetpu_compiler: {verdict}")
         return "\n".join(line.rstrip() for line in lines)
 
@@ -84,7 +97,14 @@ class EdgeTpuReport:
             "model": self.path,
             "ok": self.ok,
             "operators": [
-                {"operator": r.operator, "version": r.version, "count": r.count, "where": r.where, "why_not": r.why_not} for r in self.rows
+                {
+                    "operator": r.operator,
+                    "version": r.version,
+                    "count": r.count,
+                    "where": r.where,
+                    "why_not": r.why_not,
+                }
+                for r in self.rows
             ],
             "operator_count": sum(row.count for row in self.rows),
             "mappable": self.count(ON_TPU),
@@ -111,13 +131,18 @@ def check_model(data: bytes, name: str) -> EdgeTpuReport:
     model = parse_model(data, name)
     graph = model.subgraphs[0]
     nodes = [
-        Node(model, graph, op, operator_name(model, op), int(model.operatorCodes[op.opcodeIndex].version)) for op in graph.operators or []
+        Node(model, graph, op, operator_name(model, op), int(model.operatorCodes[op.opcodeIndex].version))
+        for op in graph.operators or []
     ]
     if any(node.name == COMPILED for node in nodes):
         raise UserError(f"{name}: already compiled for the EdgeTPU; check the model it was compiled from")
     placed = list(_places(nodes))
     weight_bytes = _weight_bytes(model, graph)
-    gates = (*_operator_gates(model, nodes, placed, weight_bytes), _input_gate(graph), *_output_gates(model, graph, nodes))
+    gates = (
+        *_operator_gates(model, nodes, placed, weight_bytes),
+        _input_gate(graph),
+        *_output_gates(model, graph, nodes),
+    )
     return EdgeTpuReport(name, _rows(nodes, placed), gates, weight_bytes)
 
 
@@ -144,31 +169,50 @@ def _rows(nodes: list[Node], placed: list[tuple[str, str]]) -> tuple[OperatorRow
     counts = Counter((node.name, node.version, *place) for node, place in zip(nodes, placed, strict=True))
     return tuple(
         OperatorRow(name, version, count, where, why)
-        for (name, version, where, why), count in sorted(counts.items(), key=lambda item: (item[0][2] == ON_CPU, -item[1], item[0][0]))
+        for (name, version, where, why), count in sorted(
+            counts.items(), key=lambda item: (item[0][2] == ON_CPU, -item[1], item[0][0])
+        )
     )
 
 
-def _operator_gates(model: Any, nodes: list[Node], placed: list[tuple[str, str]], weight_bytes: int) -> Iterator[Gate]:
+def _operator_gates(
+    model: Any, nodes: list[Node], placed: list[tuple[str, str]], weight_bytes: int
+) -> Iterator[Gate]:
     yield Gate("one graph", len(model.subgraphs) == 1, f"{len(model.subgraphs)}")
     yield Gate(f"at least {LEAST_OPERATORS} operators", len(nodes) >= LEAST_OPERATORS, f"{len(nodes)}")
     allowed = Counter({POSTPROCESS: 1, "DEQUANTIZE": 2})
-    astray = Counter(node.name for node, (where, _) in zip(nodes, placed, strict=True) if where == ON_CPU) - allowed
+    astray = (
+        Counter(node.name for node, (where, _) in zip(nodes, placed, strict=True) if where == ON_CPU)
+        - allowed
+    )
     why: dict[str, str] = {}
     for node, (_, reason) in zip(nodes, placed, strict=True):
         if reason:
             why.setdefault(node.name, reason)  # the first is the cause, later ones may only follow from it
     found = "; ".join(f"{count} {name} ({why[name]})" for name, count in astray.items()) or "only these"
     yield Gate("on the CPU only the post-processing and two DEQUANTIZE", not astray, found)
-    releases = {(node.name, node.version): minimum_runtime(node.name, node.version) for node in nodes if node.name != POSTPROCESS}
-    new = [f"{name} version {v}" for (name, v), release in sorted(releases.items()) if release is None or is_too_new(release)]
+    releases = {
+        (node.name, node.version): minimum_runtime(node.name, node.version)
+        for node in nodes
+        if node.name != POSTPROCESS
+    }
+    new = [
+        f"{name} version {v}"
+        for (name, v), release in sorted(releases.items())
+        if release is None or is_too_new(release)
+    ]
     yield Gate(f"operator versions of runtime {NEWEST_RUNTIME} or older", not new, ", ".join(new) or "all")
     fits = 0 < weight_bytes <= WEIGHT_LIMIT
-    yield Gate(f"int8 weights of at most {WEIGHT_LIMIT / 2**20:.1f} MiB", fits, f"{weight_bytes / 2**20:.2f} MiB")
+    yield Gate(
+        f"int8 weights of at most {WEIGHT_LIMIT / 2**20:.1f} MiB", fits, f"{weight_bytes / 2**20:.2f} MiB"
+    )
 
 
 def _weight_bytes(model: Any, graph: Any) -> int:
     """Bytes of all constants that the chip would hold: int8 weights, and the int32 biases beside them."""
-    kept = {tensor.buffer for tensor in graph.tensors if TYPE_NAMES[tensor.type] in INT8_TYPES or _is_bias(tensor)}
+    kept = {
+        tensor.buffer for tensor in graph.tensors if TYPE_NAMES[tensor.type] in INT8_TYPES or _is_bias(tensor)
+    }
     return sum(len(model.buffers[index].data) for index in kept if model.buffers[index].data is not None)
 
 
@@ -184,11 +228,21 @@ def _input_gate(graph: Any) -> Gate:
         return Gate(name, False, f"{len(inputs)} inputs")
     tensor, shape = inputs[0], shape_of(inputs[0])
     quantization = tensor.quantization
-    scale = float(np.atleast_1d(quantization.scale)[0]) if quantization is not None and quantization.scale is not None else 0.0
+    scale = (
+        float(np.atleast_1d(quantization.scale)[0])
+        if quantization is not None and quantization.scale is not None
+        else 0.0
+    )
     zero = int(np.atleast_1d(quantization.zeroPoint)[0]) if scale else 0
     square = len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2] > 0 and shape[3] == 3
-    # Coral's own models have 1/127.5 or 1/128; the bin feeds raw pixels, so anything else would be a network of other images.
-    ok = TYPE_NAMES[tensor.type] == "UINT8" and square and abs(scale / INPUT_SCALE - 1) < 0.005 and zero in (127, 128)
+    # Coral's own models have 1/127.5 or 1/128; the bin feeds raw pixels, so anything else would be a network
+    # of other images.
+    ok = (
+        TYPE_NAMES[tensor.type] == "UINT8"
+        and square
+        and abs(scale / INPUT_SCALE - 1) < 0.005
+        and zero in (127, 128)
+    )
     said = f"1/{1 / scale:.4g}, zero point {zero}" if scale else "none"
     return Gate(name, ok, f"{TYPE_NAMES[tensor.type].lower()} {shape}, scale {said}")
 
@@ -208,10 +262,14 @@ def _output_gates(model: Any, graph: Any, nodes: list[Node]) -> Iterator[Gate]:
     )
     inputs = [shape_of(tensor) for tensor in post[0].inputs] if post else []
     anchors = inputs[2][0] if len(inputs) == 3 and len(inputs[2]) == 2 else 0
-    fitting = anchors > 0 and inputs[0] == (1, anchors, 4) and len(inputs[1]) == 3 and inputs[1][:2] == (1, anchors)
+    fitting = (
+        anchors > 0 and inputs[0] == (1, anchors, 4) and len(inputs[1]) == 3 and inputs[1][:2] == (1, anchors)
+    )
     stored = fitting and post[0].is_constant(post[0].inputs[2])
     found = ", ".join(map(str, inputs)) or "none"
-    yield Gate("post-processing of encodings (1, N, 4), scores (1, N, C), constant anchors (N, 4)", stored, found)
+    yield Gate(
+        "post-processing of encodings (1, N, 4), scores (1, N, C), constant anchors (N, 4)", stored, found
+    )
     signatures = len(model.signatureDefs or [])
     yield Gate("no SignatureDef, for compilers drop it", signatures == 0, f"{signatures}")
 

@@ -18,8 +18,12 @@ class Node:
     def __init__(self, model: Any, graph: Any, operator: Any, name: str, version: int) -> None:
         self.operator, self.name, self.version = operator, name, version
         self.options = operator.builtinOptions
-        self.input_indices = [int(i) for i in (operator.inputs if operator.inputs is not None else []) if i >= 0]
-        self.output_indices = [int(i) for i in (operator.outputs if operator.outputs is not None else []) if i >= 0]
+        self.input_indices = [
+            int(i) for i in (operator.inputs if operator.inputs is not None else []) if i >= 0
+        ]
+        self.output_indices = [
+            int(i) for i in (operator.outputs if operator.outputs is not None else []) if i >= 0
+        ]
         self.inputs = [graph.tensors[i] for i in self.input_indices]
         self.outputs = [graph.tensors[i] for i in self.output_indices]
         self._model = model
@@ -65,8 +69,14 @@ def _weights(node: Node, channel_axis: int) -> str | None:
     if weights is None:
         return "weights are not int8 constants"
     quantization = weights.quantization
-    scales = np.atleast_1d(quantization.scale) if quantization is not None and quantization.scale is not None else np.zeros(0)
-    if len(scales) > 1 and (len(scales) != shape_of(weights)[channel_axis] or quantization.quantizedDimension != channel_axis):
+    scales = (
+        np.atleast_1d(quantization.scale)
+        if quantization is not None and quantization.scale is not None
+        else np.zeros(0)
+    )
+    if len(scales) > 1 and (
+        len(scales) != shape_of(weights)[channel_axis] or quantization.quantizedDimension != channel_axis
+    ):
         return f"weights have {len(scales)} scales along axis {quantization.quantizedDimension}, not one per output channel"
     if not len(scales):
         return "weights carry no scale"
@@ -82,7 +92,11 @@ def _fully_connected(node: Node) -> str | None:
 
 
 def _no_activation(node: Node) -> str | None:
-    return "has a fused activation" if node.options.fusedActivationFunction != schema.ActivationFunctionType.NONE else None
+    return (
+        "has a fused activation"
+        if node.options.fusedActivationFunction != schema.ActivationFunctionType.NONE
+        else None
+    )
 
 
 def _concatenation(node: Node) -> str | None:
@@ -148,7 +162,11 @@ def _squeeze(node: Node) -> str | None:
 
 
 def _prelu(node: Node) -> str | None:
-    return None if sum(side > 1 for side in shape_of(node.inputs[1])) <= 1 else "alpha has more than one dimension"
+    return (
+        None
+        if sum(side > 1 for side in shape_of(node.inputs[1])) <= 1
+        else "alpha has more than one dimension"
+    )
 
 
 # Operator: what else must hold. https://coral.ai/docs/edgetpu/models-intro/#supported-operations, table 1.
@@ -204,7 +222,11 @@ def why_not(node: Node) -> str | None:
         if TYPE_NAMES[tensor.type] not in INT8_TYPES:
             return f"{TYPE_NAMES[tensor.type].lower()}, not int8"
         shape = shape_of(tensor)
-        if not shape or min(shape) < 1 or (tensor.shapeSignature is not None and min(tensor.shapeSignature, default=1) < 1):
+        if (
+            not shape
+            or min(shape) < 1
+            or (tensor.shapeSignature is not None and min(tensor.shapeSignature, default=1) < 1)
+        ):
             return "its shape is not static"
         if len(shape) > 1 and shape[0] != 1:
             return f"its batch is {shape[0]}, not 1"

@@ -15,20 +15,26 @@ from trashnet.errors import UserError
 IDENTIFIER = b"TFL3"
 OUTPUT_NAMES = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+OPERATOR_NAMES = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
 
 
 def parse_model(data: bytes, name: str) -> Any:
     """The model as ``schema.ModelT``. Raises :class:`UserError` if ``data`` is not a whole TFLite file; ``name`` is for its message."""
     if data[4:8] != IDENTIFIER:
-        raise UserError(f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); export one with `dvc repro export_ssd`")
+        raise UserError(
+            f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); export one with `dvc repro export_ssd`"
+        )
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         for graph in model.subgraphs:
             for tensor in graph.tensors:
                 _ = model.buffers[tensor.buffer]  # an index beyond the list is damage too
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{name}: a damaged TFLite model, cut off or overwritten ({error}); export it again") from None
+        raise UserError(
+            f"{name}: a damaged TFLite model, cut off or overwritten ({error}); export it again"
+        ) from None
     return model
 
 
@@ -42,7 +48,9 @@ def pack_model(model: Any) -> bytes:
 def operator_name(model: Any, operator: Any) -> str:
     """``CONV_2D`` and so on; a custom operator's own name."""
     code = model.operatorCodes[operator.opcodeIndex]
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)  # codes over 127 stand in the new field, older writers know only the old
+    number = max(
+        code.builtinCode, code.deprecatedBuiltinCode
+    )  # codes over 127 stand in the new field, older writers know only the old
     if number == schema.BuiltinOperator.CUSTOM:
         return bytes(code.customCode or b"CUSTOM").decode(errors="replace")
     return str(OPERATOR_NAMES.get(number, f"BUILTIN_{number}"))
@@ -51,8 +59,8 @@ def operator_name(model: Any, operator: Any) -> str:
 def set_outputs(model: Any, max_detections: int) -> None:
     """Make the post-processing's four results the outputs, in the order that is the contract, with static shapes and plain names.
 
-    The converter names, orders and (not) shapes them as it likes. The SignatureDef goes: compilers drop it, so nothing may rely on it.
-    """
+    The converter names, orders and (not) shapes them as it likes. The SignatureDef goes: compilers drop it,
+    so nothing may rely on it."""
     graph = model.subgraphs[0]
     last = graph.operators[-1]
     shapes = [(1, max_detections, 4), (1, max_detections), (1, max_detections), (1,)]
@@ -67,4 +75,6 @@ def set_outputs(model: Any, max_detections: int) -> None:
 def append_labels(path: Path, file_name: str, names: Sequence[str]) -> None:
     """Pack the class names into the model as TFLite's metadata does with associated files: a zip after the flatbuffer's end."""
     with zipfile.ZipFile(path, "a") as packed:
-        packed.writestr(zipfile.ZipInfo(file_name, (1980, 1, 1, 0, 0, 0)), "".join(f"{name}\n" for name in names))
+        packed.writestr(
+            zipfile.ZipInfo(file_name, (1980, 1, 1, 0, 0, 0)), "".join(f"{name}\n" for name in names)
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trashnet.detectors._onnx import FORMAT, METADATA_PREFIX
 from trashnet.errors import UserError
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
 
 MOST_DIFFERENCE = 1e-3
 OPSET = 20
@@ -40,11 +40,11 @@ class OnnxReport:
 def export_onnx(trained: Path, out: Path) -> OnnxReport:
     """Export the trained teacher to one self-contained file, after comparing it with PyTorch.
 
-    Input ``images``: uint8 RGB ``(batch, S, S, 3)``, letterboxed; mean and deviation are taken off inside. Outputs ``class_logits``
-    ``(batch, A, C)`` and ``box_codes`` ``(batch, A, 4)``, ``(ty, tx, th, tw)``. Class names, sizes, anchors and letterbox are JSON under
-    ``trashnet.*`` in the model's metadata. Raises :class:`UserError` if training has not finished, or if onnxruntime's answer differs from
-    PyTorch's by more than 0.001: then nothing is written.
-    """
+    Input ``images``: uint8 RGB ``(batch, S, S, 3)``, letterboxed; mean and deviation are taken off inside.
+    Outputs ``class_logits`` ``(batch, A, C)`` and ``box_codes`` ``(batch, A, 4)``, ``(ty, tx, th, tw)``.
+    Class names, sizes, anchors and letterbox are JSON under ``trashnet.*`` in the model's metadata. Raises
+    :class:`UserError` if training has not finished, or if onnxruntime's answer differs from PyTorch's by more
+    than 0.001: then nothing is written."""
     import onnx
     import torch
 
@@ -65,12 +65,17 @@ def export_onnx(trained: Path, out: Path) -> OnnxReport:
     )
     assert program is not None
     proto = _bare(program.model_proto)
-    described = {key: meta[key] for key in METADATA} | {"format": FORMAT, "backbone": meta["report"]["backbone"]}
-    onnx.helper.set_model_props(proto, {METADATA_PREFIX + key: json.dumps(value) for key, value in described.items()})
+    described = {key: meta[key] for key in METADATA} | {
+        "format": FORMAT,
+        "backbone": meta["report"]["backbone"],
+    }
+    onnx.helper.set_model_props(
+        proto, {METADATA_PREFIX + key: json.dumps(value) for key, value in described.items()}
+    )
     onnx.checker.check_model(proto)
     with torch.no_grad():
         expected = [head.numpy() for head in model(torch.from_numpy(images))]
-    with written_whole(out) as temporary:
+    with atomic_write(out) as temporary:
         onnx.save(proto, temporary)
         differences = compare(temporary, images, expected)
     opset = next(one.version for one in proto.opset_import if one.domain in ("", "ai.onnx"))
@@ -88,7 +93,9 @@ def _bare(proto: Any) -> Any:
     return proto
 
 
-def compare(path: Path, images: NDArray[np.uint8], expected: list[NDArray[np.float32]]) -> tuple[float, float]:
+def compare(
+    path: Path, images: NDArray[np.uint8], expected: list[NDArray[np.float32]]
+) -> tuple[float, float]:
     """Largest differences of logits and codes between a file in onnxruntime and ``expected``. Raises above :data:`MOST_DIFFERENCE`."""
     import onnxruntime
 
@@ -108,7 +115,9 @@ def sample_images(size: int) -> NDArray[np.uint8]:
     import cv2
 
     rng = np.random.default_rng(0)
-    images = cv2.resize(rng.integers(0, 256, (6, 6, 6), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    images = cv2.resize(
+        rng.integers(0, 256, (6, 6, 6), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC
+    )
     both = np.stack([images[..., :3], images[..., 3:]])
     for image in both:
         for _ in range(8):

@@ -1,18 +1,14 @@
-"""How the student is exported."""
-
-from typing import Annotated
-
 from pydantic import Field
 
 from trashnet.params import Params
 
 
 class ExportParams(Params):
-    """The section ``export`` of ``params.yaml``, where each value is explained."""
+    """Section ``export`` of ``params.yaml``: how the student is quantised, and what its post-processing keeps."""
 
-    calibration_images: Annotated[int, Field(ge=1)] = 200
     seed: int = 20
-    max_detections: Annotated[int, Field(ge=1)] = 20
-    nms_iou: Annotated[float, Field(gt=0, le=1)] = 0.6
-    score_threshold: Annotated[float, Field(ge=1e-8, lt=1)] = 1e-8
+    calibration_images: int = Field(200, ge=1)
+    max_detections: int = Field(20, ge=1)
+    nms_iou: float = Field(0.6, gt=0, le=1)
+    score_threshold: float = Field(1e-8, ge=1e-8, lt=1)
     per_class_nms: bool = False

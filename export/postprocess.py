@@ -30,12 +30,14 @@ def freeze(model: keras.Model) -> Any:
     return convert_variables_to_constants_v2(network.get_concrete_function())
 
 
-def save_with_postprocess(network: Any, anchors: NDArray[np.float32], classes: int, params: ExportParams, out: Path) -> None:
+def save_with_postprocess(
+    network: Any, anchors: NDArray[np.float32], classes: int, params: ExportParams, out: Path
+) -> None:
     """Write a SavedModel of the frozen network, then the post-processing operator, to the folder ``out``.
 
-    ``anchors``: ``(N, 4)``, centre y, centre x, height, width. The operator has no TensorFlow equivalent: an empty function that says
-    what it implements stands for it, and the converter puts the operator in its place (as the OD API's ``export_tflite_graph_tf2``).
-    """
+    ``anchors``: ``(N, 4)``, centre y, centre x, height, width. The operator has no TensorFlow equivalent: an
+    empty function that says what it implements stands for it, and the converter puts the operator in its
+    place (as the OD API's ``export_tflite_graph_tf2``)."""
 
     @tf.function(experimental_implements=_implements(classes, params))  # type: ignore[untyped-decorator]
     def postprocess(encodings: Any, scores: Any, anchors: Any) -> Any:
@@ -43,7 +45,11 @@ def save_with_postprocess(network: Any, anchors: NDArray[np.float32], classes: i
         return tuple(tf.constant(0.0, name=name) for name in ("boxes", "classes", "scores", "count"))
 
     class Detector(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="normalized_input_image_tensor")])  # type: ignore[untyped-decorator]
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec(network.inputs[0].shape, tf.float32, name="normalized_input_image_tensor")
+            ]
+        )  # type: ignore[untyped-decorator]
         def detect(self, image: Any) -> Any:
             encodings, scores = network(image)
             boxes, labels, best, count = postprocess(encodings, scores, tf.constant(anchors))
@@ -59,7 +65,11 @@ def save_with_postprocess(network: Any, anchors: NDArray[np.float32], classes: i
 
 
 def _implements(classes: int, params: ExportParams) -> str:
-    integers = {"max_detections": params.max_detections, "max_classes_per_detection": 1, "num_classes": classes}
+    integers = {
+        "max_detections": params.max_detections,
+        "max_classes_per_detection": 1,
+        "num_classes": classes,
+    }
     scales = dict(zip(("y_scale", "x_scale", "h_scale", "w_scale"), BOX_SCALES, strict=True))
     floats = {"nms_score_threshold": params.score_threshold, "nms_iou_threshold": params.nms_iou} | scales
     parts = [f'name: "{OPERATOR}"']

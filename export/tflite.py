@@ -24,7 +24,12 @@ from trashnet.detectors._tflite import LABELS, fit_image, normalise
 from trashnet.errors import UserError
 from trashnet.files import write_json, write_text
 
-FLOAT, INT8, COMPILED, REPORT = "ssd_float.tflite", "ssd_int8.tflite", "ssd_int8_edgetpu.tflite", "edgetpu.json"
+FLOAT, INT8, COMPILED, REPORT = (
+    "ssd_float.tflite",
+    "ssd_int8.tflite",
+    "ssd_int8_edgetpu.tflite",
+    "edgetpu.json",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,16 @@ class TfliteReport:
 def export_tflite(trained: Path, calibration: Frames, out: Path, params: ExportParams) -> TfliteReport:
     """Write ``ssd_float.tflite``, ``ssd_int8.tflite``, ``labels.txt`` and, last, ``edgetpu.json`` to the folder ``out``.
 
-    ``trained`` is what :func:`training.ssd.train` wrote; ``calibration`` are frames of the train split, of which
-    ``params.calibration_images`` are drawn. Both files take one square image and give boxes (y0, x0, y1, x1 in [0, 1]), class indices,
-    scores and their count; the int8 file takes raw uint8 pixels, the float file the same pixels as float32 in [-1, 1].
+    ``trained`` is what :func:`training.ssd.train` wrote; ``calibration`` are frames of the train split, of
+    which ``params.calibration_images`` are drawn. Both files take one square image and give boxes (y0, x0,
+    y1, x1 in [0, 1]), class indices, scores and their count; the int8 file takes raw uint8 pixels, the float
+    file the same pixels as float32 in [-1, 1].
 
-    Where ``edgetpu_compiler`` is on ``PATH`` its result is a gate too and is kept as ``ssd_int8_edgetpu.tflite``.
+    Where ``edgetpu_compiler`` is on ``PATH`` its result is a gate too and is kept as
+    ``ssd_int8_edgetpu.tflite``.
 
-    Raises :class:`UserError` if ``trained`` is unfinished, if there is no frame to calibrate on, or if any gate fails: then nothing in
-    ``out`` is changed.
-    """
+    Raises :class:`UserError` if ``trained`` is unfinished, if there is no frame to calibrate on, or if any
+    gate fails: then nothing in ``out`` is changed."""
     model, names = load_trained(trained)
     images = calibration_images(calibration, model.input_shape[1], params)
     out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,9 @@ def export_tflite(trained: Path, calibration: Frames, out: Path, params: ExportP
         report = _judge(work, out)
         if not report.ok:
             listed = "\n".join(f"  {failure}" for failure in report.failures)
-            raise UserError(f"{out / INT8}: not written, for the EdgeTPU would not take it:\n{listed}\n{report.table()}")
+            raise UserError(
+                f"{out / INT8}: not written, for the EdgeTPU would not take it:\n{listed}\n{report.table()}"
+            )
         _publish(work, out, names, report)
     return TfliteReport(out, (out / FLOAT).stat().st_size, (out / INT8).stat().st_size, len(images), report)
 
@@ -86,16 +94,17 @@ def load_trained(folder: Path) -> tuple[Ssd, list[str]]:
         model = build_model(described["image_size"], len(described["classes"]))
         model.load_weights(folder / "model.weights.h5")
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no finished SSD model here ({error}). `dvc repro train_ssd` trains one.") from None
+        raise UserError(
+            f"{folder}: no finished SSD model here ({error}). `dvc repro train_ssd` trains one."
+        ) from None
     return model, list(described["classes"])
 
 
 def calibration_images(frames: Frames, side: int, params: ExportParams) -> list[NDArray[np.float32]]:
     """Images ``(1, S, S, 3)`` in [-1, 1], prepared exactly as the detector does; a seeded choice of the frames.
 
-    The converter sets each tensor's scale by the extremes it sees. An all -1 and an all +1 image, added when calibrating, make the input's
-    scale exactly 1/127.5, so that a bin can feed raw pixels.
-    """
+    The converter sets each tensor's scale by the extremes it sees. An all -1 and an all +1 image, added when
+    calibrating, make the input's scale exactly 1/127.5, so that a bin can feed raw pixels."""
     if not len(frames):
         raise UserError("no frame to calibrate the int8 model on: the train split is empty")
     count = min(params.calibration_images, len(frames))
@@ -117,7 +126,9 @@ def _convert(saved: Path, images: list[NDArray[np.float32]] | None) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8  # the outputs stay float: they come from the post-processing
+        converter.inference_input_type = (
+            tf.uint8
+        )  # the outputs stay float: they come from the post-processing
     return bytes(converter.convert())
 
 
@@ -125,7 +136,9 @@ def _finish(data: bytes, name: str, params: ExportParams) -> bytes:
     model: Any = parse_model(data, name)
     operators = model.subgraphs[0].operators or []
     if not operators or len(operators[-1].outputs) != 4:
-        raise UserError(f"{name}: the converter left {len(operators)} operators and no post-processing at the end; nothing was written")
+        raise UserError(
+            f"{name}: the converter left {len(operators)} operators and no post-processing at the end; nothing was written"
+        )
     set_outputs(model, params.max_detections)
     return pack_model(model)
 
@@ -143,7 +156,9 @@ def _judge(work: Path, out: Path) -> EdgeTpuReport:
 
 
 def _publish(work: Path, out: Path, names: list[str], report: EdgeTpuReport) -> None:
-    (out / REPORT).unlink(missing_ok=True)  # written last: its presence means that the files beside it belong together
+    (out / REPORT).unlink(
+        missing_ok=True
+    )  # written last: its presence means that the files beside it belong together
     for name in (FLOAT, INT8, COMPILED):
         if (work / name).is_file():
             (work / name).chmod(0o644)

@@ -1,8 +1,8 @@
 from prefect import flow, get_run_logger, task
 
 import labeling
-from flows.events import COLLECTED, ring
-from flows.flywheel import open_flywheel
+from flows.context import open_context
+from flows.events import COLLECTED, emit
 
 
 @flow(name="collect-labels", retries=2, retry_delay_seconds=30, timeout_seconds=2 * 3600)
@@ -13,12 +13,14 @@ def collect_labels() -> int:
     for complaint in collected.complaints:
         get_run_logger().warning("refused: %s", complaint)
     if collected.boxes or collected.nothing or collected.labelled:
-        ring(COLLECTED, labelled=collected.labelled)
+        emit(COLLECTED, labelled=collected.labelled)
     return collected.labelled
 
 
 @task(retries=5, retry_delay_seconds=[5, 15, 30, 60, 120])
 def collect_answers() -> labeling.Collected:
     """Drain annotations from where the last run stopped."""
-    with open_flywheel() as flywheel:
-        return labeling.collect(flywheel.label_studio, flywheel.project, flywheel.ledger, flywheel.taxonomy, flywheel.labeling)
+    with open_context() as context:
+        return labeling.collect(
+            context.label_studio, context.project, context.ledger, context.taxonomy, context.labeling
+        )

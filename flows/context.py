@@ -1,7 +1,7 @@
 """What every flow opens first: the deployment's settings, store, ledger, clone and models.
 
-A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
-"""
+A flow run is a process of its own, which should begin at once: what only some flows need is imported when
+they ask for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.ledger import Ledger, open_ledger
 from trashnet.clone import Clone
+from trashnet.ledger import Ledger, open_ledger
 from trashnet.params import load_params, load_seed
 from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dataset import FlywheelParams, ImportParams
+    from dataset import GrowthParams
+    from dataset.splits import SplitParams
     from export import Candidate
-    from ingest import IngestParams, TriageParams
+    from ingest import IngestParams
     from labeling import Client, LabelingParams, Project
+    from selection import SelectionParams
+    from training.params import RetrainingParams
     from trashnet.detectors import Detections, Detector
 
 TEACHER, STUDENT = "efficientdet.onnx", "ssd_int8.tflite"
@@ -43,7 +46,7 @@ class Versioned:
 
 
 @dataclass(frozen=True)
-class Flywheel:
+class FlowContext:
     """One deployment, opened. Numbers and classes are read from the folder that the flow runs in."""
 
     settings: Settings
@@ -59,11 +62,11 @@ class Flywheel:
         return load_params("ingest", IngestParams)
 
     @cached_property
-    def triage(self) -> "TriageParams":
+    def selection(self) -> "SelectionParams":
         """Which frames people should see."""
-        from ingest import TriageParams
+        from selection import SelectionParams
 
-        return load_params("triage", TriageParams)
+        return load_params("selection", SelectionParams)
 
     @cached_property
     def labeling(self) -> "LabelingParams":
@@ -73,18 +76,25 @@ class Flywheel:
         return load_params("labeling", LabelingParams)
 
     @cached_property
-    def turning(self) -> "FlywheelParams":
-        """When the dataset grows and models are retrained."""
-        from dataset import FlywheelParams
+    def growth(self) -> "GrowthParams":
+        """How many labelled frames make a turn."""
+        from dataset import GrowthParams
 
-        return load_params("flywheel", FlywheelParams)
+        return load_params("growth", GrowthParams)
 
     @cached_property
-    def placing(self) -> "ImportParams":
-        """How new frames are grouped and split."""
-        from dataset import ImportParams
+    def retraining(self) -> "RetrainingParams":
+        """How many new frames make a retraining."""
+        from training.params import RetrainingParams
 
-        return load_params("import", ImportParams)
+        return load_params("retraining", RetrainingParams)
+
+    @cached_property
+    def split(self) -> "SplitParams":
+        """How new frames are grouped and split."""
+        from dataset.splits import SplitParams
+
+        return load_params("split", SplitParams)
 
     @cached_property
     def seed(self) -> int:
@@ -108,7 +118,9 @@ class Flywheel:
         """The annotators' project."""
         from labeling import ensure_project
 
-        return ensure_project(self.label_studio, self.settings, self.taxonomy, self.labeling, self.class_counts)
+        return ensure_project(
+            self.label_studio, self.settings, self.taxonomy, self.labeling, self.class_counts
+        )
 
     @cached_property
     def class_counts(self) -> Mapping[str, int]:
@@ -140,11 +152,11 @@ class Flywheel:
 
 
 @contextmanager
-def open_flywheel(settings: Settings | None = None) -> Iterator[Flywheel]:
+def open_context(settings: Settings | None = None) -> Iterator[FlowContext]:
     """Open the deployment whose settings are in the environment. Raises :class:`trashnet.errors.UserError` if a part is missing or down."""
     settings = settings or load_settings()
     ledger = open_ledger(settings.ledger_url)
     try:
-        yield Flywheel(settings, open_store(settings), ledger, load_taxonomy(Path("taxonomy.yaml")))
+        yield FlowContext(settings, open_store(settings), ledger, load_taxonomy(Path("taxonomy.yaml")))
     finally:
         ledger.close()

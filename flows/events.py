@@ -1,4 +1,4 @@
-"""The events that flows and the doorbell emit. An event carries no data that a flow relies on: it only says where to look."""
+"""The events that flows and the event gateway emit. An event carries no data that a flow relies on: it only says where to look."""
 
 from typing import Any
 
@@ -15,6 +15,6 @@ PUBLISHED = "trashnet.candidate.published"  # a candidate lies in the store
 RESOURCE = {"prefect.resource.id": "trashnet.flywheel", "prefect.resource.name": "TrashNet Flywheel"}
 
 
-def ring(event: str, **payload: Any) -> None:
+def emit(event: str, **payload: Any) -> None:
     """Tell whoever listens that there is something to drain."""
     emit_event(event, resource=RESOURCE, payload=payload)

@@ -2,9 +2,9 @@ from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger, task
 
-from flows.events import ACCEPTED, ring
-from flows.flywheel import open_flywheel
-from ingest import Received, Settled, receive, settle, shards, sweep_inbox, waiting
+from flows.context import open_context
+from flows.events import ACCEPTED, emit
+from ingest import DeduplicationCounts, ReceptionCounts, deduplicate, receive, shards, sweep_inbox, waiting
 
 
 @flow(name="ingest", retries=2, retry_delay_seconds=20, timeout_seconds=6 * 3600)
@@ -14,11 +14,11 @@ def ingest() -> None:
     while True:
         keys, parts = look_into_inbox()
         futures = [receive_shard.submit(number, part) for number, part in enumerate(parts)]
-        received = sum((future.result() for future in futures), Received())
-        settled = settle_received()
+        received = sum((future.result() for future in futures), ReceptionCounts())
+        settled = deduplicate_received()
         logger.info("%d uploads: %s, %s", keys, received, settled)
         if settled.accepted:
-            ring(ACCEPTED, count=settled.accepted)
+            emit(ACCEPTED, count=settled.accepted)
         if keys == received.left:  # nothing but sidecars that wait for their pictures
             return
 
@@ -26,27 +26,27 @@ def ingest() -> None:
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def look_into_inbox() -> tuple[int, list[list[str]]]:
     """How many complete uploads there are, and their sidecars' keys in shards."""
-    with open_flywheel() as flywheel:
-        keys = waiting(flywheel.store)
-        return len(keys), shards(keys, flywheel.turning.shard)
+    with open_context() as context:
+        keys = waiting(context.store)
+        return len(keys), shards(keys, context.ingest.shard_size)
 
 
 @task(task_run_name="receive shard {number}", retries=3, retry_delay_seconds=[2, 10, 30])
-def receive_shard(number: int, keys: list[str]) -> Received:
+def receive_shard(number: int, keys: list[str]) -> ReceptionCounts:
     """Check one shard of uploads and enter them in the ledger."""
-    with open_flywheel() as flywheel:
-        return receive(flywheel.store, flywheel.ledger, keys, flywheel.taxonomy, flywheel.ingest)
+    with open_context() as context:
+        return receive(context.store, context.ledger, keys, context.taxonomy, context.ingest)
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
-def settle_received() -> Settled:
+def deduplicate_received() -> DeduplicationCounts:
     """Tell new frames from re-encodes, one after the other."""
-    with open_flywheel() as flywheel:
-        return settle(flywheel.store, flywheel.ledger, flywheel.ingest)
+    with open_context() as context:
+        return deduplicate(context.store, context.ledger, context.ingest)
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def sweep_incomplete() -> int:
     """Put uploads that were never completed into quarantine; how many objects that were."""
-    with open_flywheel() as flywheel:
-        return sweep_inbox(flywheel.store, flywheel.ledger, flywheel.ingest, datetime.now(UTC))
+    with open_context() as context:
+        return sweep_inbox(context.store, context.ledger, context.ingest, datetime.now(UTC))

@@ -3,8 +3,8 @@ from prefect.artifacts import create_markdown_artifact
 
 from evaluation import comparison
 from export import Candidate, publish_trained
-from flows.events import PUBLISHED, ring
-from flows.flywheel import open_flywheel
+from flows.context import open_context
+from flows.events import PUBLISHED, emit
 from trashnet.clone import Clone, training_path
 
 
@@ -13,16 +13,20 @@ def publish() -> str:
     """Publish what was trained last as a versioned candidate, its manifest last; the version."""
     candidate = upload_candidate()
     get_run_logger().info("candidate %s, trained on dataset %s", candidate.version, candidate.dataset)
-    ring(PUBLISHED, version=candidate.version)
+    emit(PUBLISHED, version=candidate.version)
     return candidate.version
 
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def upload_candidate() -> Candidate:
     """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag; its frames become ``released``."""
-    with open_flywheel() as flywheel:
-        candidate: Candidate = publish_trained(Clone(training_path(flywheel.clone)), flywheel.store, flywheel.ledger, flywheel.taxonomy)
-    files = "\n".join(f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items())
+    with open_context() as context:
+        candidate: Candidate = publish_trained(
+            Clone(training_path(context.clone)), context.store, context.ledger, context.taxonomy
+        )
+    files = "\n".join(
+        f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items()
+    )
     text = f"# Candidate {candidate.version}\n\n{comparison({}, candidate.scores)}\n\n| file | bytes | SHA-256 |\n|---|---|---|\n{files}\n"
     create_markdown_artifact(text, key="candidate", description=f"Trained on dataset {candidate.dataset}")
     return candidate

@@ -2,11 +2,17 @@ from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 
-from flows.flywheel import open_flywheel
+from flows.context import open_context
 from flows.ingest_frames import sweep_incomplete
 from ingest import waiting
 
@@ -25,17 +31,38 @@ def sweep() -> list[str]:
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def work_waiting() -> list[tuple[str, str]]:
     """Deployments that have work, each with what that is."""
-    with open_flywheel() as flywheel:
-        ledger, turning = flywheel.ledger, flywheel.turning
-        counts, uploads, answered, new = ledger.counts(), len(waiting(flywheel.store)), len(ledger.answers_to_grow()), ledger.untrained()
-        accepted, tasked, received = counts.get("accepted", 0), counts.get("tasked", 0), counts.get("received", 0)
+    with open_context() as context:
+        ledger = context.ledger
+        counts, uploads, answered, new = (
+            ledger.counts(),
+            len(waiting(context.store)),
+            len(ledger.answers_to_grow()),
+            ledger.count_untrained_frames(),
+        )
+        accepted, tasked, received = (
+            counts.get("accepted", 0),
+            counts.get("tasked", 0),
+            counts.get("received", 0),
+        )
         work = [
-            ("ingest/ingest", uploads or received, f"{uploads} uploads in the inbox, {received} frames not settled"),
+            (
+                "ingest/ingest",
+                uploads or received,
+                f"{uploads} uploads in the inbox, {received} frames not settled",
+            ),
             ("request-labels/request-labels", accepted, f"{accepted} accepted frames"),
             ("collect-labels/collect-labels", tasked, f"{tasked} tasks that may be answered"),
-            ("grow/grow", ledger.unfinished_turn() or answered >= turning.grow_at, f"{answered} labelled frames, or a turn to be finished"),
+            (
+                "grow/grow",
+                ledger.unfinished_turn() or answered >= context.growth.min_frames,
+                f"{answered} labelled frames, or a turn to be finished",
+            ),
             # Trained but not published, it finds every stage done and rings for publish again.
-            ("retrain/retrain", new >= turning.retrain_at, f"{new} frames that no candidate was trained on"),
+            (
+                "retrain/retrain",
+                new >= context.retraining.min_new_frames,
+                f"{new} frames that no candidate was trained on",
+            ),
         ]
     return [(name, reason) for name, there_is, reason in work if there_is]
 
@@ -46,6 +73,10 @@ def under_way(name: str) -> bool:
     with get_client(sync_client=True) as client:
         this = DeploymentFilter(id=DeploymentFilterId(any_=[client.read_deployment_by_name(name).id]))
         states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED])
-        runs = client.read_flow_runs(deployment_filter=this, flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)))
+        runs = client.read_flow_runs(
+            deployment_filter=this, flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states))
+        )
     now = datetime.now(UTC)
-    return any(run.state_type != StateType.SCHEDULED or (run.expected_start_time or now) <= now for run in runs)
+    return any(
+        run.state_type != StateType.SCHEDULED or (run.expected_start_time or now) <= now for run in runs
+    )

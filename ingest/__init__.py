@@ -1,27 +1,18 @@
-"""Frames in: the inbox is drained, what is fit is cleaned, stored and entered in the ledger, and triage says what a person should see."""
+"""Frames in: the inbox is drained, what is fit is cleaned, stored and entered in the ledger."""
 
-from ingest.choosing import choose
-from ingest.decoding import Decoders
-from ingest.ledger import FrameRow, Ledger, open_ledger
-from ingest.params import IngestParams, TriageParams
-from ingest.receiving import Received, receive, shards, waiting
-from ingest.settling import Settled, settle
-from ingest.sweeping import sweep_inbox
-from ingest.triage import score_frames
+from ingest.decoders import Decoders
+from ingest.deduplication import DeduplicationCounts, deduplicate
+from ingest.inbox_sweep import sweep_inbox
+from ingest.params import IngestParams
+from ingest.reception import ReceptionCounts, receive, shards, waiting
 
 __all__ = [
     "Decoders",
-    "FrameRow",
+    "DeduplicationCounts",
     "IngestParams",
-    "Ledger",
-    "Received",
-    "Settled",
-    "TriageParams",
-    "choose",
-    "open_ledger",
+    "ReceptionCounts",
+    "deduplicate",
     "receive",
-    "score_frames",
-    "settle",
     "shards",
     "sweep_inbox",
     "waiting",

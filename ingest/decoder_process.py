@@ -1,8 +1,8 @@
 """The process that decodes strangers' pictures: started as a script, fed through a pipe, and killed when one costs too much.
 
-It knows no credentials, writes no file, and sees only what is left of a JPEG once its metadata is gone. Requests are a length (4 bytes, big
-endian) and the picture's bytes; answers a length and JSON: ``{width, height, phash, descriptor}`` or ``{fault, what}``.
-"""
+It knows no credentials, writes no file, and sees only what is left of a JPEG once its metadata is gone.
+Requests are a length (4 bytes, big endian) and the picture's bytes; answers a length and JSON: ``{width,
+height, phash, descriptor}`` or ``{fault, what}``."""
 
 import json
 import resource
@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from trashnet.images import DECODE_ERRORS, ImageFault, UnfitImage, open_image, perceptual_hash
+from trashnet.images import DECODE_ERRORS, QuarantineReason, UnfitImage, open_image, perceptual_hash
 
 LENGTH = struct.Struct(">I")
 CELLS = 8  # a side of the descriptor
@@ -28,10 +28,15 @@ def describe(data: bytes, min_side: int, max_pixels: int) -> dict[str, Any]:
     except UnfitImage as unfit:
         return {"fault": unfit.fault, "what": unfit.what}
     except MemoryError:
-        return {"fault": ImageFault.TOO_COSTLY, "what": "decoding needs more memory than it may have"}
+        return {"fault": QuarantineReason.TOO_COSTLY, "what": "decoding needs more memory than it may have"}
     except DECODE_ERRORS as error:
-        return {"fault": ImageFault.BROKEN, "what": f"does not decode: {error}"}
-    return {"width": image.width, "height": image.height, "phash": f"{phash:016x}" if phash else None, "descriptor": cells.hex()}
+        return {"fault": QuarantineReason.BROKEN, "what": f"does not decode: {error}"}
+    return {
+        "width": image.width,
+        "height": image.height,
+        "phash": f"{phash:016x}" if phash else None,
+        "descriptor": cells.hex(),
+    }
 
 
 def serve(memory_mb: int, cpu_seconds: int, min_side: int, max_pixels: int) -> None:
@@ -46,7 +51,10 @@ def serve(memory_mb: int, cpu_seconds: int, min_side: int, max_pixels: int) -> N
         data = sys.stdin.buffer.read(LENGTH.unpack(header)[0])
         usage = resource.getrusage(resource.RUSAGE_SELF)
         # The limit counts the process's whole life; what is left of it is this picture's.
-        resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + cpu_seconds, resource.RLIM_INFINITY))
+        resource.setrlimit(
+            resource.RLIMIT_CPU,
+            (int(usage.ru_utime + usage.ru_stime) + 1 + cpu_seconds, resource.RLIM_INFINITY),
+        )
         answer = json.dumps(describe(data, min_side, max_pixels)).encode()
         sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
         sys.stdout.buffer.flush()

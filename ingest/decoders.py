@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ingest.params import IngestParams
-from trashnet.images import ImageFault, UnfitImage
+from trashnet.images import QuarantineReason, UnfitImage
 
 LENGTH = struct.Struct(">I")  # as ingest/decoder_process.py has it, which is a script and not imported
 HERE = Path(__file__).resolve().parent
@@ -45,7 +45,9 @@ class Decoders:
     def __enter__(self) -> "Decoders":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         while not self._idle.empty():
             if decoder := self._idle.get():
                 decoder.stop()
@@ -53,8 +55,8 @@ class Decoders:
     def decode(self, jpeg: bytes) -> Decoded:
         """Decode a picture in full. Raises :class:`UnfitImage`.
 
-        A process that dies proves nothing yet (the machine may be short of memory): the verdict falls when a fresh one dies as well.
-        """
+        A process that dies proves nothing yet (the machine may be short of memory): the verdict falls when a
+        fresh one dies as well."""
         idle = self._idle.get()
         try:
             for _ in range(2):
@@ -75,7 +77,7 @@ class Decoders:
                     return decoded
         finally:
             self._idle.put(idle)
-        raise UnfitImage(ImageFault.TOO_COSTLY, what)
+        raise UnfitImage(QuarantineReason.TOO_COSTLY, what)
 
 
 class _Decoder:
@@ -104,8 +106,10 @@ class _Decoder:
             raise DecoderDied(self._cause()) from None
         answer = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
         if "fault" in answer:
-            raise UnfitImage(ImageFault(answer["fault"]), answer["what"])
-        return Decoded(answer["width"], answer["height"], answer["phash"], bytes.fromhex(answer["descriptor"]))
+            raise UnfitImage(QuarantineReason(answer["fault"]), answer["what"])
+        return Decoded(
+            answer["width"], answer["height"], answer["phash"], bytes.fromhex(answer["descriptor"])
+        )
 
     def _read(self, count: int, deadline: float) -> bytes:
         assert self._process.stdout is not None

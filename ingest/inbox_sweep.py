@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from ingest.entering import enter
-from ingest.ledger import FrameRow, Ledger
+from ingest.object_keys import INBOX, quarantine_key, refusal_id
 from ingest.params import IngestParams
-from ingest.places import INBOX, quarantine_key, refusal_id
 from ingest.sidecar import place_of
+from ingest.upsert import enter
+from trashnet.ledger import FrameRow, Ledger
 from trashnet.store import ObjectStore, Stored
 
 KINDS = {"jpg", "json"}
@@ -22,7 +22,9 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
     # X.jpg and X.json follow each other in the order of keys.
     for _, lying in groupby(store.list(INBOX), key=lambda stored: stored.key.rpartition(".")[0]):
         objects = list(lying)
-        if any(stored.key.endswith(".json") for stored in objects) and any(stored.key.endswith(".jpg") for stored in objects):
+        if any(stored.key.endswith(".json") for stored in objects) and any(
+            stored.key.endswith(".jpg") for stored in objects
+        ):
             continue
         for stored in objects:
             if stored.modified <= oldest:
@@ -32,13 +34,17 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
 
 
 def _put_aside(store: ObjectStore, ledger: Ledger, stored: Stored) -> None:
-    """Objects first, then the row, then the inbox: as in ``ingest/receiving.py``."""
+    """Objects first, then the row, then the inbox: as in ``ingest/reception.py``."""
     place, kind = place_of(stored.key), stored.key.rpartition(".")[2]
     reason = "incomplete" if place else "stray"
     sha256 = refusal_id(stored.key, f"{stored.size} {stored.modified}".encode())
     key = quarantine_key(reason, sha256, kind if kind in KINDS else "bin")
     store.copy(stored.key, key)
-    what = f"its {'sidecar' if kind == 'jpg' else 'picture'} never came" if place else "not the name of a frame or a sidecar"
+    what = (
+        f"its {'sidecar' if kind == 'jpg' else 'picture'} never came"
+        if place
+        else "not the name of a frame or a sidecar"
+    )
     row = FrameRow(
         sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=stored.key, key=key,
         bin_id=place.bin_id if place else None, quarantine_reason=reason, note=what,

@@ -1,28 +1,28 @@
 """Drain the inbox: every upload ends as a row of the ledger and one object, in ``frames/`` or in ``quarantine/<reason>/``.
 
-Any step may die and be run again. So the order is always: first the objects are written where they will stay, then one transaction makes
-the rows that vouch for them, and the inbox is emptied last, the picture before its sidecar. Dying before the rows, the next run writes
-the same objects again (they are named by their contents); dying after, it finds the rows, takes back whatever it wrote that they do not
-point to, and goes on emptying. A sidecar left alone by that is known by its picture's hash, or, of a refused upload, by its own.
-"""
+Any step may die and be run again. So the order is always: first the objects are written where they will stay,
+then one transaction makes the rows that vouch for them, and the inbox is emptied last, the picture before its
+sidecar. Dying before the rows, the next run writes the same objects again (they are named by their contents);
+dying after, it finds the rows, takes back whatever it wrote that they do not point to, and goes on emptying.
+A sidecar left alone by that is known by its picture's hash, or, of a refused upload, by its own."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ingest.decoding import Decoders
-from ingest.entering import Entered, enter
-from ingest.examining import Examiner, Orphan, Upload
-from ingest.ledger import Ledger
+from ingest.decoders import Decoders
+from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.places import INBOX
+from ingest.upsert import Entered, enter
+from ingest.validation import Examiner, Orphan, Upload
+from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceptionCounts:
     """What became of the uploads: new frames, those the ledger knew already, refused ones, and those not complete yet."""
 
     received: int = 0
@@ -30,9 +30,12 @@ class Received:
     quarantined: int = 0
     left: int = 0
 
-    def __add__(self, other: "Received") -> "Received":
-        return Received(
-            self.received + other.received, self.repeated + other.repeated, self.quarantined + other.quarantined, self.left + other.left
+    def __add__(self, other: "ReceptionCounts") -> "ReceptionCounts":
+        return ReceptionCounts(
+            self.received + other.received,
+            self.repeated + other.repeated,
+            self.quarantined + other.quarantined,
+            self.left + other.left,
         )
 
 
@@ -54,24 +57,27 @@ def receive(
     params: IngestParams,
     *,
     decoders: Decoders | None = None,
-) -> Received:
-    """Check the uploads of these sidecars and enter them in the ledger; in memory are ``params.batch`` rows and a picture per thread.
+) -> ReceptionCounts:
+    """Check the uploads of these sidecars and enter them in the ledger; in memory are ``params.batch_size`` rows and a picture per thread.
 
-    ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones, made with the same ``params``.
-    Raises :class:`trashnet.store.StoreDown`; what was done until then stays done, and the next call goes on.
-    """
-    total = Received()
+    ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones,
+    made with the same ``params``. Raises :class:`trashnet.store.StoreDown`; what was done until then stays
+    done, and the next call goes on."""
+    total = ReceptionCounts()
     with ExitStack() as stack:
         decoders = decoders or stack.enter_context(Decoders(params))
         threads = stack.enter_context(ThreadPoolExecutor(params.threads))
         examiner = Examiner(store, taxonomy, params, decoders)
         emptying: list[Future[None]] = []
-        for batch in shards(keys, params.batch):
+        for batch in shards(keys, params.batch_size):
             examined = list(threads.map(examiner.examine, batch))
             _finish(emptying)  # of the batch before: it went on while this one was looked at
             uploads = [found for found in examined if isinstance(found, Upload)]
             entered = enter(ledger, [upload.row for upload in uploads])
-            emptying = [threads.submit(_empty, store, upload, done) for upload, done in zip(uploads, entered, strict=True)]
+            emptying = [
+                threads.submit(_empty, store, upload, done)
+                for upload, done in zip(uploads, entered, strict=True)
+            ]
             orphans = [found for found in examined if isinstance(found, Orphan)]
             total += _count(uploads, entered) + _clear(store, ledger, orphans)
         _finish(emptying)
@@ -94,17 +100,17 @@ def _empty(store: ObjectStore, upload: Upload, entered: Entered) -> None:
         store.remove(key)
 
 
-def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[Orphan]) -> Received:
+def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[Orphan]) -> ReceptionCounts:
     """Remove sidecars whose pictures were dealt with in a run that died; the others wait for theirs."""
     known = ledger.known_uploads({name for orphan in orphans for name in orphan.known_as})
     done = [orphan for orphan in orphans if orphan.known_as & known]
     for orphan in done:
         for key in orphan.inbox:
             store.remove(key)
-    return Received(repeated=len(done), left=len(orphans) - len(done))
+    return ReceptionCounts(repeated=len(done), left=len(orphans) - len(done))
 
 
-def _count(uploads: Sequence[Upload], entered: Sequence[Entered]) -> Received:
+def _count(uploads: Sequence[Upload], entered: Sequence[Entered]) -> ReceptionCounts:
     new = [upload.row.state for upload, done in zip(uploads, entered, strict=True) if done.new]
     refused = new.count("quarantined")
-    return Received(received=len(new) - refused, repeated=len(uploads) - len(new), quarantined=refused)
+    return ReceptionCounts(received=len(new) - refused, repeated=len(uploads) - len(new), quarantined=refused)

@@ -1,8 +1,8 @@
 """The JSON beside a frame: who took it, when, and what the bin's own model saw. Written last, so its presence means the upload is complete.
 
-A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in 1970, a release or a label that
-nobody knows, a box outside the picture) does not: the frame is worth keeping, and what was wrong is noted.
-"""
+A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in
+1970, a release or a label that nobody knows, a box outside the picture) does not: the frame is worth keeping,
+and what was wrong is noted."""
 
 import re
 from collections import Counter
@@ -13,18 +13,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.places import INBOX
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: no path leads anywhere with it
-KEY = re.compile(rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)")
+KEY = re.compile(
+    rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)"
+)
 RELEASE = re.compile(NAME)
 LONGEST_NAME, LONGEST_WORD, LONGEST_TEXT, LONGEST_NOTE = 64, 128, 500, 2000
 FARTHEST = 1e6  # pixels: no camera's
 
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Word = Annotated[Text, StringConstraints(max_length=LONGEST_WORD)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+]
 Pixels = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
 
 
@@ -87,7 +91,10 @@ def parse_sidecar(data: bytes, place: Place) -> Sidecar:
     try:
         sidecar = Sidecar.model_validate_json(data)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'sidecar'}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'sidecar'}: {fault['msg']}"
+            for fault in error.errors(include_input=False)
+        ]
         raise BadSidecar(cut("; ".join(faults))) from None
     if sidecar.bin_id != place.bin_id:
         raise BadSidecar(f"bin_id: says {sidecar.bin_id!r}, but lies in the inbox of {place.bin_id!r}")
@@ -107,18 +114,27 @@ def capture_time(told: str, now: datetime, params: IngestParams) -> tuple[dateti
     return time, note
 
 
-def usable_boxes(boxes: Iterable[SidecarBox], width: int, height: int, labels: Container[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def usable_boxes(
+    boxes: Iterable[SidecarBox], width: int, height: int, labels: Container[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The detections that the house can read, clipped to the frame, best first; and notes about those left out."""
     kept, unknown, outside = [], Counter[str](), 0
     for found in boxes:
         x, y, w, h = found.box
-        left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
+        left, top, right, bottom = (
+            max(x, 0.0),
+            max(y, 0.0),
+            min(x + w, float(width)),
+            min(y + h, float(height)),
+        )
         if found.label not in labels:
             unknown[found.label] += 1
         elif right <= left or bottom <= top:
             outside += 1
         else:
-            kept.append({"label": found.label, "score": found.score, "box": [left, top, right - left, bottom - top]})
+            kept.append(
+                {"label": found.label, "score": found.score, "box": [left, top, right - left, bottom - top]}
+            )
     notes = [f"{count} boxes of unknown label {label!r} left out" for label, count in sorted(unknown.items())]
     if outside:
         notes.append(f"{outside} boxes without area in the frame left out")

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ingest.ledger import FrameRow, Ledger
-from ingest.ledger.ledger import add, add_new
-from ingest.ledger.tables import frames
+from trashnet.ledger import FrameRow, Ledger
+from trashnet.ledger.ledger import add, add_new
+from trashnet.ledger.tables import frames
 
-TOLD = ("inbox_key", "bin_id", "burst", "captured_at", "release", "reason", "detections", "note")  # columns that the sidecar decides
+TOLD = (
+    "inbox_key",
+    "bin_id",
+    "burst",
+    "captured_at",
+    "release",
+    "reason",
+    "detections",
+    "note",
+)  # columns that the sidecar decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,8 @@ def enter(ledger: Ledger, rows: Sequence[FrameRow]) -> list[Entered]:
     """Enter all rows or none; one result per row, in order."""
     if not rows:
         return []
-    # Always in the same order: two workers that meet at the same frames may wait for each other, but never both.
+    # Always in the same order: two workers that meet at the same frames may wait for each other, but never
+    # both.
     ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
     with ledger.transaction() as connection:
         try:
@@ -43,7 +53,14 @@ def _enter(connection: Connection, row: FrameRow) -> Entered:
     columns = frames.c
     same = or_(columns.sha256 == row.sha256, columns.uploaded_sha256 == row.uploaded_sha256)
     # Stored as the same bytes comes before uploaded as the same bytes.
-    query = select(columns.sha256, columns.uploaded_sha256, columns.state, columns.key, columns.captured_at, columns.inbox_key)
+    query = select(
+        columns.sha256,
+        columns.uploaded_sha256,
+        columns.state,
+        columns.key,
+        columns.captured_at,
+        columns.inbox_key,
+    )
     found = connection.execute(query.where(same).order_by(columns.sha256 != row.sha256)).mappings().first()
     if found is None:
         raise RuntimeError(f"frame {row.sha256} is neither new nor known")

@@ -6,12 +6,22 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Literal
 
-from ingest.decoding import Decoders
-from ingest.ledger import FrameRow
+from ingest.decoders import Decoders
+from ingest.object_keys import JPEG, JSON, frame_key, quarantine_key, refusal_id
 from ingest.params import IngestParams
-from ingest.places import JPEG, JSON, frame_key, quarantine_key, refusal_id
-from ingest.sidecar import RELEASE, BadSidecar, Place, Sidecar, capture_time, cut, parse_sidecar, place_of, usable_boxes
+from ingest.sidecar import (
+    RELEASE,
+    BadSidecar,
+    Place,
+    Sidecar,
+    capture_time,
+    cut,
+    parse_sidecar,
+    place_of,
+    usable_boxes,
+)
 from trashnet.images import UnfitImage, check_size, clean_jpeg
+from trashnet.ledger import FrameRow
 from trashnet.store import NoSuchObject, ObjectStore, TooLarge
 from trashnet.taxonomy import Taxonomy
 
@@ -38,7 +48,9 @@ class Orphan:
 class Examiner:
     """Looks at uploads; used by many threads at once."""
 
-    def __init__(self, store: ObjectStore, taxonomy: Taxonomy, params: IngestParams, decoders: Decoders) -> None:
+    def __init__(
+        self, store: ObjectStore, taxonomy: Taxonomy, params: IngestParams, decoders: Decoders
+    ) -> None:
         self._store, self._params, self._decoders = store, params, decoders
         self._labels = frozenset(taxonomy.names)
         self._published = cache(self._is_published)
@@ -50,7 +62,9 @@ class Examiner:
         except NoSuchObject:
             return None
         except TooLarge:
-            return self._refused(key, None, "bad-sidecar", f"more than {self._params.max_sidecar_bytes:,} bytes")
+            return self._refused(
+                key, None, "bad-sidecar", f"more than {self._params.max_sidecar_bytes:,} bytes"
+            )
         place = place_of(key)
         if place is None:
             return self._refused(key, raw, "bad-key", "not named inbox/<bin>/<date>/<sha256>.json")
@@ -65,7 +79,9 @@ class Examiner:
         except TooLarge:
             return self._refused(key, raw, "too-many-bytes", f"more than {self._params.max_bytes:,} bytes")
         if (uploaded := hashlib.sha256(data).hexdigest()) != place.sha256:
-            return self._refused(key, raw, "wrong-checksum", f"named {place.sha256}, but its bytes have SHA-256 {uploaded}")
+            return self._refused(
+                key, raw, "wrong-checksum", f"named {place.sha256}, but its bytes have SHA-256 {uploaded}"
+            )
         return self._judged(place, sidecar, raw, data)
 
     def _judged(self, place: Place, sidecar: Sidecar, raw: bytes, data: bytes) -> Upload:
@@ -74,7 +90,9 @@ class Examiner:
         inbox = (place.frame, place.sidecar)
         try:
             clean = clean_jpeg(data)
-            check_size(clean.width, clean.height, min_side=self._params.min_side, max_pixels=self._params.max_pixels)
+            check_size(
+                clean.width, clean.height, min_side=self._params.min_side, max_pixels=self._params.max_pixels
+            )
             seen = self._decoders.decode(clean.data)
         except UnfitImage as unfit:
             picture, beside = (quarantine_key(unfit.fault, place.sha256, kind) for kind in ("jpg", "json"))
@@ -125,7 +143,10 @@ class Examiner:
         )
 
     def _is_published(self, release: str) -> bool:
-        return bool(RELEASE.fullmatch(release)) and next(self._store.list(f"models/{release}/"), None) is not None
+        return (
+            bool(RELEASE.fullmatch(release))
+            and next(self._store.list(f"models/{release}/"), None) is not None
+        )
 
     def _refused(self, key: str, raw: bytes | None, reason: Refusal, what: str) -> Upload | Orphan:
         """Copy an upload to quarantine whose picture is not what counts against it."""

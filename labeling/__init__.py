@@ -2,12 +2,12 @@
 
 from labeling.agreement import Agreement, agreement
 from labeling.client import Client, LabelStudioDown, connect
-from labeling.collecting import Collected, collect
+from labeling.collection import Collected, collect
 from labeling.interface import labelling_config
 from labeling.params import LabelingParams
 from labeling.project import Project, ensure_project
 from labeling.queue import Queue, queue
-from labeling.requesting import request_labels
+from labeling.tasks import request_labels
 
 __all__ = [
     "Agreement",

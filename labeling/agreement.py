@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ingest.ledger import AnswerRow, Ledger
-from ingest.ledger.annotations import USABLE
-from ingest.ledger.tables import annotations
-from labeling.boxes import pair_up
+from trashnet.boxes import pair_up
+from trashnet.ledger import AnswerRow, Ledger
+from trashnet.ledger.annotations import USABLE
+from trashnet.ledger.tables import annotations
 
 MATCH_IOU = 0.5  # COCO's and PASCAL VOC's: from here on two boxes are of one item
 
@@ -27,7 +27,12 @@ class Tally:
 
     def add(self, boxes: int, matched: int = 0, same: int = 0, iou: float = 0.0) -> None:
         """Count more."""
-        self.boxes, self.matched, self.same, self.iou = self.boxes + boxes, self.matched + matched, self.same + same, self.iou + iou
+        self.boxes, self.matched, self.same, self.iou = (
+            self.boxes + boxes,
+            self.matched + matched,
+            self.same + same,
+            self.iou + iou,
+        )
 
     @property
     def matched_share(self) -> float | None:
@@ -59,13 +64,19 @@ class Agreement:
         if not self.frames:
             return "No frame has been answered by two people yet."
         rows = [("all", self.overall)]
-        rows += [(" and ".join(pair), tally) for pair, tally in _largest(self.people)] + _largest(self.classes)
+        rows += [(" and ".join(pair), tally) for pair, tally in _largest(self.people)] + _largest(
+            self.classes
+        )
         width = max(len(name) for name, _ in rows)
         plural = "" if self.frames == 1 else "s"
         lines = [f"{self.frames} frame{plural} answered by two people"]
         lines.append(f"{'':{width}}   boxes  matched  mean IoU  same label")
         for name, tally in rows:
-            shares = (_percent(tally.matched_share, 7), _number(tally.mean_iou, 8), _percent(tally.label_agreement, 10))
+            shares = (
+                _percent(tally.matched_share, 7),
+                _number(tally.mean_iou, 8),
+                _percent(tally.label_agreement, 10),
+            )
             lines.append(f"{name:{width}}  {tally.boxes:6}  {'  '.join(shares)}")
         return "\n".join(lines)
 
@@ -73,8 +84,8 @@ class Agreement:
 def agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Agreement:
     """Compare the answers of every frame that two or more people answered; each pair of people counts once per frame.
 
-    Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below ``match_iou`` are none.
-    """
+    Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below
+    ``match_iou`` are none."""
     found = Agreement()
     for answers in _answered_twice(ledger):
         found.frames += 1

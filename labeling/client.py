@@ -32,11 +32,17 @@ class Client(LabelStudio):
     def __init__(self, url: str, token: str, patience: float = PATIENCE) -> None:
         """``url`` without a path; ``token``: a personal access token or a legacy one. Nothing is sent yet."""
         self.url, self.patience = url.rstrip("/"), patience
-        transport = httpx.Client(timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), follow_redirects=True)
+        transport = httpx.Client(
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), follow_redirects=True
+        )
         with self._plainly():
             # The SDK leaves its constructor without types.
             super().__init__(  # type: ignore[no-untyped-call]
-                base_url=self.url, api_key=token, max_retries=0, timeout=ANSWER_SECONDS, httpx_client=transport
+                base_url=self.url,
+                api_key=token,
+                max_retries=0,
+                timeout=ANSWER_SECONDS,
+                httpx_client=transport,
             )
 
     def __str__(self) -> str:
@@ -45,14 +51,17 @@ class Client(LabelStudio):
     def ask(self, request: Callable[[], T]) -> T:
         """Call ``request`` until it succeeds. It must be one that may be repeated.
 
-        Raises :class:`UserError` for a token that is not accepted and for a request that is refused, and :class:`LabelStudioDown` when
-        patience ends.
-        """
-        again = stamina.retry(on=_passing, attempts=None, timeout=self.patience, wait_initial=0.2, wait_max=LONGEST_WAIT)(request)
+        Raises :class:`UserError` for a token that is not accepted and for a request that is refused, and
+        :class:`LabelStudioDown` when patience ends."""
+        again = stamina.retry(
+            on=_passing, attempts=None, timeout=self.patience, wait_initial=0.2, wait_max=LONGEST_WAIT
+        )(request)
         with self._plainly():
             return again()
 
-    def tasks_page(self, project: int, query: Mapping[str, Any], *, page_size: int, answers: bool) -> list[dict[str, Any]]:
+    def tasks_page(
+        self, project: int, query: Mapping[str, Any], *, page_size: int, answers: bool
+    ) -> list[dict[str, Any]]:
         """The first tasks that match a data manager query, in its order, as Label Studio's JSON; with ``answers`` their annotations too."""
         params = {
             "project": project,
@@ -92,8 +101,8 @@ class Client(LabelStudio):
 def connect(settings: Settings, patience: float = PATIENCE) -> Client:
     """A client whose token Label Studio has accepted. ``patience``: seconds to wait for a server that is down or starting.
 
-    Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioDown` if nothing answers.
-    """
+    Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioDown` if nothing
+    answers."""
     client = Client(settings.label_studio_url, settings.label_studio_token.get_secret_value(), patience)
     client.ask(client.users.whoami)
     return client

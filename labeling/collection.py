@@ -9,16 +9,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ingest.ledger import AnswerRow, FrameRow, Ledger
-from ingest.ledger.annotations import USABLE, write_answer
-from ingest.ledger.ledger import move
-from ingest.ledger.tables import annotations, frames
-from labeling.answers import check_answer
-from labeling.boxes import likeness
 from labeling.client import Client
 from labeling.params import LabelingParams
 from labeling.project import Project
-from labeling.requesting import is_double
+from labeling.tasks import is_double
+from labeling.validation import check_answer
+from trashnet.boxes import likeness
+from trashnet.ledger import AnswerRow, FrameRow, Ledger
+from trashnet.ledger.annotations import USABLE, write_answer
+from trashnet.ledger.ledger import move
+from trashnet.ledger.tables import annotations, frames
 from trashnet.taxonomy import Taxonomy
 
 WITHDRAWN = "deleted in Label Studio"
@@ -42,20 +42,31 @@ class Collected:
 
 
 def collect(
-    client: Client, project: Project, ledger: Ledger, taxonomy: Taxonomy, params: LabelingParams, now: Callable[[], datetime] | None = None
+    client: Client,
+    project: Project,
+    ledger: Ledger,
+    taxonomy: Taxonomy,
+    params: LabelingParams,
+    now: Callable[[], datetime] | None = None,
 ) -> Collected:
     """Bring every annotation that is new or was changed since the last time into the ledger; costs what is new, whatever there is.
 
-    A usable answer moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows again. A refused answer leaves
-    the frame ``tasked`` and its reason on the task's page (tab "To mend"). A skipped frame stays ``tasked`` too and goes to somebody else.
-    Of a frame that two people should answer the newest answer counts; where the two are too unlike, a third is asked for and counts; after
-    ``double_days`` what there is counts. Raises what :meth:`labeling.client.Client.ask` raises; what was collected until then is kept.
-    """
+    A usable answer moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows
+    again. A refused answer leaves the frame ``tasked`` and its reason on the task's page (tab "To mend"). A
+    skipped frame stays ``tasked`` too and goes to somebody else. Of a frame that two people should answer the
+    newest answer counts; where the two are too unlike, a third is asked for and counts; after ``double_days``
+    what there is counts. Raises what :meth:`labeling.client.Client.ask` raises; what was collected until then
+    is kept."""
     run = _Run(client, project, ledger, frozenset(taxonomy.names), params, now or (lambda: datetime.now(UTC)))
     name = f"annotations/{project.id}"
     cursor = ledger.cursor(name)
-    # A transaction of Label Studio's that began earlier may have ended later: look again at the last moments. Answers have ids.
-    since = datetime.fromisoformat(cursor) - timedelta(seconds=params.overlap_seconds) if cursor else BEGINNING
+    # A transaction of Label Studio's that began earlier may have ended later: look again at the last moments.
+    # Answers have ids.
+    since = (
+        datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
+        if cursor
+        else BEGINNING
+    )
     for page in _changed_since(client, project, since, params.page_size):
         for task in page:
             run.take(task)
@@ -65,16 +76,36 @@ def collect(
             ledger.set_cursor(name, cursor)
     run.end_waiting()
     counts = run.counts
-    return Collected(counts["boxes"], counts["nothing"], counts["skipped"], counts["refused"], counts["labelled"], tuple(run.complaints))
+    return Collected(
+        counts["boxes"],
+        counts["nothing"],
+        counts["skipped"],
+        counts["refused"],
+        counts["labelled"],
+        tuple(run.complaints),
+    )
 
 
 class _Run:
     """One run of :func:`collect`: what it needs and what it has counted."""
 
     def __init__(
-        self, client: Client, project: Project, ledger: Ledger, names: frozenset[str], params: LabelingParams, now: Callable[[], datetime]
+        self,
+        client: Client,
+        project: Project,
+        ledger: Ledger,
+        names: frozenset[str],
+        params: LabelingParams,
+        now: Callable[[], datetime],
     ) -> None:
-        self.client, self.project, self.ledger, self.names, self.params, self.now = client, project, ledger, names, params, now
+        self.client, self.project, self.ledger, self.names, self.params, self.now = (
+            client,
+            project,
+            ledger,
+            names,
+            params,
+            now,
+        )
         self.people = client.ask(lambda: {user.id: user.email for user in client.users.list()})
         self.counts: Counter[str] = Counter()
         self.complaints: list[str] = []
@@ -86,7 +117,9 @@ class _Run:
         if frame is None:
             if task["annotations"]:
                 log.warning(
-                    "task %d of %s shows a frame that the ledger does not know; its answers are left alone", task["id"], self.project.url
+                    "task %d of %s shows a frame that the ledger does not know; its answers are left alone",
+                    task["id"],
+                    self.project.url,
                 )
             return
         if frame.state == "accepted":  # it was imported by a run that died before it could say so
@@ -112,7 +145,11 @@ class _Run:
         late = (
             select(frames.c.sha256)
             .join(annotations, annotations.c.sha256 == frames.c.sha256)
-            .where(frames.c.state == "tasked", annotations.c.outcome.in_(USABLE), annotations.c.labelled_at <= oldest)
+            .where(
+                frames.c.state == "tasked",
+                annotations.c.outcome.in_(USABLE),
+                annotations.c.labelled_at <= oldest,
+            )
             .distinct()
         )
         with self.ledger.transaction() as connection:
@@ -143,7 +180,9 @@ class _Run:
             before = _outcomes(connection, frame.sha256)
             changed = [answer for answer in answers if write_answer(connection, answer)]
             usable = [answer for answer in answers if answer.outcome in USABLE]
-            moved = self._done(frame, usable) and move(connection, frame.sha256, "tasked", "labelled", note=f"task {frame.task_id}")
+            moved = self._done(frame, usable) and move(
+                connection, frame.sha256, "tasked", "labelled", note=f"task {frame.task_id}"
+            )
             if not usable and changed and frame.state == "labelled" and frame.turn is None:
                 move(connection, frame.sha256, "labelled", "tasked", note="its answer was taken back")
         self.counts["labelled"] += moved
@@ -152,7 +191,9 @@ class _Run:
                 continue
             self.counts[answer.outcome] += 1
             if answer.outcome == "refused":
-                self.complaints.append(f"{self._address(frame)}: {answer.annotator}'s answer is refused: {answer.reason}")
+                self.complaints.append(
+                    f"{self._address(frame)}: {answer.annotator}'s answer is refused: {answer.reason}"
+                )
 
     def _done(self, frame: FrameRow, usable: Sequence[AnswerRow]) -> bool:
         people = _by_person(usable)
@@ -166,12 +207,16 @@ class _Run:
 
     def _alike(self, people: Sequence[AnswerRow]) -> bool:
         first, second = people
-        return likeness(first.boxes, second.boxes, self.params.match_iou) >= self.params.least_agreement
+        return likeness(first.boxes, second.boxes, self.params.match_iou) >= self.params.min_agreement
 
     def _tell(self, task: dict[str, Any], frame: FrameRow, answers: Sequence[AnswerRow]) -> None:
         """Write on the task's page what is to be mended, and open it again where another person's answer is wanted."""
         people = _by_person([answer for answer in answers if answer.outcome in USABLE])
-        faults = [f"{answer.annotator}: {answer.reason}" for answer in _by_person(answers) if answer.outcome == "refused"]
+        faults = [
+            f"{answer.annotator}: {answer.reason}"
+            for answer in _by_person(answers)
+            if answer.outcome == "refused"
+        ]
         wanted = self._wanted(frame)
         if len(people) == 2 and not self._alike(people):
             faults.append(DIFFERENT)
@@ -183,25 +228,36 @@ class _Run:
         if people and now is not None and now.state == "tasked" and task["overlap"] < wanted:
             changes |= {"overlap": wanted, "is_labeled": len(people) >= wanted}
         if changes:
-            self.client.ask(lambda: self.client.tasks.update(task["id"], request_options={"additional_body_parameters": changes}))
+            self.client.ask(
+                lambda: self.client.tasks.update(
+                    task["id"], request_options={"additional_body_parameters": changes}
+                )
+            )
 
     def _address(self, frame: FrameRow) -> str:
         return f"{self.project.url}/data?task={frame.task_id}"
 
 
-def _changed_since(client: Client, project: Project, since: datetime, page_size: int) -> Iterator[list[dict[str, Any]]]:
+def _changed_since(
+    client: Client, project: Project, since: datetime, page_size: int
+) -> Iterator[list[dict[str, Any]]]:
     """Pages of tasks that were touched at ``since`` or later, oldest touch first, each task's annotations with it.
 
-    Numbered pages would shift under our feet when a task is touched between two of them: each page begins where the one before it ended,
-    and where many tasks share one moment they are read in the order of their ids.
-    """
+    Numbered pages would shift under our feet when a task is touched between two of them: each page begins
+    where the one before it ended, and where many tasks share one moment they are read in the order of their
+    ids."""
 
     def page(order: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}
         return client.ask(lambda: client.tasks_page(project.id, query, page_size=page_size, answers=True))
 
     def touched(operator: str, moment: datetime) -> dict[str, Any]:
-        return {"filter": "filter:tasks:updated_at", "operator": operator, "type": "Datetime", "value": moment.strftime(TIME)}
+        return {
+            "filter": "filter:tasks:updated_at",
+            "operator": operator,
+            "type": "Datetime",
+            "value": moment.strftime(TIME),
+        }
 
     operator = "greater_or_equal"
     while tasks := page("updated_at", touched(operator, since)):
@@ -226,7 +282,10 @@ def _time(value: str) -> datetime:
 
 def _by_person(answers: Sequence[AnswerRow]) -> list[AnswerRow]:
     """Each person's newest answer, oldest first."""
-    newest = {answer.annotator: answer for answer in sorted(answers, key=lambda answer: (answer.labelled_at, answer.annotation_id))}
+    newest = {
+        answer.annotator: answer
+        for answer in sorted(answers, key=lambda answer: (answer.labelled_at, answer.annotation_id))
+    }
     return list(newest.values())
 
 

@@ -1,7 +1,7 @@
 """Label Studio's page for an annotator, made from ``taxonomy.yaml``: nothing in it is typed twice.
 
-A class has its stream's colour, stands under its stream's heading, is found by typing part of its name, and the commonest have a key.
-"""
+A class has its stream's colour, stands under its stream's heading, is found by typing part of its name, and
+the commonest have a key."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,8 +42,8 @@ STYLE = """
 def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int] | None = None) -> str:
     """The XML of the labelling page.
 
-    ``counts``: boxes per class name so far; the ``hotkeys`` commonest classes get a key, in the taxonomy's order where counts are equal.
-    """
+    ``counts``: boxes per class name so far; the ``hotkeys`` commonest classes get a key, in the taxonomy's
+    order where counts are equal."""
     keys = dict(zip(commonest(taxonomy, counts or {})[:hotkeys], KEYS, strict=False))
     view = Xml.Element("View")
     Xml.SubElement(view, "Style").text = STYLE
@@ -53,7 +53,13 @@ def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int]
     answer = Xml.SubElement(panel, "Choices", name=NOTHING, toName=IMAGE, choice="single", showInline="true")
     Xml.SubElement(answer, "Choice", value=NO_WASTE, hotkey=NOTHING_KEY)
     Xml.SubElement(
-        panel, "Filter", name="search", toName=BOXES, hotkey=SEARCH_KEY, minlength="1", placeholder=f"Find a class ({SEARCH_KEY})"
+        panel,
+        "Filter",
+        name="search",
+        toName=BOXES,
+        hotkey=SEARCH_KEY,
+        minlength="1",
+        placeholder=f"Find a class ({SEARCH_KEY})",
     )
     drawn: dict[str, Any] = {"choice": "single", "canRotate": "false", "strokeWidth": "2", "opacity": "0.15"}
     labels = Xml.SubElement(panel, "RectangleLabels", name=BOXES, toName=IMAGE, **drawn)
@@ -75,9 +81,17 @@ def commonest(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]:
 
 def _frame(place: Xml.Element) -> None:
     """The picture with zoom, brightness and contrast; above it what is to be mended, below it why this frame was chosen."""
-    Xml.SubElement(Xml.SubElement(place, "View", className="trashnet-mend"), "Text", name="mend", value="$mend")
+    Xml.SubElement(
+        Xml.SubElement(place, "View", className="trashnet-mend"), "Text", name="mend", value="$mend"
+    )
     on, off = "true", "false"
     # Boxes drawn on a turned picture would be refused.
-    controls: dict[str, Any] = {"zoom": on, "zoomControl": on, "brightnessControl": on, "contrastControl": on, "rotateControl": off}
+    controls: dict[str, Any] = {
+        "zoom": on,
+        "zoomControl": on,
+        "brightnessControl": on,
+        "contrastControl": on,
+        "rotateControl": off,
+    }
     Xml.SubElement(place, "Image", name=IMAGE, value="$image", **controls)
     Xml.SubElement(Xml.SubElement(place, "View", className="trashnet-why"), "Text", name="why", value="$why")

@@ -13,7 +13,12 @@ from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings
 from trashnet.store import open_store
 from trashnet.taxonomy import Taxonomy
 
-ACTIONS = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")  # skipping creates one as well
+ACTIONS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+)  # skipping creates one as well
 STORAGE = "TrashNet frames"
 
 # What is not the page itself. Nobody sees the task that they skipped again, others do.
@@ -27,11 +32,28 @@ PROJECT: Mapping[str, Any] = {
     "maximum_annotations": 1,  # a task that two should answer is opened again when the first has
     "sampling": "Sequential sampling",  # tasks are imported most valuable first
 }
-HIDDEN = ("inner_id", "total_predictions", "predictions_score", "predictions_model_versions", "predictions_results", "annotations_results")
-HIDDEN_TOO = ("annotations_ids", "file_upload", "storage_filename", "updated_by", "avg_lead_time", "draft_exists", "data.sha256")
+HIDDEN = (
+    "inner_id",
+    "total_predictions",
+    "predictions_score",
+    "predictions_model_versions",
+    "predictions_results",
+    "annotations_results",
+)
+HIDDEN_TOO = (
+    "annotations_ids",
+    "file_upload",
+    "storage_filename",
+    "updated_by",
+    "avg_lead_time",
+    "draft_exists",
+    "data.sha256",
+)
 TIMES = ("created_at", "updated_at")
 TABS: Mapping[str, list[dict[str, Any]]] = {
-    "To label": [{"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}],
+    "To label": [
+        {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
+    ],
     "To mend": [{"filter": "filter:tasks:data.mend", "operator": "empty", "type": "String", "value": False}],
     "All": [],
 }
@@ -48,20 +70,26 @@ class Project:
 
 
 def ensure_project(
-    client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams, counts: Mapping[str, int] | None = None
+    client: Client,
+    settings: Settings,
+    taxonomy: Taxonomy,
+    params: LabelingParams,
+    counts: Mapping[str, int] | None = None,
 ) -> Project:
     """Find the project by its title or make it, and see to its page, tabs, frame storage and webhook; doing so again changes nothing.
 
-    ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only presigns frames: its storage is never
-    synced. Raises :class:`UserError` if Label Studio refuses, for example because answers use a class that the taxonomy has lost.
-    """
+    ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only
+    presigns frames: its storage is never synced. Raises :class:`UserError` if Label Studio refuses, for
+    example because answers use a class that the taxonomy has lost."""
     open_store(settings).ensure_bucket()  # Label Studio looks whether it is there
     config = labelling_config(taxonomy, params.hotkeys, counts)
     title = settings.label_studio_project
     found = client.ask(partial(_find_or_create, client, title, config))
     before = client.ask(lambda: client.projects.get(found))
     wanted: dict[str, Any] = {**PROJECT, "title": title, "label_config": config}
-    changes: dict[str, Any] = {name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)}
+    changes: dict[str, Any] = {
+        name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)
+    }
     if changes:
         client.ask(lambda: client.projects.update(found, **changes))
     client.ask(lambda: _see_to_storage(client, found, settings, params))
@@ -86,8 +114,8 @@ def _same(name: str, before: Any, wanted: Any) -> bool:
 def _see_to_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
     """The bucket as a source whose links Label Studio presigns. It keeps keys to itself, so they are written each time.
 
-    The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its guard against private ones.
-    """
+    The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its
+    guard against private ones."""
     storages = client.import_storage.s3
     wanted: dict[str, Any] = {
         "title": STORAGE,
@@ -107,16 +135,18 @@ def _see_to_storage(client: Client, project: int, settings: Settings, params: La
 
 
 def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
-    """One webhook that rings the doorbell; it carries no labels, they are collected."""
+    """One webhook that rings the event gateway; it carries no labels, they are collected."""
     wanted: dict[str, Any] = {
-        "url": settings.doorbell_url.rstrip("/") + WEBHOOK_PATH,
-        "headers": {SECRET_HEADER: settings.doorbell_secret.get_secret_value()},
+        "url": settings.gateway_url.rstrip("/") + WEBHOOK_PATH,
+        "headers": {SECRET_HEADER: settings.gateway_secret.get_secret_value()},
         "actions": sorted(ACTIONS),
         "send_payload": False,
         "send_for_all_actions": False,
         "is_active": True,
     }
-    hooks: list[Any] = [hook for hook in client.webhooks.list(project=project) if SECRET_HEADER in (hook.headers or {})]
+    hooks: list[Any] = [
+        hook for hook in client.webhooks.list(project=project) if SECRET_HEADER in (hook.headers or {})
+    ]
     for surplus in hooks[1:]:
         client.webhooks.delete(id=surplus.id)
     if not hooks:
@@ -128,7 +158,9 @@ def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
 def _see_to_tabs(client: Client, project: int) -> None:
     """Tabs of the data manager, made once: what annotators then do with them is theirs."""
     hidden = [f"tasks:{name}" for name in HIDDEN + HIDDEN_TOO + TIMES]
-    have = {view.data.get("title") for view in client.views.list(project=project) if isinstance(view.data, dict)}
+    have = {
+        view.data.get("title") for view in client.views.list(project=project) if isinstance(view.data, dict)
+    }
     for title, items in TABS.items():
         if title not in have:
             data: Any = {

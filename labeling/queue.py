@@ -5,9 +5,9 @@ from itertools import groupby
 
 from sqlalchemy import select
 
-from ingest.ledger import Ledger
-from ingest.ledger.annotations import USABLE
-from ingest.ledger.tables import annotations, frames
+from trashnet.ledger import Ledger
+from trashnet.ledger.annotations import USABLE
+from trashnet.ledger.tables import annotations, frames
 
 
 @dataclass(frozen=True)

@@ -5,43 +5,59 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from ingest.ledger import FrameRow, Ledger
-from ingest.ledger.ledger import move
-from labeling.boxes import clip, to_percent
 from labeling.client import Client
 from labeling.interface import BOXES, IMAGE
 from labeling.params import LabelingParams
 from labeling.project import Project
+from trashnet.boxes import clip, to_percent
 from trashnet.errors import UserError
+from trashnet.ledger import FrameRow, Ledger
+from trashnet.ledger.ledger import move
 from trashnet.store import ObjectStore
 
-# Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many: which model it really was is
-# in the task's data.
+# Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
+# which model it really was is in the task's data.
 PRELABELS = "pre-labels"
 LOOKED_UP = 80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
 
 
 def request_labels(
-    client: Client, project: Project, ledger: Ledger, store: ObjectStore, shas: Sequence[str], params: LabelingParams
+    client: Client,
+    project: Project,
+    ledger: Ledger,
+    store: ObjectStore,
+    shas: Sequence[str],
+    params: LabelingParams,
 ) -> int:
     """Make tasks of these accepted frames, in this order, and move them to ``tasked``; returns how many tasks were created.
 
-    Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which of its frames it has, so that a
-    run which died between its answer and the ledger is taken up without a second task. Raises :class:`UserError` for a frame that the
-    ledger does not know, and what :meth:`labeling.client.Client.ask` raises.
-    """
+    Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which
+    of its frames it has, so that a run which died between its answer and the ledger is taken up without a
+    second task. Raises :class:`UserError` for a frame that the ledger does not know, and what
+    :meth:`labeling.client.Client.ask` raises."""
     created = 0
-    for start in range(0, len(shas), params.import_batch):
-        batch = [row for row in _rows(ledger, shas[start : start + params.import_batch]) if row.state == "accepted"]
+    for start in range(0, len(shas), params.import_batch_size):
+        batch = [
+            row
+            for row in _rows(ledger, shas[start : start + params.import_batch_size])
+            if row.state == "accepted"
+        ]
         if batch:
             task_ids: dict[str, int] = {}
-            created += client.ask(partial(_import_missing, client, project, batch, store.bucket, params, task_ids))
+            created += client.ask(
+                partial(_import_missing, client, project, batch, store.bucket, params, task_ids)
+            )
             _enter(ledger, batch, task_ids)
     return created
 
 
 def _import_missing(
-    client: Client, project: Project, batch: Sequence[FrameRow], bucket: str, params: LabelingParams, task_ids: dict[str, int]
+    client: Client,
+    project: Project,
+    batch: Sequence[FrameRow],
+    bucket: str,
+    params: LabelingParams,
+    task_ids: dict[str, int],
 ) -> int:
     """Import those frames that have no task, and put every frame's task into ``task_ids``; may be called again after a fault.
 
@@ -100,14 +116,19 @@ def _guesses(row: FrameRow) -> tuple[str, list[dict[str, Any]]]:
     return f"bin {row.release or ''}".strip() if row.detections else "", row.detections
 
 
-def _regions(boxes: list[dict[str, Any]], row: FrameRow, project: Project, params: LabelingParams) -> Iterator[dict[str, Any]]:
+def _regions(
+    boxes: list[dict[str, Any]], row: FrameRow, project: Project, params: LabelingParams
+) -> Iterator[dict[str, Any]]:
     if not row.width or not row.height:
         return
-    sure = sorted((box for box in boxes if box["score"] >= params.prelabel_score), key=lambda box: -box["score"])
+    sure = sorted(
+        (box for box in boxes if box["score"] >= params.prelabel_score), key=lambda box: -box["score"]
+    )
     for number, guess in enumerate(sure[: params.prelabel_boxes]):
         box = clip(guess["box"], row.width, row.height)
-        # An older release may know classes that the taxonomy has lost: Label Studio would refuse the whole batch for one of them.
-        if guess["label"] not in project.names or min(box[2:]) < params.smallest_side:
+        # An older release may know classes that the taxonomy has lost: Label Studio would refuse the whole
+        # batch for one of them.
+        if guess["label"] not in project.names or min(box[2:]) < params.min_box_side:
             continue
         yield {
             "id": f"guess{number}",
@@ -118,7 +139,8 @@ def _regions(boxes: list[dict[str, Any]], row: FrameRow, project: Project, param
             "original_height": row.height,
             "image_rotation": 0,
             "score": guess["score"],
-            "value": to_percent(box, row.width, row.height) | {"rotation": 0, "rectanglelabels": [guess["label"]]},
+            "value": to_percent(box, row.width, row.height)
+            | {"rotation": 0, "rectanglelabels": [guess["label"]]},
         }
 
 
@@ -126,7 +148,9 @@ def _rows(ledger: Ledger, shas: Sequence[str]) -> Iterator[FrameRow]:
     for sha in shas:
         row = ledger.frame(sha)
         if row is None:
-            raise UserError(f"frame {sha}: the ledger does not know it; a frame can be asked about once it was ingested")
+            raise UserError(
+                f"frame {sha}: the ledger does not know it; a frame can be asked about once it was ingested"
+            )
         yield row
 
 

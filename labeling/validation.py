@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.ledger import FrameRow
-from ingest.ledger.annotations import Outcome
-from labeling.boxes import clip, to_pixels
 from labeling.interface import BOXES, NO_WASTE, NOTHING
 from labeling.params import LabelingParams
+from trashnet.boxes import clip, to_pixels
+from trashnet.ledger import FrameRow
+from trashnet.ledger.annotations import Outcome
 
 FAR = 1e9  # percent, degrees: no page says so much
 UPRIGHT = 0.01  # degrees that a dragged corner may leave behind
@@ -28,12 +28,13 @@ class _Refused(Exception):
     """Why an answer cannot be used; for the annotator's eyes."""
 
 
-def check_answer(annotation: Mapping[str, Any], frame: FrameRow, names: Collection[str], params: LabelingParams) -> Checked:
+def check_answer(
+    annotation: Mapping[str, Any], frame: FrameRow, names: Collection[str], params: LabelingParams
+) -> Checked:
     """Read an annotation of ``frame``, as Label Studio's API gives it. Whatever is wrong with it is a refusal, never an exception.
 
-    Boxes must have one known label, be upright, not smaller than ``smallest_side``, and inside the frame but for ``edge_tolerance`` pixels,
-    which are cut off. An answer says either boxes or "no waste here".
-    """
+    Boxes must have one known label, be upright, not smaller than ``min_box_side``, and inside the frame but
+    for ``edge_tolerance`` pixels, which are cut off. An answer says either boxes or "no waste here"."""
     if annotation.get("was_cancelled"):
         return Checked("skipped")
     result = annotation.get("result")
@@ -59,7 +60,11 @@ def _says_nothing(region: Any) -> bool:
     if _kind(region) != "choices":
         return False
     value = region.get("value")
-    if region.get("from_name") != NOTHING or not isinstance(value, Mapping) or value.get("choices") != [NO_WASTE]:
+    if (
+        region.get("from_name") != NOTHING
+        or not isinstance(value, Mapping)
+        or value.get("choices") != [NO_WASTE]
+    ):
         raise _Refused(f"it has a choice that the page does not offer: {value}")
     return True
 
@@ -68,7 +73,9 @@ def _box(region: Any, frame: FrameRow, names: Collection[str], params: LabelingP
     if _kind(region) == "rectangle":
         raise _Refused("a box has no class")
     if _kind(region) != "rectanglelabels" or region.get("from_name") != BOXES:
-        raise _Refused(f"it has a {_kind(region).removesuffix('labels')}; only upright boxes are learned from")
+        raise _Refused(
+            f"it has a {_kind(region).removesuffix('labels')}; only upright boxes are learned from"
+        )
     value = region.get("value")
     if not isinstance(value, Mapping):
         raise _Refused("a box has no place")
@@ -85,15 +92,17 @@ def _box(region: Any, frame: FrameRow, names: Collection[str], params: LabelingP
     if x < -far or y < -far or x + w > width + far or y + h > height + far:
         raise _Refused(f"the box of a {label} is partly outside the image")
     box = clip((x, y, w, h), width, height)
-    if min(box[2:]) < params.smallest_side:
-        raise _Refused(f"the box of a {label} is less than {params.smallest_side:g} pixels wide or high")
+    if min(box[2:]) < params.min_box_side:
+        raise _Refused(f"the box of a {label} is less than {params.min_box_side:g} pixels wide or high")
     return {"label": label, "box": list(box)}
 
 
 def _label(value: Mapping[str, Any], names: Collection[str]) -> str:
     labels = value.get("rectanglelabels")
     if not isinstance(labels, list) or len(labels) != 1:
-        raise _Refused(f"a box has {len(labels) if isinstance(labels, list) else 'no'} classes instead of one")
+        raise _Refused(
+            f"a box has {len(labels) if isinstance(labels, list) else 'no'} classes instead of one"
+        )
     if not isinstance(labels[0], str) or labels[0] not in names:
         raise _Refused(f"{labels[0]!r} is not a class of the taxonomy")
     return labels[0]
@@ -105,9 +114,13 @@ def _size(region: Mapping[str, Any], frame: FrameRow) -> tuple[int, int]:
         raise _Refused("the ledger does not know the frame's size")
     saw = (region.get("original_width"), region.get("original_height"))
     if saw not in ((None, None), (frame.width, frame.height)):
-        raise _Refused(f"it was drawn on an image of {saw[0]} × {saw[1]} pixels; the frame has {frame.width} × {frame.height}")
+        raise _Refused(
+            f"it was drawn on an image of {saw[0]} × {saw[1]} pixels; the frame has {frame.width} × {frame.height}"
+        )
     return frame.width, frame.height
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR  # also false for NaN
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < FAR
+    )  # also false for NaN

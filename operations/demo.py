@@ -18,27 +18,30 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from dataset import draw_scene
 from evaluation import comparison
 from export import Candidate, newest_candidate, publish_candidate
-from flows.flywheel import STUDENT, TEACHER, Flywheel
-from ingest import FrameRow, Ledger
-from labeling.boxes import to_percent
+from flows.context import STUDENT, TEACHER, FlowContext
 from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
-from labeling.requesting import is_double
+from labeling.tasks import is_double
+from synthetic import draw_scene
+from trashnet.boxes import to_percent
 from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
+from trashnet.ledger import FrameRow, Ledger
 from trashnet.settings import STACK_ENVIRONMENT
 from trashnet.taxonomy import Taxonomy
 
-STARTING = Path("flows/demo_student.tflite")  # `dvc pull flows/demo_student.tflite` fetches it
+STARTING = Path("operations/demo_student.tflite")  # `dvc pull operations/demo_student.tflite` fetches it
 SIDE = 320  # pixels
 ITEMS = 5  # in a scene, at most
 BINS = 3
-ANNOTATORS = ("demo-annotator", "demo-annotator-2")  # accounts in Label Studio; the second answers what two people should
-# So little that two cores need minutes, and from random backbones so that it needs no network: the scores show that the wheel turns, not
-# how good the models get.
+ANNOTATORS = (
+    "demo-annotator",
+    "demo-annotator-2",
+)  # accounts in Label Studio; the second answers what two people should
+# So little that two cores need minutes, and from random backbones so that it needs no network: the scores
+# show that the wheel turns, not how good the models get.
 SMALL = {
     "rebalance.target_images": "1",
     "export.calibration_images": "48",
@@ -80,13 +83,17 @@ class Capture:
         return min((box["score"] for box in self.seen), default=0.0)
 
 
-def captures(seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, sure: float) -> Iterator[Capture]:
+def captures(
+    seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, sure: float
+) -> Iterator[Capture]:
     """Scenes in front of ``BINS`` bins, drawn anew for every ``seed``; detections from ``sure`` on are what a bin sees."""
     ids = sorted(taxonomy.name_of)
     began = datetime.now(UTC).replace(microsecond=0)
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        image, boxes, class_ids = draw_scene(rng, rng.choice(ids, int(rng.integers(1, ITEMS + 1))).tolist(), SIDE, taxonomy)
+        image, boxes, class_ids = draw_scene(
+            rng, rng.choice(ids, int(rng.integers(1, ITEMS + 1))).tolist(), SIDE, taxonomy
+        )
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=85)
         seen: list[dict[str, Any]] = []
@@ -96,24 +103,38 @@ def captures(seed: int, count: int, student: Detector | None, taxonomy: Taxonomy
             seen = _boxes(taxonomy, found.boxes, found.class_ids, found.scores)
         taken = began + timedelta(seconds=number)
         yield Capture(
-            f"demo-bin-{number % BINS + 1}", f"{seed}-{number}", taken, buffer.getvalue(), _boxes(taxonomy, boxes, class_ids), seen
+            f"demo-bin-{number % BINS + 1}",
+            f"{seed}-{number}",
+            taken,
+            buffer.getvalue(),
+            _boxes(taxonomy, boxes, class_ids),
+            seen,
         )
 
 
 def _boxes(
     taxonomy: Taxonomy, boxes: NDArray[Any], class_ids: NDArray[np.int64], scores: NDArray[Any] | None = None
 ) -> list[dict[str, Any]]:
-    said = [{"label": taxonomy.name_of[int(c)], "box": [float(v) for v in box]} for box, c in zip(boxes, class_ids, strict=True)]
-    return said if scores is None else [one | {"score": float(score)} for one, score in zip(said, scores, strict=True)]
+    said = [
+        {"label": taxonomy.name_of[int(c)], "box": [float(v) for v in box]}
+        for box, c in zip(boxes, class_ids, strict=True)
+    ]
+    return (
+        said
+        if scores is None
+        else [one | {"score": float(score)} for one, score in zip(said, scores, strict=True)]
+    )
 
 
-def begin_with(flywheel: Flywheel, student: Path) -> Candidate:
+def begin_with(context: FlowContext, student: Path) -> Candidate:
     """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have something to be unsure with."""
     models = {STUDENT: student}
-    return publish_candidate(flywheel.store, models, {}, dataset="data-00000", turns=(), commit=flywheel.clone.head(), scores={})
+    return publish_candidate(
+        context.store, models, {}, dataset="data-00000", turns=(), commit=context.clone.head(), scores={}
+    )
 
 
-def upload(flywheel: Flywheel, capture: Capture, release: str | None) -> None:
+def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
     """What a bin does: the frame, then its sidecar, whose presence says that the upload is complete."""
     sidecar = {
         "bin_id": capture.bin_id,
@@ -124,79 +145,119 @@ def upload(flywheel: Flywheel, capture: Capture, release: str | None) -> None:
         "burst": capture.burst,
     }
     stem = f"inbox/{capture.bin_id}/{capture.taken:%Y-%m-%d}/{capture.sha256}"
-    flywheel.store.put(f"{stem}.jpg", capture.jpeg, "image/jpeg")
-    flywheel.store.put(f"{stem}.json", json.dumps(sidecar).encode(), "application/json")
+    context.store.put(f"{stem}.jpg", capture.jpeg, "image/jpeg")
+    context.store.put(f"{stem}.json", json.dumps(sidecar).encode(), "application/json")
 
 
-def run_demo(flywheel: Flywheel, frames: int, say: Say) -> str:
+def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     """Turn the wheel once and return a table of what happened. Raises :class:`UserError` if a step does not come about."""
     watch = _Watch(say)
-    if newest_candidate(flywheel.store) is None and STARTING.is_file():
-        begin_with(flywheel, STARTING)
-    before, released = flywheel.ledger.counts(), newest_candidate(flywheel.store)
-    student = flywheel.model(STUDENT)
-    say(f"bins run {released.version}" if released and student else "bins have no model yet: they upload at random")
+    if newest_candidate(context.store) is None and STARTING.is_file():
+        begin_with(context, STARTING)
+    before, released = context.ledger.counts(), newest_candidate(context.store)
+    student = context.model(STUDENT)
+    say(
+        f"bins run {released.version}"
+        if released and student
+        else "bins have no model yet: they upload at random"
+    )
     seed = int(datetime.now(UTC).timestamp())
-    drawn = list(captures(seed, frames * (2 if student else 1), student, flywheel.taxonomy, flywheel.labeling.prelabel_score))
+    drawn = list(
+        captures(
+            seed, frames * (2 if student else 1), student, context.taxonomy, context.labeling.prelabel_score
+        )
+    )
     unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
     for capture in unsure:
-        upload(flywheel, capture, released.version if released and student else None)
+        upload(context, capture, released.version if released and student else None)
     how = "those that their model was least sure of" if student else "at random"
     watch.done("uploaded", f"{len(unsure)} of {len(drawn)} frames from {BINS} bins, {how}")
 
-    ledger = flywheel.ledger
+    ledger = context.ledger
     known = watch.until(
-        "ingested", lambda: [row for c in unsure if (row := ledger.uploaded(c.sha256)) and row.state != "received"], frames, 300
+        "ingested",
+        lambda: [row for c in unsure if (row := ledger.uploaded(c.sha256)) and row.state != "received"],
+        frames,
+        300,
     )
     refused = [row for row in known if row.state in ("duplicate", "quarantined")]
     asked = len(known) - len(refused)
     watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
-    truths = {row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused}
-    tasked = watch.until("tasks", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"], asked, 400)
-    guesses = "with the teacher's boxes" if flywheel.model(TEACHER) else "with the bins' boxes" if student else "bare, as there is no model"
-    watch.done("asked for labels", f"{len(tasked)} tasks, {guesses}: {flywheel.project.url}")
+    truths = {
+        row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused
+    }
+    tasked = watch.until(
+        "tasks",
+        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"],
+        asked,
+        400,
+    )
+    guesses = (
+        "with the teacher's boxes"
+        if context.model(TEACHER)
+        else "with the bins' boxes"
+        if student
+        else "bare, as there is no model"
+    )
+    watch.done("asked for labels", f"{len(tasked)} tasks, {guesses}: {context.project.url}")
 
-    answer(flywheel, truths)
-    watch.until("labels", lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"], asked, 300)
+    answer(context, truths)
+    watch.until(
+        "labels",
+        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"],
+        asked,
+        300,
+    )
     watch.done("answered", f"{asked} tasks by {ANNOTATORS[0]}, who knows what was drawn; collected by event")
 
     _finished(watch, "grow/grow", {"at_least": 1})
     turn = ledger.finished_turns()[-1]
-    watch.done("grown", f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show {turn.version}`")
+    watch.done(
+        "grown",
+        f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show {turn.version}`",
+    )
     _finished(watch, "retrain/retrain", {"at_least": 1, "changes": SMALL})
     watch.done("retrained", "both models, briefly")
-    candidate = watch.until("candidate", lambda: _newer(flywheel, released), 1, 400)[0]
+    candidate = watch.until("candidate", lambda: _newer(context, released), 1, 400)[0]
     watch.done("published", f"candidate {candidate.version}, by event")
-    after = flywheel.ledger.counts()
-    moved = ", ".join(f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0))
+    after = context.ledger.counts()
+    moved = ", ".join(
+        f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0)
+    )
     places = [
-        f"annotators' tasks   {flywheel.project.url}",
+        f"annotators' tasks   {context.project.url}",
         f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
-        f"frames and models   {flywheel.store.endpoint}/{flywheel.store.bucket}",
+        f"frames and models   {context.store.endpoint}/{context.store.bucket}",
         f"credentials         {STACK_ENVIRONMENT}",
         f"dataset and models  git log {BRANCH}; git tag",
     ]
-    return "\n".join(["", watch.table(), "", f"ledger: {moved}", "", comparison({}, candidate.scores), "", *places])
+    return "\n".join(
+        ["", watch.table(), "", f"ledger: {moved}", "", comparison({}, candidate.scores), "", *places]
+    )
 
 
 def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
-    return [row for capture in uploaded if (row := ledger.uploaded(capture.sha256)) and row.state != "received"]
+    return [
+        row for capture in uploaded if (row := ledger.uploaded(capture.sha256)) and row.state != "received"
+    ]
 
 
-def _newer(flywheel: Flywheel, than: Candidate | None) -> list[Candidate]:
-    now = newest_candidate(flywheel.store)
+def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
+    now = newest_candidate(context.store)
     return [now] if now is not None and (than is None or now.version != than.version) else []
 
 
-def answer(flywheel: Flywheel, truths: Mapping[str, list[dict[str, Any]]]) -> None:
+def answer(context: FlowContext, truths: Mapping[str, list[dict[str, Any]]]) -> None:
     """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they are a demo's."""
-    people = [_account(flywheel, name) for name in ANNOTATORS]
+    people = [_account(context, name) for name in ANNOTATORS]
     for sha256, truth in truths.items():
-        row = flywheel.ledger.frame(sha256)
+        row = context.ledger.frame(sha256)
         if row is None or row.task_id is None:
             raise UserError(f"frame {sha256} has no task")
-        for person in people if is_double(sha256, flywheel.labeling.double_share) else people[:1]:
-            flywheel.label_studio.annotations.create(id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0)
+        for person in people if is_double(sha256, context.labeling.double_share) else people[:1]:
+            context.label_studio.annotations.create(
+                id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0
+            )
 
 
 def _result(boxes: Sequence[Mapping[str, Any]], row: FrameRow) -> list[dict[str, Any]]:
@@ -209,14 +270,15 @@ def _result(boxes: Sequence[Mapping[str, Any]], row: FrameRow) -> list[dict[str,
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": to_percent(box["box"], width, height) | {"rotation": 0, "rectanglelabels": [box["label"]]},
+            "value": to_percent(box["box"], width, height)
+            | {"rotation": 0, "rectanglelabels": [box["label"]]},
         }
         for box in boxes
     ] or [{"from_name": NOTHING, "to_name": IMAGE, "type": "choices", "value": {"choices": [NO_WASTE]}}]
 
 
-def _account(flywheel: Flywheel, name: str) -> int:
-    client, email = flywheel.label_studio, f"{name}@localhost.localdomain"
+def _account(context: FlowContext, name: str) -> int:
+    client, email = context.label_studio, f"{name}@localhost.localdomain"
     found = [user for user in client.users.list() if user.email == email]
     user = found[0] if found else client.users.create(email=email, username=name, first_name=name)
     return int(user.id)
@@ -245,12 +307,16 @@ class _Watch:
         self._say, self._steps = say, list[tuple[str, float, str]]()
         self._began = self._last = time.monotonic()
 
-    def until(self, what: str, found: Callable[[], Sequence[Any]], count: int, seconds: float) -> Sequence[Any]:
+    def until(
+        self, what: str, found: Callable[[], Sequence[Any]], count: int, seconds: float
+    ) -> Sequence[Any]:
         """Wait until ``found`` finds ``count``. Raises :class:`UserError` after ``seconds``."""
         deadline, reported = time.monotonic() + seconds, -1
         while len(now := found()) < count:
             if time.monotonic() > deadline:
-                raise UserError(f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's page say why")
+                raise UserError(
+                    f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's page say why"
+                )
             if len(now) != reported:
                 reported = len(now)
                 self._say(f"  waiting for {what}: {reported} of {count}")

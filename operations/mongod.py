@@ -24,14 +24,16 @@ START_S = 60.0
 def ensure_database(data: Path) -> str:
     """The address of a MongoDB, started here if none is named in FIFTYONE_DATABASE_URI, which is set so that FiftyOne finds it.
 
-    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port alone, and ends with this process. Call before
-    ``import fiftyone``, which connects at once. Raises :class:`UserError` if there is none and none can be started.
-    """
+    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port alone, and ends with
+    this process. Call before ``import fiftyone``, which connects at once. Raises :class:`UserError` if there
+    is none and none can be started."""
     if uri := os.environ.get(URI):
         return uri
     program = find_mongod()
     if program is None:
-        raise UserError(f"FiftyOne needs MongoDB, and there is none: {URI} is not set and no mongod was found.\n{REMEDY}")
+        raise UserError(
+            f"FiftyOne needs MongoDB, and there is none: {URI} is not set and no mongod was found.\n{REMEDY}"
+        )
     uri = start_mongod(program, data)
     os.environ[URI] = uri
     return uri
@@ -41,7 +43,11 @@ def find_mongod() -> Path | None:
     """A mongod on this machine: the project's own, FiftyOne's, or the system's."""
     # Found without importing fiftyone: its import already wants the database.
     fiftyone = importlib.util.find_spec("fiftyone")
-    bundled = [Path(place) / "db/bin/mongod" for place in (fiftyone.submodule_search_locations or [])] if fiftyone else []
+    bundled = (
+        [Path(place) / "db/bin/mongod" for place in (fiftyone.submodule_search_locations or [])]
+        if fiftyone
+        else []
+    )
     for program in (TOOLS / "fiftyone/db/bin/mongod", *bundled):
         if os.access(program, os.X_OK) and program.is_file():
             return program.resolve()
@@ -59,10 +65,23 @@ def start_mongod(program: Path, data: Path) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+    options = [
+        "--dbpath",
+        str(data),
+        "--port",
+        str(port),
+        "--bind_ip",
+        "127.0.0.1",
+        "--nounixsocket",
+        "--wiredTigerCacheSizeGB",
+        "0.25",
+    ]
     command = [*ends_with_us(), str(program), *options, "--logpath", str(log)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    # Registered before `import fiftyone` registers its own farewell, so it runs after that, which still talks to the database.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    # Registered before `import fiftyone` registers its own farewell, so it runs after that, which still talks
+    # to the database.
     atexit.register(stop_process, process)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
@@ -75,7 +94,11 @@ def start_mongod(program: Path, data: Path) -> str:
         else:
             return f"mongodb://127.0.0.1:{port}"
     stop_process(process)
-    tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]) if log.is_file() else "(it wrote no log)"
+    tail = (
+        "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
+        if log.is_file()
+        else "(it wrote no log)"
+    )
     raise UserError(f"{program} did not start with its data in {data}:\n{tail}\n{REMEDY}")
 
 

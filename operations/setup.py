@@ -9,26 +9,26 @@ from pathlib import Path
 
 from dvc.config import Config
 
-from flows.flywheel import open_flywheel
+from flows.context import open_context
+from operations.stack import POOL
 from trashnet.clone import Clone, make_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
-from trashnet.stack import POOL
 
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
 
 
 def set_up() -> Iterator[str]:
     """Do each step and yield what was done, in words; a step that was done before changes nothing. Raises :class:`UserError`."""
-    with ThreadPoolExecutor(1) as beside, open_flywheel() as flywheel:
+    with ThreadPoolExecutor(1) as beside, open_context() as context:
         deploying = beside.submit(deploy)
-        flywheel.store.ensure_bucket()
-        yield f"bucket {flywheel.store.bucket} at {flywheel.store.endpoint}"
-        yield f"ledger with {sum(flywheel.ledger.counts().values()):,} frames"
-        clone = make_clone(flywheel.settings.repository, flywheel.settings.clone)
-        version = _see_to_data(clone, flywheel.settings)
+        context.store.ensure_bucket()
+        yield f"bucket {context.store.bucket} at {context.store.endpoint}"
+        yield f"ledger with {sum(context.ledger.counts().values()):,} frames"
+        clone = make_clone(context.settings.repository, context.settings.clone)
+        version = _see_to_data(clone, context.settings)
         yield f"clone {clone.path} at dataset {version}"
-        yield f"annotators' project {flywheel.project.url}"
+        yield f"annotators' project {context.project.url}"
         deploying.result()
         yield f"Prefect's deployments, for workers of the pool {POOL}"
 
@@ -38,7 +38,9 @@ def _see_to_data(clone: Clone, settings: Settings) -> str:
     path = clone.path / ".dvc" / "config.local"  # which git ignores
     path.touch(mode=0o600)
     path.chmod(0o600)
-    with Config(dvc_dir=str(path.parent)).edit("local") as config:  # not by command line, where secrets can be seen
+    with Config(dvc_dir=str(path.parent)).edit(
+        "local"
+    ) as config:  # not by command line, where secrets can be seen
         config["core"] = {"remote": REMOTE}
         config["remote"] = {
             REMOTE: {
@@ -76,4 +78,6 @@ def deploy() -> None:
         )
         said = (done.stdout + done.stderr).strip()
         if done.returncode and "already exists" not in said:
-            raise UserError(f"`prefect {' '.join(command)}` failed:\n{said[-2000:]}\nIs Prefect's server up? See PREFECT_API_URL.")
+            raise UserError(
+                f"`prefect {' '.join(command)}` failed:\n{said[-2000:]}\nIs Prefect's server up? See PREFECT_API_URL."
+            )

@@ -12,16 +12,22 @@ from typing import Any
 
 import httpx
 
+from operations.stack import POOL
+from operations.stack.run_state import Places, read_environment, running
 from trashnet.errors import UserError
 from trashnet.settings import STACK_ENVIRONMENT, Settings, load_settings
-from trashnet.stack import POOL
-from trashnet.stack.records import Places, read_environment, running
 
 ANSWER_SECONDS = 5.0  # for one request
 PATIENCE_SECONDS = 20.0  # for everything together
 COUNTED = 10_000  # objects; a longer list is not counted to its end
 RUNS_SHOWN, FAILED_WITHIN = 5, timedelta(hours=24)
-STORE, LABEL_STUDIO, PREFECT, DOORBELL, WORKER = "S3 server", "Label Studio", "Prefect", "doorbell", "worker"
+STORE, LABEL_STUDIO, PREFECT, GATEWAY, WORKER = (
+    "S3 server",
+    "Label Studio",
+    "Prefect",
+    "event gateway",
+    "worker",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Status:
 
     def text(self) -> str:
         """For people."""
-        from flows.status_page import page
+        from operations.status_page import page
 
         return page(self)
 
@@ -80,11 +86,17 @@ def look(settings: Settings | None = None) -> Status:
         }
         # A server that is down is not asked: clients would try again and again.
         asked = {name: pool.submit(see) for name, (server, see) in looks.items() if server not in down}
-        skipped = {name: {"unknown": f"{server} is {down[server]}"} for name, (server, _) in looks.items() if server in down}
+        skipped = {
+            name: {"unknown": f"{server} is {down[server]}"}
+            for name, (server, _) in looks.items()
+            if server in down
+        }
         facts = skipped | _answers(asked)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    seen = Status(datetime.now(UTC).isoformat(timespec="seconds"), servers, {name: facts[name] for name in looks})
+    seen = Status(
+        datetime.now(UTC).isoformat(timespec="seconds"), servers, {name: facts[name] for name in looks}
+    )
     seen.degraded = _degraded(seen, settings, embedded=running(Places()) is not None)
     return seen
 
@@ -107,18 +119,36 @@ def _servers(settings: Settings, api: str | None, pool: ThreadPoolExecutor) -> l
     record = running(Places())
     asked = {
         STORE: (settings.s3_endpoint, pool.submit(_answers_at_all, settings.s3_endpoint)),
-        LABEL_STUDIO: (settings.label_studio_url, pool.submit(_answers_well, f"{settings.label_studio_url}/health")),
-        PREFECT: ((api or "").removesuffix("/api"), pool.submit(_answers_well, f"{api}/health", _prefect_auth()) if api else None),
+        LABEL_STUDIO: (
+            settings.label_studio_url,
+            pool.submit(_answers_well, f"{settings.label_studio_url}/health"),
+        ),
+        PREFECT: (
+            (api or "").removesuffix("/api"),
+            pool.submit(_answers_well, f"{api}/health", _prefect_auth()) if api else None,
+        ),
         WORKER: ("", pool.submit(_workers_online, api) if api else None),
-        DOORBELL: (settings.doorbell_url, pool.submit(_answers_well, f"{settings.doorbell_url}/health")),
+        GATEWAY: (settings.gateway_url, pool.submit(_answers_well, f"{settings.gateway_url}/health")),
     }
-    keys = {STORE: "s3", LABEL_STUDIO: "label_studio", PREFECT: "prefect", WORKER: "worker", DOORBELL: "doorbell"}
+    keys = {
+        STORE: "s3",
+        LABEL_STUDIO: "label_studio",
+        PREFECT: "prefect",
+        WORKER: "worker",
+        GATEWAY: "gateway",
+    }
     found = []
     for name, (url, answer) in asked.items():
         ok = answer is not None and answer.result()
         state = "up" if ok else "down" if answer is not None else "unknown: PREFECT_API_URL is not set"
         if record is not None and (ours := record.servers.get(keys[name])) is not None:
-            state = f"up since {ours.since}" if ok and ours.state == "up" else state if ok else ours.state.replace("up", "down")
+            state = (
+                f"up since {ours.since}"
+                if ok and ours.state == "up"
+                else state
+                if ok
+                else ours.state.replace("up", "down")
+            )
             if ours.restarts:
                 state += f", started again {ours.restarts} times: {ours.note}"
         found.append(ServerStatus(name, url, ok, state))
@@ -149,16 +179,22 @@ def _workers_online(api: str) -> bool:
 def _objects(settings: Settings, prefix: str, ending: str) -> dict[str, Any]:
     from trashnet.store import open_store
 
-    found = [stored for stored in islice(open_store(settings).list(prefix), COUNTED) if stored.key.endswith(ending)]
+    found = [
+        stored for stored in islice(open_store(settings).list(prefix), COUNTED) if stored.key.endswith(ending)
+    ]
     oldest = min((stored.modified for stored in found), default=None)
-    return {"objects": len(found), "or_more": len(found) >= COUNTED, "oldest": oldest.isoformat(timespec="seconds") if oldest else None}
+    return {
+        "objects": len(found),
+        "or_more": len(found) >= COUNTED,
+        "oldest": oldest.isoformat(timespec="seconds") if oldest else None,
+    }
 
 
 def _ledger(settings: Settings) -> dict[str, Any]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ingest import Ledger
+    from trashnet.ledger import Ledger
 
     address = make_url(settings.ledger_url)
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
@@ -169,13 +205,21 @@ def _ledger(settings: Settings) -> dict[str, Any]:
         newest = turns[-1] if turns else None
         return {
             "frames": {str(state): count for state, count in ledger.counts().items()},
-            "untrained": ledger.untrained(),
+            "untrained": ledger.count_untrained_frames(),
             "turns": len(turns),
-            "last_turn": newest and {"name": newest.name, "frames": newest.frames, "boxes": newest.boxes, "at": str(newest.finished_at)},
+            "last_turn": newest
+            and {
+                "name": newest.name,
+                "frames": newest.frames,
+                "boxes": newest.boxes,
+                "at": str(newest.finished_at),
+            },
             "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
         }
     except SQLAlchemyError as error:
-        raise UserError(f"the ledger does not answer: {str(error.__cause__ or error).partition(chr(10))[0]}") from None
+        raise UserError(
+            f"the ledger does not answer: {str(error.__cause__ or error).partition(chr(10))[0]}"
+        ) from None
     finally:
         ledger.close()
 
@@ -184,22 +228,34 @@ def _tasks(settings: Settings) -> dict[str, Any]:
     # By plain requests: the SDK alone takes seconds to load.
     token, url = settings.label_studio_token.get_secret_value(), settings.label_studio_url
     with httpx.Client(base_url=url, timeout=ANSWER_SECONDS) as client:
-        if token.count(".") == 2:  # a personal access token, which is exchanged for one that holds some minutes
+        if (
+            token.count(".") == 2
+        ):  # a personal access token, which is exchanged for one that holds some minutes
             renewed = client.post("/api/token/refresh", json={"refresh": token})
             renewed.raise_for_status()
             client.headers["Authorization"] = f"Bearer {renewed.json()['access']}"
         else:
             client.headers["Authorization"] = f"Token {token}"
-        answer = client.get("/api/projects", params={"title": settings.label_studio_project, "page_size": 100})
+        answer = client.get(
+            "/api/projects", params={"title": settings.label_studio_project, "page_size": 100}
+        )
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise UserError("Label Studio does not accept TRASHNET_LABEL_STUDIO_TOKEN")
         answer.raise_for_status()
-    projects = [project for project in answer.json()["results"] if project["title"] == settings.label_studio_project]
+    projects = [
+        project for project in answer.json()["results"] if project["title"] == settings.label_studio_project
+    ]
     if not projects:
-        raise UserError(f"there is no project {settings.label_studio_project!r} yet; `trashnet setup` makes it")
+        raise UserError(
+            f"there is no project {settings.label_studio_project!r} yet; `trashnet setup` makes it"
+        )
     project = min(projects, key=lambda project: int(project["id"]))
     done = int(project["finished_task_number"])
-    return {"open": int(project["task_number"]) - done, "finished": done, "url": f"{url}/projects/{project['id']}"}
+    return {
+        "open": int(project["task_number"]) - done,
+        "finished": done,
+        "url": f"{url}/projects/{project['id']}",
+    }
 
 
 def _dataset(settings: Settings) -> dict[str, Any]:
@@ -216,12 +272,19 @@ def _candidate(settings: Settings) -> dict[str, Any]:
     if candidate is None:
         return {"version": None}
     published = candidate.published_at.isoformat(timespec="seconds")
-    return {"version": candidate.version, "dataset": candidate.dataset, "published_at": published, "scores": candidate.scores}
+    return {
+        "version": candidate.version,
+        "dataset": candidate.dataset,
+        "published_at": published,
+        "scores": candidate.scores,
+    }
 
 
 def _runs(api: str) -> dict[str, Any]:
     started = {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
-    runs = _post(api, "flow_runs/filter", flow_runs={"state": started}, sort="START_TIME_DESC", limit=RUNS_SHOWN)
+    runs = _post(
+        api, "flow_runs/filter", flow_runs={"state": started}, sort="START_TIME_DESC", limit=RUNS_SHOWN
+    )
     since = (datetime.now(UTC) - FAILED_WITHIN).isoformat()
     broken = {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}, "start_time": {"after_": since}}
     failed = _post(api, "flow_runs/filter", flow_runs=broken, sort="START_TIME_DESC", limit=RUNS_SHOWN)
@@ -264,13 +327,19 @@ def _degraded(seen: Status, settings: Settings, *, embedded: bool) -> list[str]:
     """What works, but not as it is meant to where it matters."""
     notes = []
     if seen.facts["candidate"].get("version", "?") is None:
-        notes.append("no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own")
+        notes.append(
+            "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
+        )
     if not settings.s3_notifies:
-        notes.append("the store does not announce uploads: the doorbell looks into the inbox every few seconds")
+        notes.append(
+            "the store does not announce uploads: the event gateway looks into the inbox every few seconds"
+        )
     if settings.ledger_url.startswith("sqlite"):
         notes.append("the ledger is an SQLite file: flows must run on this machine (PostgreSQL for more)")
     if embedded:
-        notes.append("embedded stack: everything on this machine only, and Label Studio's guard lets requests to 127.0.0.1 through")
+        notes.append(
+            "embedded stack: everything on this machine only, and Label Studio's guard lets requests to 127.0.0.1 through"
+        )
     if failed := seen.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")
     if planned := seen.facts["ledger"].get("unfinished_turn"):

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.status import Status
+    from operations.status import Status
 
 INDENT = 14
 
@@ -13,12 +13,16 @@ def page(seen: "Status") -> str:
     lines = ["servers"]
     width = max(len(server.url) for server in seen.servers)
     for server in seen.servers:
-        lines.append(f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  {server.state}")
+        lines.append(
+            f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  {server.state}"
+        )
     sections = {
         "inbox": _waiting,
         "quarantine": _quarantine,
         "ledger": _ledger,
-        "tasks": lambda facts, _: [f"{facts['open']:,} open, {facts['finished']:,} finished   {facts['url']}"],
+        "tasks": lambda facts, _: [
+            f"{facts['open']:,} open, {facts['finished']:,} finished   {facts['url']}"
+        ],
         "dataset": lambda facts, _: [facts["version"] or "no version yet"],
         "candidate": _candidate,
         "runs": _runs,
@@ -27,7 +31,9 @@ def page(seen: "Status") -> str:
         facts = seen.facts[name]
         said = [f"unknown: {facts['unknown']}"] if "unknown" in facts else describe(facts, now)
         lines += [f"{name if number == 0 else '':<{INDENT}}{line}" for number, line in enumerate(said)]
-    lines += [f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(seen.degraded)]
+    lines += [
+        f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(seen.degraded)
+    ]
     return "\n".join(lines)
 
 
@@ -45,10 +51,14 @@ def _count(facts: dict[str, Any]) -> str:
 
 
 def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
-    states = ", ".join(f"{count:,} {state}" for state, count in sorted(facts["frames"].items())) or "no frames"
+    states = (
+        ", ".join(f"{count:,} {state}" for state, count in sorted(facts["frames"].items())) or "no frames"
+    )
     turn = facts["last_turn"]
     last = (
-        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} ago" if turn else "no turn yet"
+        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} ago"
+        if turn
+        else "no turn yet"
     )
     return [states, f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on"]
 
@@ -56,7 +66,9 @@ def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
 def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
     if facts["version"] is None:
         return ["none yet"]
-    return [f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"]
+    return [
+        f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"
+    ]
 
 
 def _runs(facts: dict[str, Any], now: datetime) -> list[str]:

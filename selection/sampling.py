@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select, update
 
-from ingest.ledger import Ledger
-from ingest.ledger.tables import frames
-from ingest.params import TriageParams
+from selection.params import SelectionParams
+from trashnet.ledger import Ledger
+from trashnet.ledger.tables import frames
 
 AUDIT = "audit: chosen blindly"
 ASKED = ("tasked", "labelled", "released")  # states of frames that people see or saw
@@ -28,29 +28,40 @@ class Candidate:
     cells: NDArray[np.float32]
 
 
-def choose(ledger: Ledger, params: TriageParams, seed: int) -> list[str]:
+def choose(ledger: Ledger, params: SelectionParams, seed: int) -> list[str]:
     """The SHA-256s of at most ``params.budget`` scored frames, most valuable first; the same for the same ledger and seed.
 
-    Every so many-th is chosen blindly (``params.audit``), so that they are labelled even if a turn's time runs out. Those and only those
-    are marked in the ledger, in their explanation.
-    """
-    blind = audited(ledger, round(params.budget * params.audit), seed)
-    candidates = [one for one in _most_valuable(ledger, params.budget * params.pool) if one.sha256 not in set(blind)]
+    Every so many-th is chosen blindly (``params.exploration_share``), so that they are labelled even if a
+    turn's time runs out. Those and only those are marked in the ledger, in their explanation."""
+    blind = audited(ledger, round(params.budget * params.exploration_share), seed)
+    candidates = [
+        one
+        for one in _most_valuable(ledger, params.budget * params.candidates_per_task)
+        if one.sha256 not in set(blind)
+    ]
     best = diverse(candidates, _asked(ledger, candidates), params.budget - len(blind), params)
     with ledger.transaction() as connection:
         for sha256 in blind:
-            unmarked = (frames.c.sha256 == sha256) & ~func.coalesce(frames.c.explanation, "").startswith(AUDIT)
-            connection.execute(update(frames).where(unmarked).values(explanation=AUDIT + "; " + func.coalesce(frames.c.explanation, "")))
+            unmarked = (frames.c.sha256 == sha256) & ~func.coalesce(frames.c.explanation, "").startswith(
+                AUDIT
+            )
+            connection.execute(
+                update(frames)
+                .where(unmarked)
+                .values(explanation=AUDIT + "; " + func.coalesce(frames.c.explanation, ""))
+            )
     return spread(best, blind)
 
 
-def diverse(candidates: Sequence[Candidate], asked: Counter[tuple[str, str]], count: int, params: TriageParams) -> list[str]:
+def diverse(
+    candidates: Sequence[Candidate], asked: Counter[tuple[str, str]], count: int, params: SelectionParams
+) -> list[str]:
     """Greedily the frame with the greatest gain, ``count`` times; of equal ones that with the least SHA-256.
 
-    The gain is ``(score + base) * same_burst ** n * (1 - alikeness)``, where ``n`` frames of its burst were chosen or ``asked`` about
-    before, and alikeness to the nearest frame chosen falls linearly to 0 at a mean difference of ``alike_levels``. Without scores this
-    is farthest-first traversal, the 2-approximation of k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR 2018).
-    """
+    The gain is ``(score + base) * same_burst ** n * (1 - alikeness)``, where ``n`` frames of its burst were
+    chosen or ``asked`` about before, and alikeness to the nearest frame chosen falls linearly to 0 at a mean
+    difference of ``alike_levels``. Without scores this is farthest-first traversal, the 2-approximation of
+    k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR 2018)."""
     if not candidates:
         return []
     ordered = sorted(candidates, key=lambda one: one.sha256)
@@ -59,7 +70,13 @@ def diverse(candidates: Sequence[Candidate], asked: Counter[tuple[str, str]], co
     for place, one in enumerate(ordered):
         if one.burst is not None:
             members.setdefault(one.burst, []).append(place)
-    worth = np.array([(one.score + params.base) * params.same_burst ** (asked[one.burst] if one.burst else 0) for one in ordered])
+    worth = np.array(
+        [
+            (one.score + params.diversity_bonus)
+            * params.same_burst_discount ** (asked[one.burst] if one.burst else 0)
+            for one in ordered
+        ]
+    )
     distinct = np.ones(len(ordered))
     chosen: list[str] = []
     for _ in range(min(count, len(ordered))):
@@ -67,9 +84,9 @@ def diverse(candidates: Sequence[Candidate], asked: Counter[tuple[str, str]], co
         if worth[best] < 0:  # all that is left is taken
             break
         chosen.append(ordered[best].sha256)
-        distinct = np.minimum(distinct, np.abs(cells - cells[best]).mean(axis=1) / params.alike_levels)
+        distinct = np.minimum(distinct, np.abs(cells - cells[best]).mean(axis=1) / params.similarity_scale)
         if (burst := ordered[best].burst) is not None:
-            worth[members[burst]] *= params.same_burst
+            worth[members[burst]] *= params.same_burst_discount
         worth[best] = -1.0
         distinct[best] = 1.0
     return chosen
@@ -104,10 +121,17 @@ def audited(ledger: Ledger, count: int, seed: int) -> list[str]:
 def _most_valuable(ledger: Ledger, limit: int) -> list[Candidate]:
     columns = frames.c
     scored = (columns.state == "accepted") & columns.score.is_not(None)
-    query = select(columns.sha256, columns.score, columns.bin_id, columns.burst, columns.descriptor).where(scored)
+    query = select(columns.sha256, columns.score, columns.bin_id, columns.burst, columns.descriptor).where(
+        scored
+    )
     with ledger.transaction() as connection:
-        rows = connection.execute(query.order_by(columns.score.desc(), columns.sha256.desc()).limit(limit)).all()
-    return [Candidate(row[0], row[1], (row[2], row[3]) if row[2] and row[3] else None, _cells(row[4])) for row in rows]
+        rows = connection.execute(
+            query.order_by(columns.score.desc(), columns.sha256.desc()).limit(limit)
+        ).all()
+    return [
+        Candidate(row[0], row[1], (row[2], row[3]) if row[2] and row[3] else None, _cells(row[4]))
+        for row in rows
+    ]
 
 
 def _asked(ledger: Ledger, candidates: Collection[Candidate]) -> Counter[tuple[str, str]]:
@@ -118,7 +142,11 @@ def _asked(ledger: Ledger, candidates: Collection[Candidate]) -> Counter[tuple[s
     with ledger.transaction() as connection:
         for start in range(0, len(bursts), AT_ONCE):
             # By burst alone, which has an index: a planner that is offered states might begin with those.
-            query = select(*columns, func.count()).where(frames.c.burst.in_(bursts[start : start + AT_ONCE])).group_by(*columns)
+            query = (
+                select(*columns, func.count())
+                .where(frames.c.burst.in_(bursts[start : start + AT_ONCE]))
+                .group_by(*columns)
+            )
             for bin_id, burst, state, count in connection.execute(query).all():
                 counts[bin_id, burst] += count if state in ASKED else 0
     return counts

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import select, update
 
-from ingest.ledger import Ledger
-from ingest.ledger.ledger import move
-from ingest.ledger.tables import frames
-from ingest.params import TriageParams
-from ingest.worth import rarities, weigh
+from selection.acquisition import rarities, weigh
+from selection.params import SelectionParams
 from trashnet.detectors import Detections, Detector
+from trashnet.ledger import Ledger
+from trashnet.ledger.ledger import move
+from trashnet.ledger.tables import frames
 from trashnet.store import NoSuchObject, ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -62,25 +62,32 @@ def score_frames(
     student: Detector | None,
     class_counts: Mapping[str, int],
     taxonomy: Taxonomy,
-    params: TriageParams,
+    params: SelectionParams,
 ) -> int:
     """Score the accepted frames that these models have not scored; score, reason and the teacher's boxes stand in the ledger.
 
-    ``class_counts`` are the boxes per class name in the dataset. The student's boxes are the bin's own, unless the bin ran another
-    release than the student handed in. Returns how many frames were scored; each batch is one transaction.
-    """
+    ``class_counts`` are the boxes per class name in the dataset. The student's boxes are the bin's own,
+    unless the bin ran another release than the student handed in. Returns how many frames were scored; each
+    batch is one transaction."""
     models, rarity, scored = Models(teacher, student, taxonomy), rarities(class_counts, params), 0
     with ThreadPoolExecutor(params.threads) as threads:
-        while batch := _unscored(ledger, models.name, params.batch):
+        while batch := _unscored(ledger, models.name, params.batch_size):
             pictures: Sequence[Picture | None] = [None] * len(batch)
             if teacher is not None or student is not None:
                 pictures = list(threads.map(lambda frame: _picture(store, frame.key), batch))
-                _set_lost_aside(ledger, [frame for frame, picture in zip(batch, pictures, strict=True) if picture is None])
+                _set_lost_aside(
+                    ledger, [frame for frame, picture in zip(batch, pictures, strict=True) if picture is None]
+                )
             judged = _judge(models, batch, pictures)
             with ledger.transaction() as connection:
                 for frame, (ours, theirs) in judged:
                     worth = weigh(ours, theirs, rarity, params)
-                    told = {"score": worth.score, "explanation": worth.explanation, "prediction": ours, "model": models.name}
+                    told = {
+                        "score": worth.score,
+                        "explanation": worth.explanation,
+                        "prediction": ours,
+                        "model": models.name,
+                    }
                     wanted = (frames.c.sha256 == frame.sha256) & (frames.c.state == "accepted")
                     scored += connection.execute(update(frames).where(wanted).values(told)).rowcount
     return scored
@@ -88,9 +95,17 @@ def score_frames(
 
 def _unscored(ledger: Ledger, model: str, limit: int) -> list[Unscored]:
     columns = frames.c
-    query = select(columns.sha256, columns.key, columns.release, columns.detections).where(columns.state == "accepted").limit(limit)
+    query = (
+        select(columns.sha256, columns.key, columns.release, columns.detections)
+        .where(columns.state == "accepted")
+        .limit(limit)
+    )
     with ledger.transaction() as connection:
-        for by_others in (columns.model.is_(None), columns.model < model, columns.model > model):  # each one range of the index
+        for by_others in (
+            columns.model.is_(None),
+            columns.model < model,
+            columns.model > model,
+        ):  # each one range of the index
             if found := connection.execute(query.where(by_others)).all():
                 return [Unscored(row[0], row[1], row[2], row[3] or []) for row in found]
     return []
@@ -110,7 +125,15 @@ def _set_lost_aside(ledger: Ledger, lost: Sequence[Unscored]) -> None:
     """A frame whose object somebody removed can't be scored: the ledger says so, and triage goes on."""
     with ledger.transaction() as connection:
         for frame in lost:
-            move(connection, frame.sha256, "accepted", "quarantined", note=f"{frame.key} is gone", quarantine_reason="lost", key=None)
+            move(
+                connection,
+                frame.sha256,
+                "accepted",
+                "quarantined",
+                note=f"{frame.key} is gone",
+                quarantine_reason="lost",
+                key=None,
+            )
 
 
 def _judge(
@@ -122,7 +145,10 @@ def _judge(
     seen = [(frame, picture) for frame, picture in zip(batch, pictures, strict=True) if picture is not None]
     ours: list[Boxes | None] = [None] * len(seen)
     if models.teacher is not None:
-        ours = [_boxes(found, models.taxonomy) for found in models.teacher.detect([picture for _, picture in seen])]
+        ours = [
+            _boxes(found, models.taxonomy)
+            for found in models.teacher.detect([picture for _, picture in seen])
+        ]
     theirs: list[Boxes | None] = [frame.detections if models.trust(frame) else None for frame, _ in seen]
     if models.student is not None:
         asked = [place for place, boxes in enumerate(theirs) if boxes is None]
@@ -134,6 +160,12 @@ def _judge(
 
 def _boxes(found: Detections, taxonomy: Taxonomy) -> Boxes:
     return [
-        {"label": taxonomy.name_of[class_id], "score": round(score, 4), "box": [round(side, 2) for side in box]}
-        for box, class_id, score in zip(found.boxes.tolist(), found.class_ids.tolist(), found.scores.tolist(), strict=True)
+        {
+            "label": taxonomy.name_of[class_id],
+            "score": round(score, 4),
+            "box": [round(side, 2) for side in box],
+        }
+        for box, class_id, score in zip(
+            found.boxes.tolist(), found.class_ids.tolist(), found.scores.tolist(), strict=True
+        )
     ]

@@ -15,14 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 
 from dataset.append import append_turn
 from dataset.log import Frame, Labels, Split, turns_of
-from dataset.scenes import FLOORS, compose, draw_light, draw_scene, view
-from dataset.splitting import assign_splits
+from dataset.splits.assignment import assign_splits
+from synthetic.params import SampleParams
+from synthetic.scenes import FLOORS, compose, draw_light, draw_scene, view
 from trashnet.images import perceptual_hash
-from trashnet.params import Params
 from trashnet.taxonomy import Taxonomy
 
 __all__ = ["SampleParams", "draw_sample", "draw_scene"]
@@ -35,21 +34,6 @@ COMMONEST = (
     57, 56, 35, 5, 12, 29, 7, 38, 48, 53, 21, 1, 14, 55, 33, 6, 20, 27, 10, 40, 16, 8, 43, 39, 17, 4, 18, 47, 34,
     37, 31, 44, 11, 30, 25, 49, 28, 15, 41, 26, 13, 52, 51, 22, 36, 23, 9, 54, 3, 50, 42, 32, 46, 19, 2, 45, 24,
 )  # fmt: skip
-
-
-class SampleParams(Params):
-    """The ``sample`` section of ``params.yaml``."""
-
-    seed: int
-    image_size: int = Field(ge=64, le=2048)
-    largest_class: int = Field(ge=1)
-    smallest_class: int = Field(ge=1)
-    scale: float = Field(gt=0)
-    items: tuple[int, int]
-    views: tuple[float, ...]
-    bins: int = Field(ge=1)
-    empty: float = Field(ge=0, lt=1)
-    jpeg_quality: int = Field(ge=1, le=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +54,9 @@ class _Burst:
 def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str:
     """Append one turn of drawn scenes to a log and return the turn's name.
 
-    Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; no class has fewer than 3, in 3
-    groups. The same parameters give the same bytes. A log that holds this sample already stays as it is.
-    """
+    Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; no class
+    has fewer than 3, in 3 groups. The same parameters give the same bytes. A log that holds this sample
+    already stays as it is."""
     bursts = _plan(params, taxonomy)
     draw = partial(_draw_burst, params=params, taxonomy=taxonomy)
     splits = _splits(bursts, len(taxonomy.classes))
@@ -87,7 +71,11 @@ def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str
         if len(bursts) < MANY:
             drawn: Iterable[list[tuple[Frame, Labels]]] = map(draw, bursts)
         else:
-            pool = stack.enter_context(ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)))
+            pool = stack.enter_context(
+                ProcessPoolExecutor(
+                    mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+                )
+            )
             drawn = pool.map(draw, bursts, chunksize=8)
         turn = append_turn(log_root, "sample", frames(drawn), _late(labels), taxonomy)
     return turn or turns_of(log_root)[-1]
@@ -107,12 +95,20 @@ def class_counts(params: SampleParams, classes: int) -> NDArray[np.int64]:
 def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
     """Which classes lie in which scene, so that boxes add up to the planned counts exactly."""
     rng = np.random.default_rng([params.seed, 0])
-    ids = [i for i in COMMONEST if i in taxonomy.name_of] + [i for i in taxonomy.name_of if i not in COMMONEST]
+    ids = [i for i in COMMONEST if i in taxonomy.name_of] + [
+        i for i in taxonomy.name_of if i not in COMMONEST
+    ]
     left = dict(zip(ids, class_counts(params, len(ids)).tolist(), strict=True))
     weights = np.array(params.views) / sum(params.views)
     scenes: list[tuple[int, int, list[int]]] = []  # views, room for items, items
     while sum(v * room for v, room, _ in scenes) < sum(left.values()):
-        scenes.append((1 + int(rng.choice(len(weights), p=weights)), int(rng.integers(params.items[0], params.items[1] + 1)), []))
+        scenes.append(
+            (
+                1 + int(rng.choice(len(weights), p=weights)),
+                int(rng.integers(params.items[0], params.items[1] + 1)),
+                [],
+            )
+        )
     for class_id in reversed(ids):  # the rarest choose first
         groups: set[int] = set()
         while left[class_id]:
@@ -120,7 +116,9 @@ def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
             at = [
                 n
                 for n, (v, room, items) in enumerate(scenes)
-                if len(items) < room and v + max(wanted, 0) <= left[class_id] and (wanted < 0 or n not in groups)
+                if len(items) < room
+                and v + max(wanted, 0) <= left[class_id]
+                and (wanted < 0 or n not in groups)
             ]
             if not at:
                 scenes.append((1, params.items[1], []))
@@ -133,7 +131,9 @@ def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
     order = rng.permutation(len(scenes))
     bins = rng.integers(0, params.bins, len(scenes))
     return [
-        _Burst(number, int(bins[number]), scenes[n][0], tuple(rng.permutation(scenes[n][2]).astype(int).tolist()))
+        _Burst(
+            number, int(bins[number]), scenes[n][0], tuple(rng.permutation(scenes[n][2]).astype(int).tolist())
+        )
         for number, n in enumerate(order)
         if scenes[n][2] or not scenes[n][1]
     ]
@@ -157,13 +157,21 @@ def _draw_burst(burst: _Burst, params: SampleParams, taxonomy: Taxonomy) -> list
         at = tuple(int(v) for v in rng.integers(0, 2 * margin + 1, 2))
         image, boxes, class_ids = view(rng, scene, light, (at[0], at[1]), size)
         frame = _frame(image, params.jpeg_quality, burst, number, start)
-        labels = Labels(boxes, class_ids, np.zeros(len(class_ids), bool), labelled_at=start + timedelta(days=1), annotator="drawn")
+        labels = Labels(
+            boxes,
+            class_ids,
+            np.zeros(len(class_ids), bool),
+            labelled_at=start + timedelta(days=1),
+            annotator="drawn",
+        )
         drawn.append((frame, labels))
     return drawn
 
 
 def _frame(image: NDArray[np.uint8], quality: int, burst: _Burst, number: int, start: datetime) -> Frame:
-    encoded, buffer = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    encoded, buffer = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    )
     if not encoded:
         raise ValueError(f"{burst.group}: the image could not be encoded")
     jpeg = buffer.tobytes()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.drawing import Pen, look_of
+from synthetic.drawing import Pen, look_of
 from trashnet.taxonomy import Taxonomy
 
 Plane = NDArray[np.float32]
@@ -22,9 +22,8 @@ TRIES = 24  # places for an item before it is drawn smaller
 class Scene:
     """What lies in a bin, somewhat larger than a view of it.
 
-    ``canvas``: float32 ``(S, S, 3)``, RGB 0..1, unlit; ``visible``: bool ``(N, S, S)``, each item's pixels that nothing opaque covers;
-    ``class_ids``: int64 ``(N,)``.
-    """
+    ``canvas``: float32 ``(S, S, 3)``, RGB 0..1, unlit; ``visible``: bool ``(N, S, S)``, each item's pixels
+    that nothing opaque covers; ``class_ids``: int64 ``(N,)``."""
 
     canvas: Plane
     visible: NDArray[np.bool_]
@@ -47,9 +46,9 @@ def draw_scene(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
     """Draw one view of these items in a bin.
 
-    Returns the image, uint8 RGB ``(size, size, 3)``; the boxes of the items' visible parts, float64 ``(N, 4)`` as ``(x, y, w, h)`` in
-    pixels; and their class ids, int64 ``(N,)``. Every item is at least 30 % visible; one that finds no such place is not drawn.
-    """
+    Returns the image, uint8 RGB ``(size, size, 3)``; the boxes of the items' visible parts, float64 ``(N,
+    4)`` as ``(x, y, w, h)`` in pixels; and their class ids, int64 ``(N,)``. Every item is at least 30 %
+    visible; one that finds no such place is not drawn."""
     scene = compose(rng, class_ids, size, taxonomy, str(rng.choice(FLOORS)))
     return view(rng, scene, draw_light(rng), (0, 0), size)
 
@@ -58,10 +57,19 @@ def draw_light(rng: np.random.Generator) -> Light:
     """The light of one burst."""
     warmth = rng.normal(0, 0.06)
     gains = rng.uniform(0.8, 1.12) * np.array([1 + warmth, 1 + rng.normal(0, 0.01), 1 - warmth])
-    return Light(rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3), gains, rng.uniform(0, 0.35), rng.uniform(0, 0.0022))
+    return Light(
+        rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3), gains, rng.uniform(0, 0.35), rng.uniform(0, 0.0022)
+    )
 
 
-def compose(rng: np.random.Generator, class_ids: Sequence[int], size: int, taxonomy: Taxonomy, floor: str, margin: int = 0) -> Scene:
+def compose(
+    rng: np.random.Generator,
+    class_ids: Sequence[int],
+    size: int,
+    taxonomy: Taxonomy,
+    floor: str,
+    margin: int = 0,
+) -> Scene:
     """Lay the items in a bin with that floor; the canvas has ``size + 2 * margin`` pixels a side, every view of ``size`` keeps them all."""
     side = size + 2 * margin
     canvas = _floor(rng, side, size, floor)
@@ -101,7 +109,9 @@ def view(
     if light.blur * size > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), light.blur * size)
     image = image + rng.normal(0, 0.009, image.shape)
-    boxes = np.array([_bounds(plane[y : y + size, x : x + size]) for plane in scene.visible], np.float64).reshape(-1, 4)
+    boxes = np.array(
+        [_bounds(plane[y : y + size, x : x + size]) for plane in scene.visible], np.float64
+    ).reshape(-1, 4)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), boxes, scene.class_ids
 
 
@@ -129,7 +139,15 @@ def _place(
 
 
 def _fits(
-    shape: Plane, opacity: Plane, x: int, y: int, area: int, size: int, margin: int, visible: list[NDArray[np.bool_]], areas: list[int]
+    shape: Plane,
+    opacity: Plane,
+    x: int,
+    y: int,
+    area: int,
+    size: int,
+    margin: int,
+    visible: list[NDArray[np.bool_]],
+    areas: list[int],
 ) -> bool:
     # What every view shows is the square that the window never leaves.
     core = slice(2 * margin, size) if margin else slice(0, size)
@@ -207,7 +225,9 @@ def _floor(rng: np.random.Generator, side: int, size: int, kind: str) -> Plane:
             a, b = rng.uniform(0, np.pi), rng.uniform(-0.8, 0.8)
             plane = plane + 0.05 * np.tanh((np.cos(a) * x + np.sin(a) * y - b) * 14) * rng.choice([-1, 1])
         tint = np.array([1.08, 0.93, 0.72])
-    stains = cv2.resize(rng.normal(1, 0.05, (7, 7)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    stains = cv2.resize(
+        rng.normal(1, 0.05, (7, 7)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+    )
     wall = np.clip((np.maximum(np.abs(x), np.abs(y)) - rng.uniform(0.86, 1.0)) * 9, 0, 1)
     plane = plane * stains * (1 - 0.45 * wall)
     canvas = np.ascontiguousarray(plane[..., None] * tint, dtype=np.float32)

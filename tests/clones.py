@@ -11,8 +11,14 @@ from trashnet.clone import make_clone
 
 def run(where: Path, *command: str | Path) -> str:
     """Run git or dvc in a folder."""
-    program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    return subprocess.run([*program, *command[1:]], cwd=where, check=True, capture_output=True, text=True).stdout
+    program = (
+        [sys.executable, "-m", "dvc"]
+        if command[0] == "dvc"
+        else ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    )
+    return subprocess.run(
+        [*program, *command[1:]], cwd=where, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.fixture(scope="session")

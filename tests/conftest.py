@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset import SPLITS, Frame, Labels, Log, append_turn, draw_scene
+from dataset import SPLITS, Frame, Labels, Log, append_turn
+from synthetic import draw_scene
 from trashnet.taxonomy import Taxonomy, load_taxonomy
 
 pytest_plugins = ["tests.servers", "tests.clones"]
@@ -39,7 +40,9 @@ def sample_log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> 
         jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
         sha = hashlib.sha256(jpeg).hexdigest()
         name = f"drawn{number:02d}"
-        frames.append(Frame(sha, jpeg, 160, 160, split, name, number, f"{name}.jpg", bin_id="bin00", burst=name))
+        frames.append(
+            Frame(sha, jpeg, 160, 160, split, name, number, f"{name}.jpg", bin_id="bin00", burst=name)
+        )
         labels.append((sha, Labels(boxes, class_ids, np.zeros(len(class_ids), bool), annotator="drawn")))
     append_turn(root, "drawn", frames, labels, taxonomy)
     return Log(root, taxonomy)

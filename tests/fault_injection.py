@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ingest import Ledger
 from tests.ingest.uploads import MemoryStore
+from trashnet.ledger import Ledger
 
 ROOMS = ("dataset.", "export.", "ingest.", "labeling.", "trashnet.")
 
@@ -44,7 +44,9 @@ class OnceEach(Fuse):
         """One effect: the first time from this place it is not reached."""
         stack = (frame for frame, _ in traceback.walk_stack(sys._getframe()))
         place = tuple(
-            (frame.f_code.co_filename, frame.f_lineno) for frame in stack if frame.f_globals.get("__name__", "").startswith(ROOMS)
+            (frame.f_code.co_filename, frame.f_lineno)
+            for frame in stack
+            if frame.f_globals.get("__name__", "").startswith(ROOMS)
         )
         if place not in self.places:
             self.places.add(place)

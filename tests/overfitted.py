@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset import Frames, Log, TfrecordParams, write_tfrecords
+from dataset import Frames, Log
+from training.ssd.tfrecords import TfrecordParams, write_tfrecords
 from trashnet.detectors import Detections, Detector
 from trashnet.taxonomy import Taxonomy
 
@@ -34,8 +35,17 @@ def overfitted_ssd(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
     if root not in _trained:
         frames = sample_log.frames("train")[:LEARNT]
         repeated = sum([frames] * (REPEATS - 1), frames)
-        write_tfrecords(repeated, frames, taxonomy, root / "tfrecords", TfrecordParams(train_shards=2, val_shards=1), seed=1)
-        (root / "tfrecords/val-00000-of-00001.tfrecord").unlink()  # judged by its boxes, not its loss: saves compiling the validation step
+        write_tfrecords(
+            repeated,
+            frames,
+            taxonomy,
+            root / "tfrecords",
+            TfrecordParams(train_shards=2, val_shards=1),
+            seed=1,
+        )
+        (
+            root / "tfrecords/val-00000-of-00001.tfrecord"
+        ).unlink()  # judged by its boxes, not its loss: saves compiling the validation step
         params = SsdParams(
             image_size=SIDE,
             epochs=10,
@@ -46,7 +56,9 @@ def overfitted_ssd(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
             batch_norm_momentum=0.8,  # the run is short, and what the statistics describe changes with every step
             augment=False,
         )
-        report = train(root / "tfrecords", taxonomy, params, 1, root / "ssd", root / "live", root / "checkpoints")
+        report = train(
+            root / "tfrecords", taxonomy, params, 1, root / "ssd", root / "live", root / "checkpoints"
+        )
         _trained[root] = Overfitted(root / "ssd", frames, report)
     return _trained[root]
 
@@ -82,7 +94,9 @@ class KerasDetector:
             boxes = np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1)
             best = scores.max(axis=1)
             keep = np.array(cv2.dnn.NMSBoxes(boxes.tolist(), best.tolist(), 0.01, 0.6))[:20]
-            found.append(Detections(boxes[keep].astype(np.float32), scores[keep].argmax(axis=1) + 1, best[keep]))
+            found.append(
+                Detections(boxes[keep].astype(np.float32), scores[keep].argmax(axis=1) + 1, best[keep])
+            )
         return found
 
 
@@ -96,12 +110,24 @@ def average_precision(detector: Detector, frames: Frames) -> float:
 
     truth = COCO()
     labels = [frame.labels for frame in frames]
-    boxes = [(n, box, int(c)) for n, one in enumerate(labels, 1) if one for box, c in zip(one.boxes, one.class_ids, strict=True)]
+    boxes = [
+        (n, box, int(c))
+        for n, one in enumerate(labels, 1)
+        if one
+        for box, c in zip(one.boxes, one.class_ids, strict=True)
+    ]
     truth.dataset = {
         "images": [{"id": n} for n in range(1, len(frames) + 1)],
         "categories": [{"id": c} for c in sorted({c for *_, c in boxes})],
         "annotations": [
-            {"id": i, "image_id": n, "category_id": c, "bbox": box.tolist(), "area": float(box[2] * box[3]), "iscrowd": 0}
+            {
+                "id": i,
+                "image_id": n,
+                "category_id": c,
+                "bbox": box.tolist(),
+                "area": float(box[2] * box[3]),
+                "iscrowd": 0,
+            }
             for i, (n, box, c) in enumerate(boxes, 1)
         ],
     }

@@ -1,8 +1,8 @@
 """Real servers for the tests, one of each per session, on loopback and free ports, and stopped at the end.
 
-Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in ``pytest_plugins``. Tests share the
-servers, so each takes a bucket, a database or a project of its own: ``fresh_bucket`` and ``postgres_url`` do that.
-"""
+Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in
+``pytest_plugins``. Tests share the servers, so each takes a bucket, a database or a project of its own:
+``fresh_bucket`` and ``postgres_url`` do that."""
 
 import os
 import secrets
@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from trashnet.stack import Server, free_port, start_label_studio, start_prefect, start_s3
-from trashnet.stack.process import spawn
+from operations.stack import Server, free_port, start_label_studio, start_prefect, start_s3
+from operations.stack.process import spawn
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -59,7 +59,9 @@ def browser() -> Iterator[Browser]:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+            browser = playwright.chromium.launch(
+                executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
         except Error as error:
             pytest.fail(f"no browser to drive: `make browser` installs one ({str(error).splitlines()[0]})")
         yield browser
@@ -73,10 +75,14 @@ def fresh_bucket() -> str:
 
 
 @pytest.fixture(scope="session")
-def label_studio_server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[LabelStudioServer]:
+def label_studio_server(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server
+) -> Iterator[LabelStudioServer]:
     """Label Studio on a new data folder (about a minute), wired to ``s3_server``."""
     token, password, email = secrets.token_hex(20), secrets.token_hex(12), "annotator@example.org"
-    server = start_label_studio(tmp_path_factory.mktemp("label-studio") / "data", free_port(), token, email, password, s3_server.url)
+    server = start_label_studio(
+        tmp_path_factory.mktemp("label-studio") / "data", free_port(), token, email, password, s3_server.url
+    )
     yield LabelStudioServer(server, server.url, token, email, password)
     server.stop()
 
@@ -96,14 +102,55 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     data = folder / "data"
     run_quietly(
-        [*unprivileged(folder), initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], folder
+        [
+            *unprivileged(folder),
+            initdb,
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ],
+        folder,
     )
     port = free_port()
-    quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off", "-c", "unix_socket_directories="]
-    command = [*unprivileged(folder), postgres, "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", *quick]
+    quick = [
+        "-c",
+        "fsync=off",
+        "-c",
+        "full_page_writes=off",
+        "-c",
+        "synchronous_commit=off",
+        "-c",
+        "unix_socket_directories=",
+    ]
+    command = [
+        *unprivileged(folder),
+        postgres,
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-c",
+        "listen_addresses=127.0.0.1",
+        *quick,
+    ]
     # By SIGTERM it would wait for every connection to be closed.
     log = folder / "postgres.log"
-    server = spawn("PostgreSQL", command, url="", log=log, healthy=lambda: _accepts(port), folder=data, asking=signal.SIGINT)
+    server = spawn(
+        "PostgreSQL",
+        command,
+        url="",
+        log=log,
+        healthy=lambda: _accepts(port),
+        folder=data,
+        asking=signal.SIGINT,
+    )
     server.wait_healthy(60)
     yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
     server.stop()
@@ -113,7 +160,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def postgres_url(postgres_server: str) -> str:
     """A new empty database on the session's PostgreSQL, as an address for SQLAlchemy."""
     name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(
+        f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True
+    ) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"{postgres_server}/{name}"
 
@@ -149,5 +198,7 @@ def unprivileged(folder: Path) -> list[str]:
 
 def run_quietly(command: list[str | Path], folder: Path) -> None:
     """Run a command in a folder; what it says is shown if it fails."""
-    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    done = subprocess.run(
+        [*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
+    )
     assert done.returncode == 0, done.stderr

@@ -8,10 +8,23 @@ from pathlib import Path
 import pytest
 from click import Command, Context, Group
 
+from operations.cli import cli
 from tests.conftest import REPOSITORY
-from trashnet.cli import cli
 
-ROOMS = ["ingest", "labeling", "dataset", "training", "evaluation", "export", "edge", "flows", "viewer"]
+ROOMS = [
+    "ingest",
+    "selection",
+    "labeling",
+    "dataset",
+    "synthetic",
+    "training",
+    "evaluation",
+    "export",
+    "edge",
+    "flows",
+    "viewer",
+    "operations",
+]
 HEAVY_HOMES = {
     "tensorflow": ("training/ssd", "export"),
     "keras": ("training/ssd", "export"),
@@ -59,9 +72,20 @@ def test_a_heavy_library_is_imported_only_in_the_rooms_it_was_bought_for(path: P
 
 def test_asking_for_help_imports_nothing_heavy() -> None:
     """`trashnet --help` answers at once because no command's libraries are loaded before it runs."""
-    program = "import sys; from trashnet.cli import cli; cli(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY).stderr.split()
-    assert not set(loaded) & {"numpy", "pyarrow", "torch", "tensorflow", "cv2", "fiftyone", "streamlit", "dvc"}
+    program = "import sys; from operations.cli import cli; cli(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stderr.split()
+    assert not set(loaded) & {
+        "numpy",
+        "pyarrow",
+        "torch",
+        "tensorflow",
+        "cv2",
+        "fiftyone",
+        "streamlit",
+        "dvc",
+    }
 
 
 def commands(group: Command, context: Context) -> list[tuple[str, Command]]:
@@ -80,7 +104,11 @@ def test_every_command_is_documented_with_the_help_it_prints() -> None:
     """docs/commands.md holds each command's own help text, word for word; `python docs/commands.py` writes it anew."""
     page = (REPOSITORY / "docs/commands.md").read_text(encoding="utf-8")
     fresh = subprocess.run(
-        [sys.executable, REPOSITORY / "docs/commands.py", "--print"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+        [sys.executable, REPOSITORY / "docs/commands.py", "--print"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
     ).stdout
     assert page == fresh
     for name, _ in commands(cli, Context(cli, info_name="trashnet")):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset import SampleParams, draw_sample
+from synthetic import SampleParams, draw_sample
 from tests.conftest import REPOSITORY
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
@@ -62,10 +62,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> P
     """A clone of this repository as it stands, with a small drawn data set, taken through `dvc repro` once and committed."""
     place = tmp_path_factory.mktemp("pipeline") / "clone"
     for name in run(REPOSITORY, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if not name.startswith((".dvc/sample-remote", "data.dvc", "dvc.lock")) and (REPOSITORY / name).is_file():
+        if (
+            not name.startswith((".dvc/sample-remote", "data.dvc", "dvc.lock"))
+            and (REPOSITORY / name).is_file()
+        ):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, place / name)
-    sample = load_params("sample", SampleParams, place / "params.yaml").model_copy(update={"scale": 0.01, "image_size": 128})
+    sample = load_params("sample", SampleParams, place / "params.yaml").model_copy(
+        update={"scale": 0.01, "image_size": 128}
+    )
     draw_sample(place / "data", taxonomy, sample)
     run(place, "git", "init", "--quiet", ".")
     run(place, "dvc", "add", "--quiet", "data")
@@ -83,7 +88,13 @@ def test_the_pipeline_ends_in_three_scorecards_on_the_same_frozen_frames(workspa
     scorecards = [json.loads((workspace / f"build/scorecards/{model}.json").read_text()) for model in MODELS]
     assert len({card["split"]["frames"] for card in scorecards}) == 1
     assert len({card["split"]["digest"] for card in scorecards}) == 1
-    for name in ("report.html", "models/efficientdet.onnx", "models/ssd_int8.tflite", "models/labels.txt", "models/edgetpu.json"):
+    for name in (
+        "report.html",
+        "models/efficientdet.onnx",
+        "models/ssd_int8.tflite",
+        "models/labels.txt",
+        "models/edgetpu.json",
+    ):
         assert (workspace / "build" / name).stat().st_size > 0
     assert (workspace / "build/models/labels.txt").read_text().splitlines()[1] == "Battery"
 

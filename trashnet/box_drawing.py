@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-MAX_WIDTH, MAX_HEIGHT = 960, 1280  # of the drawn picture: two pixels of a screen for each of a third of a wide page
+MAX_WIDTH, MAX_HEIGHT = (
+    960,
+    1280,
+)  # of the drawn picture: two pixels of a screen for each of a third of a wide page
 INK, PAPER = "#111111", "#ffffff"
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, both ends included
 
@@ -27,13 +30,14 @@ class Mark:
 def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
     """Draw marks on a copy of an RGB picture, uint8 ``(height, width, 3)``; the copy is scaled to fit 960 × 1280 pixels.
 
-    Small pictures are enlarged too, so that the words are as sharp as on large ones. The first mark lies on top and keeps the best
-    place for its label. Dashed marks have a white label.
-    """
+    Small pictures are enlarged too, so that the words are as sharp as on large ones. The first mark lies on
+    top and keeps the best place for its label. Dashed marks have a white label."""
     height, width = image.shape[:2]
     scale = min(MAX_WIDTH / width, MAX_HEIGHT / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    canvas = Image.fromarray(image).resize(
+        size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    )
     pen = ImageDraw.Draw(canvas)
     line = line_width(*size)
     font = ImageFont.load_default(max(11, round(math.sqrt(size[0] * size[1]) / 26)))
@@ -74,7 +78,10 @@ def luminance(colour: str) -> float:
 def _rectangle(mark: Mark, scale_x: float, scale_y: float, size: tuple[int, int]) -> Rectangle:
     x, y, w, h = mark.box
     left, top = _within(round(x * scale_x), size[0]), _within(round(y * scale_y), size[1])
-    right, bottom = _within(round((x + w) * scale_x) - 1, size[0]), _within(round((y + h) * scale_y) - 1, size[1])
+    right, bottom = (
+        _within(round((x + w) * scale_x) - 1, size[0]),
+        _within(round((y + h) * scale_y) - 1, size[1]),
+    )
     return left, top, max(right, left), max(bottom, top)
 
 
@@ -116,12 +123,24 @@ def _label_place(
     width = round(pen.textlength(text, font=font)) + 4 * line
     height = round(ascent) + 3 * line
     left, top, right, bottom = rectangle
-    beside = [(left, top - height + 1), (right - width + 1, top - height + 1), (left, bottom), (right - width + 1, bottom)]
-    inside = [(left, top), (right - width + 1, top), (left, bottom - height + 1), (right - width + 1, bottom - height + 1)]
+    beside = [
+        (left, top - height + 1),
+        (right - width + 1, top - height + 1),
+        (left, bottom),
+        (right - width + 1, bottom),
+    ]
+    inside = [
+        (left, top),
+        (right - width + 1, top),
+        (left, bottom - height + 1),
+        (right - width + 1, bottom - height + 1),
+    ]
     away = [(left, y) for k in (1, 2, 3) for y in (bottom + k * height, top - (k + 1) * height + 1)]
 
     def cost(place: Rectangle) -> int:
-        return sum(_overlap(place, other) for other in taken) + (0 if _overlap(place, rectangle) else width * height // 4)
+        return sum(_overlap(place, other) for other in taken) + (
+            0 if _overlap(place, rectangle) else width * height // 4
+        )
 
     places = []
     for x, y in beside + inside + away:
@@ -133,7 +152,12 @@ def _label_place(
 def _around(rectangle: Rectangle, by: int, size: tuple[int, int]) -> Rectangle:
     """A rectangle a little outside another, within the picture: so that a person's box does not hide a detection that lies just on it."""
     left, top, right, bottom = rectangle
-    return _within(left - by, size[0]), _within(top - by, size[1]), _within(right + by, size[0]), _within(bottom + by, size[1])
+    return (
+        _within(left - by, size[0]),
+        _within(top - by, size[1]),
+        _within(right + by, size[0]),
+        _within(bottom + by, size[1]),
+    )
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:

@@ -15,7 +15,12 @@ def to_percent(box: Sequence[float], width: int, height: int) -> dict[str, float
 
 def to_pixels(value: Mapping[str, float], width: int, height: int) -> tuple[float, float, float, float]:
     """Label Studio's percent as ``(x, y, w, h)`` in pixels, not rounded."""
-    return (value["x"] * width / 100, value["y"] * height / 100, value["width"] * width / 100, value["height"] * height / 100)
+    return (
+        value["x"] * width / 100,
+        value["y"] * height / 100,
+        value["width"] * width / 100,
+        value["height"] * height / 100,
+    )
 
 
 def clip(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
@@ -25,17 +30,23 @@ def clip(box: Sequence[float], width: int, height: int) -> tuple[float, float, f
     return left, top, min(x + w, float(width)) - left, min(y + h, float(height)) - top
 
 
-def pair_up(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], least_iou: float) -> list[tuple[int, int, float]]:
+def pair_up(
+    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], least_iou: float
+) -> list[tuple[int, int, float]]:
     """Which box of ``a`` and which of ``b`` mean the same item: ``(index in a, index in b, IoU)``.
 
-    The assignment with the largest sum of IoUs (Kuhn's Hungarian method), labels aside; pairs below ``least_iou`` are none.
-    """
+    The assignment with the largest sum of IoUs (Kuhn's Hungarian method), labels aside; pairs below
+    ``least_iou`` are none."""
     from scipy.optimize import linear_sum_assignment
 
     overlap = iou(_array(a), _array(b))
     overlap[overlap < least_iou] = 0
     rows, columns = linear_sum_assignment(overlap, maximize=True)
-    return [(int(i), int(j), float(overlap[i, j])) for i, j in zip(rows, columns, strict=True) if overlap[i, j] > 0]
+    return [
+        (int(i), int(j), float(overlap[i, j]))
+        for i, j in zip(rows, columns, strict=True)
+        if overlap[i, j] > 0
+    ]
 
 
 def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,7 +55,9 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
     intersection = np.clip(high - low, 0, None).prod(axis=2)
     union = a[:, 2:].prod(axis=1)[:, None] + b[:, 2:].prod(axis=1)[None, :] - intersection
-    quotient: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    quotient: NDArray[np.float64] = np.divide(
+        intersection, union, out=np.zeros_like(intersection), where=union > 0
+    )
     return quotient
 
 

@@ -1,7 +1,7 @@
 """The flywheel's own git clone: where turns are committed, models trained, and nobody types.
 
-Because nobody types there, whatever is not committed is the trace of a step that died: it is thrown away and done again.
-"""
+Because nobody types there, whatever is not committed is the trace of a step that died: it is thrown away and
+done again."""
 
 import fcntl
 import os
@@ -19,7 +19,9 @@ from trashnet.errors import UserError
 
 BRANCH = "flywheel"  # in the clone and in the repository it came from: a branch that people look at and merge, and only the flywheel writes
 AUTHOR = ("-c", "user.name=TrashNet Flywheel", "-c", "user.email=flywheel@localhost")
-BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked")  # dvc, while another dvc works in the clone
+BUSY = re.compile(
+    r"Unable to acquire lock|is busy, it is being blocked"
+)  # dvc, while another dvc works in the clone
 BUSY_SECONDS = 600.0
 MESSAGE_LINES = 12  # of a failing command's output: its last lines say what happened
 
@@ -44,7 +46,11 @@ class Clone:
         """Run git and return what it printed."""
         return self.run("git", *AUTHOR, *arguments)
 
-    @stamina.retry(on=lambda error: isinstance(error, UserError) and bool(BUSY.search(str(error))), attempts=None, timeout=BUSY_SECONDS)
+    @stamina.retry(
+        on=lambda error: isinstance(error, UserError) and bool(BUSY.search(str(error))),
+        attempts=None,
+        timeout=BUSY_SECONDS,
+    )
     def dvc(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> str:
         """Run dvc and return what it printed, each line as it comes also to ``on_line``; waits while another dvc holds the clone."""
         return self.run(sys.executable, "-m", "dvc", *arguments, on_line=on_line)
@@ -54,7 +60,13 @@ class Clone:
         printed: list[str] = []
         last: deque[str] = deque(maxlen=MESSAGE_LINES)
         with subprocess.Popen(
-            command, cwd=self.path, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            cwd=self.path,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process:
             for line in process.stdout or ():
                 printed.append(line)
@@ -62,7 +74,11 @@ class Clone:
                 if on_line is not None and line.strip():
                     on_line(line.rstrip())
         if process.returncode:
-            name = " ".join(("dvc", *command[3:]) if command[1:3] == ("-m", "dvc") else [c for c in command if c not in AUTHOR])
+            name = " ".join(
+                ("dvc", *command[3:])
+                if command[1:3] == ("-m", "dvc")
+                else [c for c in command if c not in AUTHOR]
+            )
             raise UserError("\n".join([f"{self.path}: `{name}` failed ({process.returncode}):", *last]))
         return "".join(printed)
 
@@ -80,13 +96,25 @@ class Clone:
 
     def restore(self) -> None:
         """Bring tracked files and the dataset log back to the last commit; what a step that died left there is done again."""
-        (self.path / ".git" / "index.lock").unlink(missing_ok=True)  # of a git that was killed; nobody else runs one here
+        (self.path / ".git" / "index.lock").unlink(
+            missing_ok=True
+        )  # of a git that was killed; nobody else runs one here
         self.git("reset", "--hard", "--quiet", "HEAD")
         if self.has_remote():
             # A turn that was not pushed is done again, so a tag of it that only this clone has may go.
-            self.git("fetch", "--quiet", "--force", "--prune", "--prune-tags", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+            self.git(
+                "fetch",
+                "--quiet",
+                "--force",
+                "--prune",
+                "--prune-tags",
+                "--tags",
+                "origin",
+                "+refs/heads/*:refs/remotes/origin/*",
+            )
             if self.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip() and self._behind():
-                # Another clone got its turn in first: ours was never pushed, and its plan is still in the ledger.
+                # Another clone got its turn in first: ours was never pushed, and its plan is still in the
+                # ledger.
                 self.git("reset", "--hard", "--quiet", f"origin/{BRANCH}")
         self.dvc("pull", "--force", "data.dvc")
 
@@ -122,14 +150,17 @@ class Clone:
 
     def version(self) -> str | None:
         """The newest dataset version, a tag ``data-...``, that the last commit holds."""
-        return next(iter(self.git("tag", "--merged", "HEAD", "--list", "data-*", "--sort=-version:refname").split()), None)
+        return next(
+            iter(self.git("tag", "--merged", "HEAD", "--list", "data-*", "--sort=-version:refname").split()),
+            None,
+        )
 
 
 def training_clone(clone: Clone) -> Clone:
     """The clone that models are trained in, at the newest dataset version: the dataset may grow meanwhile in ``clone``.
 
-    It shares the other's DVC cache and remote. Stages that an earlier training did, even one that died, are not run again.
-    """
+    It shares the other's DVC cache and remote. Stages that an earlier training did, even one that died, are
+    not run again."""
     path = training_path(clone)
     if not (path / ".git").exists():
         clone.git("clone", "--quiet", str(clone.path), str(path))
@@ -141,7 +172,14 @@ def training_clone(clone: Clone) -> Clone:
             copy.touch(mode=0o600)
             copy.write_bytes(local.read_bytes())
         training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
-        training.git("fetch", "--quiet", "--force", "--tags", "origin", f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}")
+        training.git(
+            "fetch",
+            "--quiet",
+            "--force",
+            "--tags",
+            "origin",
+            f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}",
+        )
         training.git("checkout", "--quiet", "--force", "--detach", f"origin/{BRANCH}")
         if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
             training.git("checkout", newest[0], "--", "dvc.lock")
@@ -161,7 +199,9 @@ def make_clone(origin: Path | str, path: Path) -> Clone:
     """
     if not (path / ".git").exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        clone = subprocess.run(["git", "clone", "--quiet", str(origin), str(path)], capture_output=True, text=True, check=False)
+        clone = subprocess.run(
+            ["git", "clone", "--quiet", str(origin), str(path)], capture_output=True, text=True, check=False
+        )
         if clone.returncode:
             raise UserError(f"{origin}: cannot be cloned: {clone.stderr.strip()}")
         made = Clone(path)

@@ -1,7 +1,7 @@
 """What every room that takes pictures from strangers needs: a header read before pixels, metadata dropped without touching them, a hash.
 
-A JPEG is walked by its markers here (ITU-T T.81, annex B), so that its size is known and its metadata gone before any decoder sees it.
-"""
+A JPEG is walked by its markers here (ITU-T T.81, annex B), so that its size is known and its metadata gone
+before any decoder sees it."""
 
 import io
 import struct
@@ -14,8 +14,18 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)  # what Pillow's decoders raise
-FLAT = 4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+)  # what Pillow's decoders raise
+FLAT = (
+    4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
+)
 FEWEST_BITS = 8  # of 64: an image so plain that most of its frequencies are equal
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -23,11 +33,18 @@ SOS = 0xDA
 APP0, APP1, APP14, APP15, COM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and RST0-7 have no length
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC
-COMMON_CODINGS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive Huffman: what browsers, OpenCV and TensorFlow all read
-JFIF_HEADER, ADOBE_HEADER = 14, 12  # bytes of payload that mean something; JFIF's thumbnail and anything behind them do not
+COMMON_CODINGS = {
+    0xC0,
+    0xC1,
+    0xC2,
+}  # baseline, extended and progressive Huffman: what browsers, OpenCV and TensorFlow all read
+JFIF_HEADER, ADOBE_HEADER = (
+    14,
+    12,
+)  # bytes of payload that mean something; JFIF's thumbnail and anything behind them do not
 
 
-class ImageFault(StrEnum):
+class QuarantineReason(StrEnum):
     """What is wrong with a picture; the words are those of the quarantine's folders."""
 
     NOT_AN_IMAGE = "not-an-image"
@@ -41,7 +58,7 @@ class ImageFault(StrEnum):
 class UnfitImage(Exception):
     """A picture that may not come in: the kind of fault, and what exactly."""
 
-    def __init__(self, fault: ImageFault, what: str) -> None:
+    def __init__(self, fault: QuarantineReason, what: str) -> None:
         super().__init__(fault, what)
         self.fault, self.what = fault, what
 
@@ -59,8 +76,8 @@ class CleanJpeg:
 def perceptual_hash(image: Image.Image) -> int:
     """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010), 0 if it is too plain for a hash to mean anything.
 
-    Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all alike.
-    """
+    Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all
+    alike."""
     import imagehash  # brings SciPy along
 
     thumbnail = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
@@ -72,17 +89,21 @@ def perceptual_hash(image: Image.Image) -> int:
 
 def open_image(data: bytes, formats: Collection[str], *, min_side: int, max_pixels: int) -> Image.Image:
     """Read the header alone and refuse what it announces, before any pixel is decoded. Raises :class:`UnfitImage`."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that switched it on would let half an image pass as a whole one
+    ImageFile.LOAD_TRUNCATED_IMAGES = (
+        False  # a library that switched it on would let half an image pass as a whole one
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
             image = Image.open(io.BytesIO(data), formats=tuple(formats))
     except Image.DecompressionBombError as error:
-        raise UnfitImage(ImageFault.TOO_LARGE, str(error)) from None
+        raise UnfitImage(QuarantineReason.TOO_LARGE, str(error)) from None
     except UnidentifiedImageError:
-        raise UnfitImage(ImageFault.NOT_AN_IMAGE, f"not an image of a known format; it begins with {data[:12]!r}") from None
+        raise UnfitImage(
+            QuarantineReason.NOT_AN_IMAGE, f"not an image of a known format; it begins with {data[:12]!r}"
+        ) from None
     except DECODE_ERRORS as error:
-        raise UnfitImage(ImageFault.BROKEN, f"its header does not decode: {error}") from None
+        raise UnfitImage(QuarantineReason.BROKEN, f"its header does not decode: {error}") from None
     check_size(image.width, image.height, min_side=min_side, max_pixels=max_pixels)
     return image
 
@@ -90,9 +111,13 @@ def open_image(data: bytes, formats: Collection[str], *, min_side: int, max_pixe
 def check_size(width: int, height: int, *, min_side: int, max_pixels: int) -> None:
     """Refuse a picture by the size its header announces. Raises :class:`UnfitImage`."""
     if width * height > max_pixels:
-        raise UnfitImage(ImageFault.TOO_LARGE, f"{width} x {height} pixels; at most {max_pixels:,} are decoded")
+        raise UnfitImage(
+            QuarantineReason.TOO_LARGE, f"{width} x {height} pixels; at most {max_pixels:,} are decoded"
+        )
     if min(width, height) < min_side:
-        raise UnfitImage(ImageFault.TOO_SMALL, f"{width} x {height} pixels; the shorter side needs {min_side}")
+        raise UnfitImage(
+            QuarantineReason.TOO_SMALL, f"{width} x {height} pixels; the shorter side needs {min_side}"
+        )
 
 
 def without_exif(jpeg: bytes) -> bytes:
@@ -103,16 +128,18 @@ def without_exif(jpeg: bytes) -> bytes:
 def clean_jpeg(jpeg: bytes) -> CleanJpeg:
     """Drop all that is not needed to decode a JPEG's pixels: they stay as they are, bit for bit. Raises :class:`UnfitImage`.
 
-    Of the application segments only JFIF's (APP0, without its thumbnail) and Adobe's (APP14) stay: they say how the numbers become
-    colours. EXIF with its GPS and thumbnail, XMP, IPTC, maker's notes, comments, further pictures and whatever follows the end go.
-    ICC profiles go too: no model looks at one, so a browser that does would show annotators other colours than the models see, and
-    a profile names its device.
-    """
+    Of the application segments only JFIF's (APP0, without its thumbnail) and Adobe's (APP14) stay: they say
+    how the numbers become colours. EXIF with its GPS and thumbnail, XMP, IPTC, maker's notes, comments,
+    further pictures and whatever follows the end go. ICC profiles go too: no model looks at one, so a browser
+    that does would show annotators other colours than the models see, and a profile names its device."""
     if not jpeg.startswith(SOI):
-        raise UnfitImage(ImageFault.NOT_AN_IMAGE, f"no JPEG: it begins with {jpeg[:12]!r}" if jpeg else "the file is empty")
+        raise UnfitImage(
+            QuarantineReason.NOT_AN_IMAGE,
+            f"no JPEG: it begins with {jpeg[:12]!r}" if jpeg else "the file is empty",
+        )
     clean = _walk(jpeg, _needed, whole=True)
     if not clean.width or not clean.height:
-        raise UnfitImage(ImageFault.BROKEN, "its header announces no size")
+        raise UnfitImage(QuarantineReason.BROKEN, "its header announces no size")
     return clean
 
 
@@ -128,8 +155,8 @@ def _needed(marker: int, payload: bytes) -> bytes | None:
 def _walk(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: bool) -> CleanJpeg:
     """Copy a JPEG segment by segment; with ``whole`` to its end marker and no further, else only its header is looked at.
 
-    After SOI (2 bytes) come segments of marker (2 bytes) and length (2 bytes, itself counted); after SOS's there is coded data.
-    """
+    After SOI (2 bytes) come segments of marker (2 bytes) and length (2 bytes, itself counted); after SOS's
+    there is coded data."""
     kept, at, size = [SOI], 2, (0, 0)
     while True:
         marker, at = _marker(jpeg, at)
@@ -141,7 +168,9 @@ def _walk(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: boo
             continue
         length = int.from_bytes(jpeg[at : at + 2], "big")
         if length < 2 or at + length > len(jpeg):
-            raise UnfitImage(ImageFault.BROKEN, f"the segment at byte {at} reaches beyond the end: truncated")
+            raise UnfitImage(
+                QuarantineReason.BROKEN, f"the segment at byte {at} reaches beyond the end: truncated"
+            )
         payload = jpeg[at + 2 : at + length]
         if marker == SOS and not whole:
             kept.append(jpeg[at - 2 :])
@@ -170,7 +199,7 @@ def _end_of_scan(jpeg: bytes, at: int) -> int:
             at += 1
         else:
             return at
-    raise UnfitImage(ImageFault.BROKEN, "no end marker: truncated")
+    raise UnfitImage(QuarantineReason.BROKEN, "no end marker: truncated")
 
 
 def _marker(jpeg: bytes, at: int) -> tuple[int, int]:
@@ -179,7 +208,10 @@ def _marker(jpeg: bytes, at: int) -> tuple[int, int]:
     while jpeg[at : at + 1] == b"\xff":
         at += 1
     if at == start or at >= len(jpeg) or jpeg[at] in (0x00, SOI[1]):
-        raise UnfitImage(ImageFault.BROKEN, f"no JPEG segment at byte {start}" if start < len(jpeg) else "no end marker: truncated")
+        raise UnfitImage(
+            QuarantineReason.BROKEN,
+            f"no JPEG segment at byte {start}" if start < len(jpeg) else "no end marker: truncated",
+        )
     return jpeg[at], at + 1
 
 
@@ -187,10 +219,13 @@ def _announced(marker: int, payload: bytes, before: tuple[int, int]) -> tuple[in
     """Width and height of a frame header: precision (1 byte), height (2), width (2), number of components (1)."""
     if marker not in COMMON_CODINGS or len(payload) < 6 or payload[0] != 8:
         raise UnfitImage(
-            ImageFault.WRONG_FORMAT, f"a coding (SOF{marker - 0xC0}) or depth that not every reader knows; use baseline JPEG, 8 bits"
+            QuarantineReason.WRONG_FORMAT,
+            f"a coding (SOF{marker - 0xC0}) or depth that not every reader knows; use baseline JPEG, 8 bits",
         )
     if before != (0, 0):
-        raise UnfitImage(ImageFault.BROKEN, "it has two frame headers")
+        raise UnfitImage(QuarantineReason.BROKEN, "it has two frame headers")
     if payload[5] not in (1, 3):
-        raise UnfitImage(ImageFault.WRONG_FORMAT, f"{payload[5]} colour components; a frame is grey or has three")
+        raise UnfitImage(
+            QuarantineReason.WRONG_FORMAT, f"{payload[5]} colour components; a frame is grey or has three"
+        )
     return int.from_bytes(payload[3:5], "big"), int.from_bytes(payload[1:3], "big")

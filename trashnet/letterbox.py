@@ -19,12 +19,14 @@ def resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
     return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
 
 
-def letterbox(image: NDArray[np.uint8], size: int, fill: tuple[int, int, int] = FILL) -> tuple[NDArray[np.uint8], float]:
+def letterbox(
+    image: NDArray[np.uint8], size: int, fill: tuple[int, int, int] = FILL
+) -> tuple[NDArray[np.uint8], float]:
     """Scale an RGB image so that its longer side is ``size``, put it at the top left and fill the rest.
 
-    Returns uint8 ``(size, size, 3)`` and the factor that takes a coordinate of the image to one of the result. Training's validation
-    and the exported detector both call this, so that what is judged sees what was trained.
-    """
+    Returns uint8 ``(size, size, 3)`` and the factor that takes a coordinate of the image to one of the
+    result. Training's validation and the exported detector both call this, so that what is judged sees what
+    was trained."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
     fitted_width, fitted_height = max(1, round(width * scale)), max(1, round(height * scale))

@@ -8,7 +8,41 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trashnet.errors import UserError
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
+
+# Keys that had another name before version 0.2, each with the one that it has now.
+RENAMED_KEYS = {
+    "import.near_duplicate_distance": "split.group_hash_distance",
+    "import.val": "split.val",
+    "import.test": "split.test",
+    "ingest.batch": "ingest.batch_size",
+    "ingest.duplicate_distance": "ingest.reencode_hash_distance",
+    "ingest.duplicate_levels": "ingest.reencode_colour_distance",
+    "labeling.import_batch": "labeling.import_batch_size",
+    "labeling.overlap_seconds": "labeling.cursor_overlap_seconds",
+    "labeling.smallest_side": "labeling.min_box_side",
+    "labeling.least_agreement": "labeling.min_agreement",
+    "triage.budget": "selection.budget",
+    "triage.audit": "selection.exploration_share",
+    "triage.floor": "selection.min_score",
+    "triage.stand_by": "selection.confidence_threshold",
+    "triage.iou": "selection.match_iou",
+    "triage.undecided_boxes": "selection.uncertain_boxes",
+    "triage.rare_share": "selection.rare_share",
+    "triage.uncertainty": "selection.uncertainty_weight",
+    "triage.disagreement": "selection.disagreement_weight",
+    "triage.rarity": "selection.rarity_weight",
+    "triage.pool": "selection.candidates_per_task",
+    "triage.base": "selection.diversity_bonus",
+    "triage.alike_levels": "selection.similarity_scale",
+    "triage.same_burst": "selection.same_burst_discount",
+    "triage.batch": "selection.batch_size",
+    "triage.threads": "selection.threads",
+    "flywheel.shard": "ingest.shard_size",
+    "flywheel.grow_at": "growth.min_frames",
+    "flywheel.retrain_at": "retraining.min_new_frames",
+    "flywheel.turn_frames": "growth.max_frames",
+}
 
 
 class Params(BaseModel):
@@ -26,7 +60,9 @@ def load_params(section: str, model: type[Section], path: Path = Path("params.ya
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, [section, *e['loc']]))}: {e['msg']}" for e in error.errors())
+        faults = "\n".join(
+            f"  {'.'.join(map(str, [section, *e['loc']]))}: {e['msg']}" for e in error.errors()
+        )
         raise UserError(f"{path}: bad parameters:\n{faults}") from None
 
 
@@ -41,8 +77,8 @@ def load_seed(path: Path = Path("params.yaml")) -> int:
 def set_params(changes: Mapping[str, str], path: Path = Path("params.yaml")) -> None:
     """Change values of a parameter file, each named by its dotted key, and keep the file's comments.
 
-    A value is read as YAML: ``12``, ``none``, ``[0.8, 1.2]``. Raises :class:`UserError` for a key that the file does not have.
-    """
+    A value is read as YAML: ``12``, ``none``, ``[0.8, 1.2]``. Raises :class:`UserError` for a key that the
+    file does not have."""
     from ruamel.yaml import YAML
 
     yaml_with_comments = YAML()
@@ -50,16 +86,19 @@ def set_params(changes: Mapping[str, str], path: Path = Path("params.yaml")) -> 
     try:
         document = yaml_with_comments.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params.") from None
+        raise UserError(
+            f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params."
+        ) from None
     for key, value in changes.items():
         *sections, name = key.split(".")
-        place = document
+        values = document
         for section in sections:
-            place = place.get(section) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or name not in place:
-            raise UserError(f"{path}: there is no `{key}` to set")
-        place[name] = yaml_with_comments.load(value)
-    with written_whole(path) as temporary:
+            values = values.get(section) if isinstance(values, dict) else None
+        if not isinstance(values, dict) or name not in values:
+            hint = f"; it is `{RENAMED_KEYS[key]}` now" if key in RENAMED_KEYS else ""
+            raise UserError(f"{path}: there is no `{key}` to set{hint}")
+        values[name] = yaml_with_comments.load(value)
+    with atomic_write(path) as temporary:
         yaml_with_comments.dump(document, temporary)
 
 
@@ -67,9 +106,26 @@ def _section(section: str, path: Path) -> Any:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params.") from None
+        raise UserError(
+            f"{path}: no such parameter file. Run this where params.yaml is, or name one with --params."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
+    if isinstance(document, dict):
+        _refuse_renamed_keys(document, path)
     if not isinstance(document, dict) or section not in document:
         raise UserError(f"{path}: section `{section}` is missing")
     return document[section]
+
+
+def _refuse_renamed_keys(document: Mapping[str, Any], path: Path) -> None:
+    present = {
+        f"{section}.{key}"
+        for section, values in document.items()
+        if isinstance(values, dict)
+        for key in values
+    }
+    if renamed := [f"  `{old}` is `{new}` now" for old, new in RENAMED_KEYS.items() if old in present]:
+        raise UserError(
+            f"{path}: some keys have new names; rename them and run this again:\n" + "\n".join(renamed)
+        )

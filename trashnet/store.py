@@ -1,8 +1,8 @@
 """The object store: any server that speaks S3, behind one small adapter.
 
-Keys are laid out as ``inbox/<bin>/<date>/<sha256>.jpg`` and then ``.json``, ``frames/<sha256>.jpg``, ``quarantine/<reason>/...``,
-``models/<version>/...`` and ``dvc/...``. Nothing is kept in object metadata or tags, which not every store remembers.
-"""
+Keys are laid out as ``inbox/<bin>/<date>/<sha256>.jpg`` and then ``.json``, ``frames/<sha256>.jpg``,
+``quarantine/<reason>/...``, ``models/<version>/...`` and ``dvc/...``. Nothing is kept in object metadata or
+tags, which not every store remembers."""
 
 import builtins
 import io
@@ -32,7 +32,14 @@ TRIES = 4
 PAGE = 1000  # objects: what S3 lists at once
 LONGEST_WAIT = 5.0  # seconds between two tries
 CONNECT_SECONDS, READ_SECONDS = 5, 60
-PASSING = {"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling", "OperationAborted"}
+PASSING = {
+    "InternalError",
+    "ServiceUnavailable",
+    "SlowDown",
+    "RequestTimeout",
+    "Throttling",
+    "OperationAborted",
+}
 MISSING = {"NoSuchKey", "NoSuchObject", "NotFound"}
 
 P = ParamSpec("P")
@@ -86,7 +93,9 @@ def _tried(method: "Callable[P, R]") -> "Callable[P, R]":
         except (S3Error, InvalidResponseError) as error:
             if (code := _code(error)) in MISSING:
                 raise NoSuchObject(f"{args[0]}: no object {args[1] if len(args) > 1 else ''}") from None
-            raise StoreDown(f"{args[0]} refused: {code}. Check TRASHNET_S3_ENDPOINT, the keys and the bucket.") from None
+            raise StoreDown(
+                f"{args[0]} refused: {code}. Check TRASHNET_S3_ENDPOINT, the keys and the bucket."
+            ) from None
         except (HTTPError, MinioException, OSError) as error:
             raise StoreDown(
                 f"{args[0]} does not answer ({type(error).__name__} after {TRIES} tries). Is it up? See TRASHNET_S3_ENDPOINT."
@@ -98,7 +107,16 @@ def _tried(method: "Callable[P, R]") -> "Callable[P, R]":
 class ObjectStore:
     """One bucket of an S3 server. Every method may raise :class:`StoreDown`; safe to use from many threads."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str, region: str, *, connections: int = 32) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        region: str,
+        *,
+        connections: int = 32,
+    ) -> None:
         """``endpoint`` is a URL, ``http://127.0.0.1:9000``; nothing is sent yet."""
         self.endpoint, self.bucket = endpoint, bucket
         pool = urllib3.PoolManager(
@@ -107,7 +125,14 @@ class ObjectStore:
             retries=False,  # retries are made in one place: above
         )
         scheme, _, host = endpoint.partition("://")
-        self._client = Minio(host, access_key=access_key, secret_key=secret_key, secure=scheme == "https", region=region, http_client=pool)
+        self._client = Minio(
+            host,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=scheme == "https",
+            region=region,
+            http_client=pool,
+        )
 
     def __str__(self) -> str:
         return f"object store {self.endpoint}/{self.bucket}"
@@ -122,7 +147,11 @@ class ObjectStore:
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whole or not at all; an older one of that key is replaced."""
         self._client.put_object(
-            bucket_name=self.bucket, object_name=key, data=io.BytesIO(data), length=len(data), content_type=content_type
+            bucket_name=self.bucket,
+            object_name=key,
+            data=io.BytesIO(data),
+            length=len(data),
+            content_type=content_type,
         )
 
     @_tried
@@ -158,22 +187,27 @@ class ObjectStore:
 
     @_tried
     def _page(self, prefix: str, start_after: str | None) -> "builtins.list[Stored]":
-        # A listing that failed half-way would simply end when asked again, and look complete: each page is a listing of its own.
-        entries = self._client.list_objects(bucket_name=self.bucket, prefix=prefix, recursive=True, start_after=start_after)
+        # A listing that failed half-way would simply end when asked again, and look complete: each page is a
+        # listing of its own.
+        entries = self._client.list_objects(
+            bucket_name=self.bucket, prefix=prefix, recursive=True, start_after=start_after
+        )
         return [_stored(entry, str(entry.object_name)) for entry in islice(entries, PAGE)]
 
     @_tried
     def copy(self, source: str, target: str) -> None:
         """Copy within the store. Raises :class:`NoSuchObject`."""
         self._client.copy_object(
-            bucket_name=self.bucket, object_name=target, source=CopySource(bucket_name=self.bucket, object_name=source)
+            bucket_name=self.bucket,
+            object_name=target,
+            source=CopySource(bucket_name=self.bucket, object_name=source),
         )
 
     def move(self, source: str, target: str) -> None:
         """Copy, then remove the source: a death between the two leaves both, and moving again ends it.
 
-        Raises :class:`NoSuchObject` if neither is there; a source that is gone while the target is there has been moved before.
-        """
+        Raises :class:`NoSuchObject` if neither is there; a source that is gone while the target is there has
+        been moved before."""
         try:
             self.copy(source, target)
         except NoSuchObject:
@@ -189,13 +223,21 @@ class ObjectStore:
     @_tried
     def presigned_get(self, key: str, seconds: int) -> str:
         """An address from which anybody can read the object for so long."""
-        return str(self._client.presigned_get_object(bucket_name=self.bucket, object_name=key, expires=timedelta(seconds=seconds)))
+        return str(
+            self._client.presigned_get_object(
+                bucket_name=self.bucket, object_name=key, expires=timedelta(seconds=seconds)
+            )
+        )
 
 
 def open_store(settings: "Settings") -> ObjectStore:
     """The deployment's object store."""
     return ObjectStore(
-        settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key.get_secret_value(), settings.s3_bucket, settings.s3_region
+        settings.s3_endpoint,
+        settings.s3_access_key,
+        settings.s3_secret_key.get_secret_value(),
+        settings.s3_bucket,
+        settings.s3_region,
     )
 
 

@@ -61,7 +61,9 @@ def load_taxonomy(path: Path = Path("taxonomy.yaml")) -> Taxonomy:
     try:
         document = _Document.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such taxonomy. Run this where taxonomy.yaml is, or name one with --taxonomy.") from None
+        raise UserError(
+            f"{path}: no such taxonomy. Run this where taxonomy.yaml is, or name one with --taxonomy."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:
@@ -106,7 +108,11 @@ class _Document(BaseModel):
         if ids != list(range(1, len(ids) + 1)):
             faults.append(f"ids must be 1, 2, 3, ... in order with no hole, not {ids}")
         faults += [f"class {name!r} stands twice in `classes`" for name, n in Counter(names).items() if n > 1]
-        faults += [f"class {name!r} stands in {n} streams; an item goes to one" for name, n in Counter(sorted_names).items() if n > 1]
+        faults += [
+            f"class {name!r} stands in {n} streams; an item goes to one"
+            for name, n in Counter(sorted_names).items()
+            if n > 1
+        ]
         faults += [f"class {name!r} is in no stream" for name in names if name not in sorted_names]
         faults += [f"stream class {name!r} is not in `classes`" for name in sorted_names if name not in names]
         if faults:

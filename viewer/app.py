@@ -18,7 +18,9 @@ ICON = Path(__file__).with_name("icon.svg")
 def main() -> None:
     """Both pages. Whatever is missing is said in plain words."""
     st.set_page_config("TrashNet viewer", str(ICON), layout="wide")
-    st.html("<style>.stMainBlockContainer {padding-top: 4rem}</style>")  # the default leaves a quarter of a laptop's screen empty
+    st.html(
+        "<style>.stMainBlockContainer {padding-top: 4rem}</style>"
+    )  # the default leaves a quarter of a laptop's screen empty
     try:
         options = Options.parse(sys.argv[1:])
         taxonomy = load_taxonomy(options.taxonomy)

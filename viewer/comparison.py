@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dataset import Labels
 from evaluation import GroundTruth, Predictions
-from evaluation.boxes import IOU_MATCH, box_iou
-from evaluation.sorting import Sorting, match_items, sort_items
+from evaluation.flat_arrays import IOU_MATCH, box_iou
+from evaluation.sorting_accuracy import Sorting, match_items, sort_items
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
 
@@ -36,7 +36,10 @@ class Item:
 
     def agreed(self, titles: Sequence[str]) -> bool:
         """Whether every one of these models sees it and sends it to one stream. The class may differ: the chamber is the same."""
-        return all(title in self.answers for title in titles) and len({self.answers[title].stream for title in titles}) == 1
+        return (
+            all(title in self.answers for title in titles)
+            and len({self.answers[title].stream for title in titles}) == 1
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ class Agreement:
 def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Item]:
     """Put together what several models (by title) found, the surest first; leave out beforehand what is too unsure to sort by.
 
-    Every detection, best first over all models, joins the item it overlaps most, if that is at IoU >= 0.5; if not it is an item of its
-    own. As in sorting accuracy the class plays no part, and a model's best detection of an item is its answer.
-    """
+    Every detection, best first over all models, joins the item it overlaps most, if that is at IoU >= 0.5; if
+    not it is an item of its own. As in sorting accuracy the class plays no part, and a model's best detection
+    of an item is its answer."""
     everything = [
         (float(score), title, np.asarray(box, np.float64), int(class_id))
         for title, one in found.items()
@@ -66,7 +69,9 @@ def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Item
         else:
             item = Item(box)
             items.append(item)
-        item.answers.setdefault(title, Answer(taxonomy.name_of[class_id], taxonomy.stream_of[class_id], score))
+        item.answers.setdefault(
+            title, Answer(taxonomy.name_of[class_id], taxonomy.stream_of[class_id], score)
+        )
     return items
 
 
@@ -74,22 +79,38 @@ def agreement(items: Sequence[Item], titles: Sequence[str]) -> Agreement:
     """Whether these models (one at least) send each item to one stream. A model that misses an item does not agree on it."""
     who = titles[0] if len(titles) == 1 else "Both models" if len(titles) == 2 else "All models"
     if not items:
-        return Agreement("nothing", f"{who} {'finds' if len(titles) == 1 else 'find'} nothing that sure; nothing would be sorted.")
-    streams = _and([f"**{stream}**" for stream in dict.fromkeys(a.stream for item in items for a in item.answers.values())])
+        return Agreement(
+            "nothing",
+            f"{who} {'finds' if len(titles) == 1 else 'find'} nothing that sure; nothing would be sorted.",
+        )
+    streams = _and(
+        [
+            f"**{stream}**"
+            for stream in dict.fromkeys(a.stream for item in items for a in item.answers.values())
+        ]
+    )
     things = "it" if len(items) == 1 else f"{len(items)} items"
     if len(titles) == 1:
         return Agreement("agree", f"{who} sends {things} to {streams}.")
     same = sum(item.agreed(titles) for item in items)
     if same == len(items):
-        return Agreement("agree", f"{who} send {things} to {streams}{', each to the same' if same > 1 and ' and ' in streams else ''}.")
+        return Agreement(
+            "agree",
+            f"{who} send {things} to {streams}{', each to the same' if same > 1 and ' and ' in streams else ''}.",
+        )
     if len(items) == 1:
         sides: dict[str, list[str]] = {}
         for title in titles:
             answer = items[0].answers.get(title)
             sides.setdefault(f"**{answer.stream}**" if answer else "not seen", []).append(title)
-        return Agreement("disagree", f"The models disagree. {'; '.join(f'{_and(who)}: {stream}' for stream, who in sides.items())}.")
+        return Agreement(
+            "disagree",
+            f"The models disagree. {'; '.join(f'{_and(who)}: {stream}' for stream, who in sides.items())}.",
+        )
     if same:
-        return Agreement("partly", f"The models agree on {same} of the {len(items)} items that any of them sees.")
+        return Agreement(
+            "partly", f"The models agree on {same} of the {len(items)} items that any of them sees."
+        )
     return Agreement("disagree", f"The models agree on none of the {len(items)} items that any of them sees.")
 
 
@@ -105,7 +126,9 @@ def item_rows(items: Sequence[Item], titles: Sequence[str]) -> list[dict[str, st
 
 def judge_photo(labels: Labels, detections: Detections, taxonomy: Taxonomy) -> Sorting:
     """How many of the items a person boxed would land where they belong, by the rule of sorting accuracy."""
-    truth = GroundTruth(("photo",), np.zeros(len(labels), np.int64), labels.boxes, labels.class_ids, labels.crowd)
+    truth = GroundTruth(
+        ("photo",), np.zeros(len(labels), np.int64), labels.boxes, labels.class_ids, labels.crowd
+    )
     predictions = Predictions.of(["photo"], [detections])
     return sort_items(truth, predictions, match_items(truth, predictions), taxonomy.stream_of)
 

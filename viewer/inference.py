@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Labels
+from trashnet.box_drawing import Mark
 from trashnet.detectors import Detections, Detector, open_detector
 from trashnet.taxonomy import Taxonomy
-from viewer.drawing import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def only(detections: Detections, score: float, class_ids: Collection[int]) -> De
 def found_marks(detections: Detections, taxonomy: Taxonomy) -> list[Mark]:
     """Detections as boxes to draw, in the colour of their stream, best first."""
     return [
-        Mark(_box(box), f"{taxonomy.name_of[int(c)]} {score:.2f}", taxonomy.streams[taxonomy.stream_of[int(c)]])
+        Mark(
+            _box(box), f"{taxonomy.name_of[int(c)]} {score:.2f}", taxonomy.streams[taxonomy.stream_of[int(c)]]
+        )
         for box, c, score in zip(detections.boxes, detections.class_ids, detections.scores, strict=True)
     ]
 
@@ -86,7 +88,11 @@ def truth_marks(labels: Labels, taxonomy: Taxonomy) -> list[Mark]:
 def found_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str, str | float]]:
     """Detections as rows of a table, best first."""
     return [
-        {"Class": taxonomy.name_of[int(c)], "Stream": taxonomy.stream_of[int(c)], "Score": round(float(score), 3)}
+        {
+            "Class": taxonomy.name_of[int(c)],
+            "Stream": taxonomy.stream_of[int(c)],
+            "Score": round(float(score), 3),
+        }
         for c, score in zip(detections.class_ids, detections.scores, strict=True)
     ]
 
@@ -96,8 +102,12 @@ def truth_words(labels: Labels, taxonomy: Taxonomy) -> str:
     counts = Counter(int(c) for c in labels.class_ids)
     streams: dict[str, list[str]] = {}
     for class_id, n in counts.most_common():
-        streams.setdefault(taxonomy.stream_of[class_id], []).append(f"{n} × " * (n > 1) + taxonomy.name_of[class_id])
-    return "; ".join(f"**{stream}**: {', '.join(names)}" for stream, names in streams.items()) or "an empty bin"
+        streams.setdefault(taxonomy.stream_of[class_id], []).append(
+            f"{n} × " * (n > 1) + taxonomy.name_of[class_id]
+        )
+    return (
+        "; ".join(f"**{stream}**: {', '.join(names)}" for stream, names in streams.items()) or "an empty bin"
+    )
 
 
 def _box(box: NDArray[np.floating]) -> tuple[float, float, float, float]:

@@ -9,15 +9,16 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from dataset import Labels
+from trashnet import box_drawing
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
-from viewer import drawing, looking
-from viewer.picking import pick_photo
+from viewer import inference
+from viewer.comparison import agreement, find_items, item_rows, judge_photo
+from viewer.photo_picker import pick_photo
 from viewer.server import Options
-from viewer.verdict import agreement, find_items, item_rows, judge_photo
 
-FILTER = "For looking only: the verdict counts every class."
+FILTER = "For inference only: the verdict counts every class."
 TONE = {
     "agree": (st.success, ":material/check_circle:"),
     "partly": (st.warning, ":material/rule:"),
@@ -31,13 +32,15 @@ COLUMNS = {
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
-def open_looker(path: Path, written: int, key: str, _taxonomy: Taxonomy) -> looking.Looker:
+def open_looker(path: Path, written: int, key: str, _taxonomy: Taxonomy) -> inference.Looker:
     """A model, opened anew when its file (``written``: its time stamp) or the taxonomy (``key``: its digest) changes."""
-    return looking.Looker(path, _taxonomy)
+    return inference.Looker(path, _taxonomy)
 
 
 @st.cache_data(max_entries=256, show_spinner="Looking")
-def look(path: Path, written: int, key: str, sha256: str, _taxonomy: Taxonomy, _image: NDArray[np.uint8]) -> looking.Look:
+def look(
+    path: Path, written: int, key: str, sha256: str, _taxonomy: Taxonomy, _image: NDArray[np.uint8]
+) -> inference.Look:
     """What a model finds on a photo: asked once, so that the slider and the filter answer at once."""
     return open_looker(path, written, key, _taxonomy).look(_image)
 
@@ -47,10 +50,25 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
     with st.sidebar:
         photo = pick_photo(options, taxonomy, key)
         st.divider()
-        score = st.slider("Confidence, at least", 0.0, 1.0, looking.SURE, 0.05, key="score", persist_state="session")
-        names = st.multiselect("Show only", taxonomy.names, key="classes", persist_state="session", placeholder="every class", help=FILTER)
+        score = st.slider(
+            "Confidence, at least", 0.0, 1.0, inference.SURE, 0.05, key="score", persist_state="session"
+        )
+        names = st.multiselect(
+            "Show only",
+            taxonomy.names,
+            key="classes",
+            persist_state="session",
+            placeholder="every class",
+            help=FILTER,
+        )
         labelled = photo is not None and photo.labels is not None
-        truth = st.toggle("Ground truth", key="truth", persist_state="session", disabled=not labelled, help="What a person boxed: dashed.")
+        truth = st.toggle(
+            "Ground truth",
+            key="truth",
+            persist_state="session",
+            disabled=not labelled,
+            help="What a person boxed: dashed.",
+        )
     if photo is None:
         st.info("Pick a photo on the left.", icon=":material/photo_camera:")
         return
@@ -58,12 +76,19 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
     class_ids = {taxonomy.id_of[name] for name in names}
     headline = st.container()
     found: dict[str, Detections] = {}
-    for column, model in zip(st.columns(len(looking.MODELS), gap="medium"), looking.MODELS, strict=True):
+    for column, model in zip(st.columns(len(inference.MODELS), gap="medium"), inference.MODELS, strict=True):
         with column:
             st.markdown(f"**{model.title}** &nbsp; :small[:gray[{model.role}]]")
             path = options.models / model.file
             try:
-                seen = look(path, path.stat().st_mtime_ns if path.is_file() else 0, key, photo.sha256, taxonomy, photo.image)
+                seen = look(
+                    path,
+                    path.stat().st_mtime_ns if path.is_file() else 0,
+                    key,
+                    photo.sha256,
+                    taxonomy,
+                    photo.image,
+                )
             except UserError as error:
                 st.info(str(error), icon=":material/hourglass_empty:")
                 continue
@@ -88,19 +113,27 @@ def verdict(found: dict[str, Detections], labels: Labels | None, taxonomy: Taxon
             with st.expander("Item by item", icon=":material/list:"):
                 st.dataframe(item_rows(items, titles), hide_index=True)
     if labels is not None:
-        st.markdown(f"**Ground truth:** {looking.truth_words(labels, taxonomy)}")
+        st.markdown(f"**Ground truth:** {inference.truth_words(labels, taxonomy)}")
     chips = " ".join(chip(stream, taxonomy) for stream in taxonomy.streams)
     st.html(chips + (" <small>dashed, on white: ground truth</small>" if labels is not None else ""))
 
 
 def model_column(
-    image: NDArray[np.uint8], seen: looking.Look, score: float, class_ids: set[int], labels: Labels | None, taxonomy: Taxonomy
+    image: NDArray[np.uint8],
+    seen: inference.Look,
+    score: float,
+    class_ids: set[int],
+    labels: Labels | None,
+    taxonomy: Taxonomy,
 ) -> None:
     """One model: the photo with its boxes, the streams it would use, its latency, and a table of what it found."""
-    shown = looking.only(seen.detections, score, class_ids)
+    shown = inference.only(seen.detections, score, class_ids)
     picture(image, labels, shown, taxonomy)
     streams = Counter(taxonomy.stream_of[int(class_id)] for class_id in shown.class_ids)
-    chips = " ".join(chip(stream, taxonomy, f"{n} × " if n > 1 else "") for stream, n in streams.most_common()) or "<em>nothing</em>"
+    chips = (
+        " ".join(chip(stream, taxonomy, f"{n} × " if n > 1 else "") for stream, n in streams.most_common())
+        or "<em>nothing</em>"
+    )
     row = f'<span>{chips}</span><span style="white-space:nowrap">{seen.milliseconds:.{int(seen.milliseconds < 10)}f} ms</span>'
     st.html(f'<div style="display:flex;justify-content:space-between;gap:1rem">{row}</div>')
     if labels is not None:
@@ -109,24 +142,33 @@ def model_column(
         words += f", {judged.wrong} to a wrong one, {judged.missed} missed"
         false = judged.false_detections
         st.caption(f"{words}; {false or 'no'} false detection{'s' * (false != 1)}.")
-    if rows := looking.found_rows(shown, taxonomy):
+    if rows := inference.found_rows(shown, taxonomy):
         st.dataframe(rows, hide_index=True, column_config=COLUMNS)
     elif len(seen.detections):
-        st.caption(f"Nothing to show at this confidence. The surest of everything scores {float(seen.detections.scores[0]):.2f}.")
+        st.caption(
+            f"Nothing to show at this confidence. The surest of everything scores {float(seen.detections.scores[0]):.2f}."
+        )
     else:
         st.caption("This model finds nothing at all here.")
 
 
-def picture(image: NDArray[np.uint8], labels: Labels | None, found: Detections | None, taxonomy: Taxonomy) -> None:
+def picture(
+    image: NDArray[np.uint8], labels: Labels | None, found: Detections | None, taxonomy: Taxonomy
+) -> None:
     """The photo with boxes: those of a person above those of a model."""
-    marks = looking.truth_marks(labels, taxonomy) if labels is not None else []
-    marks += looking.found_marks(found, taxonomy) if found is not None else []
+    marks = inference.truth_marks(labels, taxonomy) if labels is not None else []
+    marks += inference.found_marks(found, taxonomy) if found is not None else []
     alt = "The photo with boxes: " + (", ".join(mark.text for mark in marks) or "none")
-    st.image(drawing.draw(image, marks), width="stretch" if found is not None else 640, output_format="JPEG", alt=alt)
+    st.image(
+        box_drawing.draw(image, marks),
+        width="stretch" if found is not None else 640,
+        output_format="JPEG",
+        alt=alt,
+    )
 
 
 def chip(stream: str, taxonomy: Taxonomy, before: str = "") -> str:
     """A stream's name on its colour, as HTML."""
     colour = taxonomy.streams[stream]
-    style = f"background:{colour};color:{drawing.text_colour(colour)};border-radius:.4rem;padding:.1rem .5rem;font-size:.875rem"
+    style = f"background:{colour};color:{box_drawing.text_colour(colour)};border-radius:.4rem;padding:.1rem .5rem;font-size:.875rem"
     return f'<span style="{style}">{html.escape(before + stream)}</span>'

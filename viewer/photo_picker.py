@@ -12,8 +12,8 @@ from dataset import SPLITS, Frames, Labels, Log, Split, turns_of
 from evaluation import Predictions
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
-from viewer import choosing
-from viewer.looking import MODELS, SURE
+from viewer import selection
+from viewer.inference import MODELS, SURE
 from viewer.photos import MAX_BYTES, read_photo
 from viewer.server import Options
 
@@ -41,22 +41,30 @@ def open_log(root: Path, turns: list[str], key: str, _taxonomy: Taxonomy) -> Log
 
 
 @st.cache_data(max_entries=64, show_spinner="Looking for frames")
-def positions_with(root: Path, turns: list[str], split: Split, class_id: int | None, _frames: Frames) -> NDArray[np.int64]:
+def positions_with(
+    root: Path, turns: list[str], split: Split, class_id: int | None, _frames: Frames
+) -> NDArray[np.int64]:
     """Positions of the frames that show a class."""
-    return choosing.frames_with(_frames, class_id)
+    return selection.frames_with(_frames, class_id)
 
 
 @st.cache_data(max_entries=4, show_spinner="Comparing the models' predictions")
 def apart(paths: list[Path], written: list[int], turns: list[str], _frames: Frames) -> NDArray[np.float64]:
     """How far the models are apart on each frame."""
     images = [_frames[i].sha256 for i in range(len(_frames))]
-    return choosing.disagreement([Predictions.read(path, images) for path in paths], SURE)
+    return selection.disagreement([Predictions.read(path, images) for path in paths], SURE)
 
 
 def pick_photo(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None:
     """The photo somebody picks here; ``None`` with plain words where there is none to show."""
     source = st.segmented_control(
-        "Look at", [LOG, UPLOAD], default=LOG, required=True, key="source", persist_state="session", width="stretch"
+        "Look at",
+        [LOG, UPLOAD],
+        default=LOG,
+        required=True,
+        key="source",
+        persist_state="session",
+        width="stretch",
     )
     try:
         return uploaded() if source == UPLOAD else frame_of_log(options, taxonomy, key)
@@ -73,13 +81,19 @@ def uploaded() -> Photo | None:
         st.session_state["photo"] = (file.name, file.getvalue()) if file else None
 
     st.file_uploader(
-        "A photo", key="upload", on_change=keep, max_upload_size=MAX_BYTES // 2**20, help="It stays on this machine, in memory."
+        "A photo",
+        key="upload",
+        on_change=keep,
+        max_upload_size=MAX_BYTES // 2**20,
+        help="It stays on this machine, in memory.",
     )
     if not st.session_state.get("photo"):
         return None
     name, data = st.session_state["photo"]
     image = read_photo(data, name)
-    return Photo(image, hashlib.sha256(data).hexdigest(), f"{name} · {image.shape[1]} × {image.shape[0]} pixels")
+    return Photo(
+        image, hashlib.sha256(data).hexdigest(), f"{name} · {image.shape[1]} × {image.shape[0]} pixels"
+    )
 
 
 def frame_of_log(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None:
@@ -110,7 +124,9 @@ def frame_of_log(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None
         on_change=go_to,
         args=(1,),
     )
-    order = st.selectbox("Order", [STORED, APART], key="order", persist_state="session", on_change=go_to, args=(1,))
+    order = st.selectbox(
+        "Order", [STORED, APART], key="order", persist_state="session", on_change=go_to, args=(1,)
+    )
     frames = log.frames(split)
     positions = positions_with(options.data, turns, split, class_id, frames)
     if not len(positions):
@@ -124,7 +140,9 @@ def frame_of_log(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None
     return Photo(frame.image(), frame.sha256, words, frame.labels)
 
 
-def by_disagreement(positions: NDArray[np.int64], options: Options, turns: list[str], split: Split, frames: Frames) -> NDArray[np.int64]:
+def by_disagreement(
+    positions: NDArray[np.int64], options: Options, turns: list[str], split: Split, frames: Frames
+) -> NDArray[np.int64]:
     """The positions by how far the models are apart; says so where that is not known, and leaves them as they are."""
     paths = [path for model in MODELS if (path := options.predictions / f"{model.name}.json").is_file()]
     if split != "test":
@@ -133,7 +151,9 @@ def by_disagreement(positions: NDArray[np.int64], options: Options, turns: list[
         words = f"It takes the predictions of two models, and {options.predictions} holds {len(paths)}"
         st.warning(f"{words}; `dvc repro` writes them. Shown as stored.")
     else:
-        return choosing.most_apart_first(positions, apart(paths, [path.stat().st_mtime_ns for path in paths], turns, frames))
+        return selection.most_apart_first(
+            positions, apart(paths, [path.stat().st_mtime_ns for path in paths], turns, frames)
+        )
     return positions
 
 
@@ -142,8 +162,22 @@ def stepper(count: int) -> int:
     st.session_state["number"] = min(st.session_state.get("number", 1), count)
     number = int(st.number_input(f"Frame, 1 to {count}", 1, count, key="number", persist_state="session"))
     with st.container(horizontal=True, wrap=False):
-        st.button("Previous", icon=":material/chevron_left:", disabled=number <= 1, on_click=go_to, args=(number - 1,), width="stretch")
-        st.button("Next", icon=":material/chevron_right:", disabled=number >= count, on_click=go_to, args=(number + 1,), width="stretch")
+        st.button(
+            "Previous",
+            icon=":material/chevron_left:",
+            disabled=number <= 1,
+            on_click=go_to,
+            args=(number - 1,),
+            width="stretch",
+        )
+        st.button(
+            "Next",
+            icon=":material/chevron_right:",
+            disabled=number >= count,
+            on_click=go_to,
+            args=(number + 1,),
+            width="stretch",
+        )
     return number
 
 

@@ -12,7 +12,8 @@ from trashnet.errors import UserError
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50_000_000  # 150 MB of RGB; telephones make 12 to 50 megapixels
-# Left out: EPS starts Ghostscript, the rest are containers that Pillow recognises and cannot decode by itself.
+# Left out: EPS starts Ghostscript, the rest are containers that Pillow recognises and cannot decode by
+# itself.
 FORMATS_LEFT_OUT = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 # What Pillow's forty readers raise on damaged files; a test feeds them some thousands.
 DAMAGED = (
@@ -33,13 +34,15 @@ DAMAGED = (
 def read_photo(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode a picture of any format that Pillow reads to RGB, uint8 ``(height, width, 3)``.
 
-    The EXIF orientation is applied, the first picture of several is taken, transparency becomes white and 16 bits become 8. Raises
-    :class:`UserError` in plain words for what is too large, damaged, or not a picture.
+    The EXIF orientation is applied, the first picture of several is taken, transparency becomes white and 16
+    bits become 8. Raises :class:`UserError` in plain words for what is too large, damaged, or not a picture.
     """
     if not data:
         raise UserError(f"{name} is empty. Choose another photo.")
     if len(data) > MAX_BYTES:
-        raise UserError(f"{name} is {len(data) / 2**20:.0f} MB; the limit is {MAX_BYTES // 2**20} MB. Save it smaller and try again.")
+        raise UserError(
+            f"{name} is {len(data) / 2**20:.0f} MB; the limit is {MAX_BYTES // 2**20} MB. Save it smaller and try again."
+        )
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as picture:
             width, height = picture.size
@@ -50,11 +53,17 @@ def read_photo(data: bytes, name: str) -> NDArray[np.uint8]:
                 )
             return _rgb(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError:
-        raise UserError(f"{name} unpacks to far more than {MAX_PIXELS / 1e6:.0f} megapixels. Save it smaller and try again.") from None
+        raise UserError(
+            f"{name} unpacks to far more than {MAX_PIXELS / 1e6:.0f} megapixels. Save it smaller and try again."
+        ) from None
     except UnidentifiedImageError:
-        raise UserError(f"{name} is not a picture, or of a kind that cannot be read here. JPEG, PNG and WebP always work.") from None
+        raise UserError(
+            f"{name} is not a picture, or of a kind that cannot be read here. JPEG, PNG and WebP always work."
+        ) from None
     except DAMAGED as error:
-        raise UserError(f"{name} is damaged and cannot be read ({error}). Choose another photo, or save this one anew.") from None
+        raise UserError(
+            f"{name} is damaged and cannot be read ({error}). Choose another photo, or save this one anew."
+        ) from None
 
 
 def _formats() -> list[str]:

@@ -6,7 +6,17 @@ from typing import Any
 
 import streamlit as st
 
-from viewer.scorecards import MEASURES, TITLES, Cell, class_rows, comparable, facts, headline_rows, load_scorecards, stream_rows
+from viewer.scorecards import (
+    MEASURES,
+    TITLES,
+    Cell,
+    class_rows,
+    comparable,
+    facts,
+    headline_rows,
+    load_scorecards,
+    stream_rows,
+)
 
 LOWER_IS_BETTER = ("Latency", "Size")
 TWINS = {"SSD int8": "SSD float"}  # what quantisation costs
@@ -23,7 +33,9 @@ def scorecard_page(folder: Path) -> None:
         st.markdown("No model has been judged yet. `dvc repro` trains, exports and judges all three.")
         return
     if not comparable(cards):
-        st.warning("These were judged on different frames, labels or sorting scores: do not compare them. `dvc repro` makes them anew.")
+        st.warning(
+            "These were judged on different frames, labels or sorting scores: do not compare them. `dvc repro` makes them anew."
+        )
     rows = headline_rows(cards)
     for column, row in zip(st.columns(len(rows), gap="medium", border=True), rows, strict=True):
         with column:
@@ -36,7 +48,9 @@ def scorecard_page(folder: Path) -> None:
 
     st.markdown("#### Classes")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = st.segmented_control("Measure", list(MEASURES), default="AP", required=True, key="measure", persist_state="session")
+        measure = st.segmented_control(
+            "Measure", list(MEASURES), default="AP", required=True, key="measure", persist_state="session"
+        )
         untested = st.toggle("Also classes without a test box", key="untested", persist_state="session")
     of_classes = class_rows(cards, MEASURES[measure], untested=untested)
     table(of_classes, bars=[TITLES[name] for name in cards])
@@ -48,7 +62,11 @@ def tile(row: dict[str, Cell], twin: dict[str, Cell] | None) -> None:
     columns = [*st.columns(2), *st.columns(2)]
     for column, name in zip(columns, METRICS, strict=True):
         value, other = row[name], twin[name] if twin else None
-        delta = f"{value - other:+.1f} against float" if twin and isinstance(value, float) and isinstance(other, float) else None
+        delta = (
+            f"{value - other:+.1f} against float"
+            if twin and isinstance(value, float) and isinstance(other, float)
+            else None
+        )
         words = "n/a" if value is None else UNITS.get(name, "%.1f %%") % value
         column.metric(name, words, delta, delta_color="inverse" if name in LOWER_IS_BETTER else "normal")
 
@@ -58,7 +76,9 @@ def table(rows: Sequence[dict[str, Cell]], bars: Sequence[str] = ()) -> None:
     configuration: dict[str, Any] = {}
     for name in rows[0] if rows else ():
         if name in bars:
-            configuration[name] = st.column_config.ProgressColumn(name, format="%.1f %%", min_value=0, max_value=100)
+            configuration[name] = st.column_config.ProgressColumn(
+                name, format="%.1f %%", min_value=0, max_value=100
+            )
         elif any(isinstance(row[name], float) for row in rows):
             configuration[name] = st.column_config.NumberColumn(name, format=UNITS.get(name, "%.1f %%"))
     st.dataframe(list(rows), hide_index=True, column_config=configuration, placeholder="–")

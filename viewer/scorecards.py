@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluation import Scorecard
 from trashnet.errors import UserError
-from viewer.looking import MODELS
+from viewer.inference import MODELS
 
 Cell = str | int | float | None
 MEASURES = {"AP": "ap", "AP at IoU 0.5": "ap50", "Recall": "recall"}
@@ -68,7 +68,9 @@ def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
     return list(by_stream.values())
 
 
-def class_rows(cards: Mapping[str, Scorecard], measure: str, *, untested: bool = False) -> list[dict[str, Cell]]:
+def class_rows(
+    cards: Mapping[str, Scorecard], measure: str, *, untested: bool = False
+) -> list[dict[str, Cell]]:
     """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model, in percent.
 
     Classes without a test box, of which nothing can be said, are left out unless ``untested``.
@@ -78,7 +80,13 @@ def class_rows(cards: Mapping[str, Scorecard], measure: str, *, untested: bool =
     for name, card in cards.items():
         for one in card.classes:
             row = by_class.setdefault(
-                one.class_id, {"Class": one.name, "Stream": one.stream, "Train boxes": one.train_boxes, "Test boxes": one.test_boxes}
+                one.class_id,
+                {
+                    "Class": one.name,
+                    "Stream": one.stream,
+                    "Train boxes": one.train_boxes,
+                    "Test boxes": one.test_boxes,
+                },
             )
             boxes[one.class_id] = max(boxes.get(one.class_id, 0), one.test_boxes)
             row[TITLES[name]] = _percent(getattr(one, measure))

@@ -7,23 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.boxes import IOU_MATCH, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, Predictions, box_iou
 
 
 def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
     """Positions, in order, of the frames on which somebody boxed this class (crowds count too); of all frames for ``None``."""
     if class_id is None:
         return np.arange(len(frames))
-    found = [(labels := frames.labels(i)) is not None and class_id in labels.class_ids for i in range(len(frames))]
+    found = [
+        (labels := frames.labels(i)) is not None and class_id in labels.class_ids for i in range(len(frames))
+    ]
     return np.flatnonzero(found)
 
 
 def disagreement(models: Sequence[Predictions], score: float) -> NDArray[np.float64]:
     """How little the models' detections on each image have in common, ``(images,)`` in [0, 1].
 
-    For two models ``1 - 2 * pairs / (detections of both)`` (Dice), where a pair is the same class at an IoU of 0.5 or more and
-    detections below ``score`` are left out; 0 where neither finds anything. For three models the mean over the three couples.
-    """
+    For two models ``1 - 2 * pairs / (detections of both)`` (Dice), where a pair is the same class at an IoU
+    of 0.5 or more and detections below ``score`` are left out; 0 where neither finds anything. For three
+    models the mean over the three couples."""
     sure = [predictions.above(score) for predictions in models]
     couples = list(combinations(sure, 2))
     apart = np.zeros((max(len(couples), 1), len(models[0].images) if models else 0))

@@ -33,15 +33,21 @@ class Options:
 
     def arguments(self) -> list[str]:
         """The arguments that :meth:`parse` reads back."""
-        return [part for name in self.__dataclass_fields__ for part in (f"--{name}", str(getattr(self, name)))]
+        return [
+            part for name in self.__dataclass_fields__ for part in (f"--{name}", str(getattr(self, name)))
+        ]
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:  # argparse would exit, and the page in the browser would wait for ever
+    def error(
+        self, message: str
+    ) -> NoReturn:  # argparse would exit, and the page in the browser would wait for ever
         raise UserError(f"{message}. {self.format_usage().strip()}")
 
 
-def command(options: Options, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True) -> list[str]:
+def command(
+    options: Options, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True
+) -> list[str]:
     """The command line that serves the app, telemetry off; ``browser`` false keeps it from opening one."""
     flags = {
         "server.address": address,
@@ -50,7 +56,14 @@ def command(options: Options, address: str = "127.0.0.1", port: int = 8501, *, b
         "browser.gatherUsageStats": "false",
         "server.showEmailPrompt": "false",  # Streamlit would ask at the first start, and wait
     }
-    streamlit = [sys.executable, "-m", "streamlit", "run", str(APP), *(f"--{key}={value}" for key, value in flags.items())]
+    streamlit = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(APP),
+        *(f"--{key}={value}" for key, value in flags.items()),
+    ]
     return [*streamlit, "--", *options.arguments()]
 
 
@@ -72,4 +85,6 @@ def run(
         process.wait()
         return
     if code:
-        raise UserError(f"the viewer stopped with exit status {code}; is port {port} taken? Choose another with --port.")
+        raise UserError(
+            f"the viewer stopped with exit status {code}; is port {port} taken? Choose another with --port."
+        )

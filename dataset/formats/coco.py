@@ -1,9 +1,9 @@
 """COCO's object detection format (cocodataset.org/#format-data), read and written without loss.
 
-Per image the log's own words stand beside COCO's: ``split, group, bin_id, burst, captured_at, labelled_at, annotator``. Every other
-key of an image or annotation is kept in ``extra``, ``id``, ``area`` and ``segmentation`` included; a licence is kept with its image.
-Not kept: ``info``, and of the categories all but their names, since the taxonomy says the rest.
-"""
+Per image the log's own words stand beside COCO's: ``split, group, bin_id, burst, captured_at, labelled_at,
+annotator``. Every other key of an image or annotation is kept in ``extra``, ``id``, ``area`` and
+``segmentation`` included; a licence is kept with its image. Not kept: ``info``, and of the categories all but
+their names, since the taxonomy says the rest."""
 
 import json
 from collections import Counter
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dataset.faults import FaultKind
+from dataset.formats.faults import FaultKind
+from dataset.formats.sources import SPLIT_WORDS, Picture, Source, Thing, instant, number
 from dataset.log import SPLITS, Frame
-from dataset.sources import SPLIT_WORDS, Picture, Source, Thing, instant, number
 from trashnet.errors import UserError
 from trashnet.files import write_json
 from trashnet.taxonomy import Taxonomy
@@ -40,11 +40,17 @@ def read_coco(source: Path) -> Source:
             continue
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in lists):
-            found.fault(FaultKind.BROKEN_ANNOTATIONS, str(path), "not COCO: it needs the lists `images`, `annotations` and `categories`")
+            found.fault(
+                FaultKind.BROKEN_ANNOTATIONS,
+                str(path),
+                "not COCO: it needs the lists `images`, `annotations` and `categories`",
+            )
             continue
         before = len(found.pictures)
         _read_document(document, path, source, found)
-        if len(paths) >= len(SPLITS) and {SPLIT_WORDS.get(p.parent.name) for p in paths} == set(SPLITS):  # Roboflow: a file per split
+        if len(paths) >= len(SPLITS) and {SPLIT_WORDS.get(p.parent.name) for p in paths} == set(
+            SPLITS
+        ):  # Roboflow: a file per split
             for picture in found.pictures[before:]:
                 picture.split = picture.split or SPLIT_WORDS[path.parent.name]
     return found
@@ -55,12 +61,19 @@ def _annotation_files(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"{source}: no such file or folder")
-    for pattern in ("annotations.json", "*/_annotations.coco.json", "_annotations.coco.json", "annotations/instances_*.json"):
+    for pattern in (
+        "annotations.json",
+        "*/_annotations.coco.json",
+        "_annotations.coco.json",
+        "annotations/instances_*.json",
+    ):
         if paths := sorted(source.glob(pattern)):
             return paths
     paths = sorted(source.glob("*.json"))
     if len(paths) != 1:
-        raise UserError(f"{source}: found {len(paths)} JSON files and no annotations.json; name the COCO annotation file itself")
+        raise UserError(
+            f"{source}: found {len(paths)} JSON files and no annotations.json; name the COCO annotation file itself"
+        )
     return paths
 
 
@@ -74,7 +87,9 @@ def _read_document(document: dict[str, Any], path: Path, source: Path, found: So
             found.fault(FaultKind.MALFORMED, where, "not an object with an `image_id`")
         elif entry["image_id"] not in pictures:
             found.fault(FaultKind.UNKNOWN_IMAGE, where, f"image_id {entry['image_id']!r}")
-        elif (picture := pictures[entry["image_id"]]) is not None:  # None: an id that stands twice, noted already
+        elif (
+            picture := pictures[entry["image_id"]]
+        ) is not None:  # None: an id that stands twice, noted already
             where += f" ({picture.file_name})"
             identity = entry.get("id")
             if isinstance(identity, int | str) and identity in seen:
@@ -89,11 +104,21 @@ def _read_document(document: dict[str, Any], path: Path, source: Path, found: So
 def _categories(entries: list[Any], path: Path, found: Source) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("id"), int):
-            found.fault(FaultKind.MALFORMED, f"{path.name}: categories", f"{entry!r} lacks an `id` (a whole number) or a `name`")
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("name"), str)
+            or not isinstance(entry.get("id"), int)
+        ):
+            found.fault(
+                FaultKind.MALFORMED,
+                f"{path.name}: categories",
+                f"{entry!r} lacks an `id` (a whole number) or a `name`",
+            )
         elif names.setdefault(entry["id"], entry["name"]) != entry["name"]:
             found.fault(
-                FaultKind.DUPLICATE_ID, f"{path.name}: category {entry['id']}", f"is both {names[entry['id']]!r} and {entry['name']!r}"
+                FaultKind.DUPLICATE_ID,
+                f"{path.name}: category {entry['id']}",
+                f"is both {names[entry['id']]!r} and {entry['name']!r}",
             )
     found.categories.update(names.values())
     return names
@@ -105,29 +130,55 @@ def _pictures(document: dict[str, Any], path: Path, source: Path, found: Source)
     beside = path.parent
     folders = [beside / "images", beside, root / "images" / word, root / word, root / "images", root]
     folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-    licenses = {entry["id"]: entry for entry in document.get("licenses") or [] if isinstance(entry, dict) and "id" in entry}
+    licenses = {
+        entry["id"]: entry
+        for entry in document.get("licenses") or []
+        if isinstance(entry, dict) and "id" in entry
+    }
     entries = document["images"]
-    ids = Counter(entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int | str))
+    ids = Counter(
+        entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int | str)
+    )
     pictures: dict[Any, Picture | None] = {}
     for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str) or not isinstance(entry.get("file_name"), str):
-            found.fault(FaultKind.MALFORMED, f"{path.name}: image number {place + 1}", "lacks an `id` or a `file_name`")
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("id"), int | str)
+            or not isinstance(entry.get("file_name"), str)
+        ):
+            found.fault(
+                FaultKind.MALFORMED,
+                f"{path.name}: image number {place + 1}",
+                "lacks an `id` or a `file_name`",
+            )
             continue
         name = entry["file_name"]
         if ids[entry["id"]] > 1:
-            found.fault(FaultKind.DUPLICATE_ID, f"{path.name}: image {entry['id']!r}", f"{name}: this id stands {ids[entry['id']]} times")
+            found.fault(
+                FaultKind.DUPLICATE_ID,
+                f"{path.name}: image {entry['id']!r}",
+                f"{name}: this id stands {ids[entry['id']]} times",
+            )
             pictures[entry["id"]] = None
         elif not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            found.fault(FaultKind.MALFORMED, f"{path.name}: image {entry['id']!r}", f"file_name {name!r} leads out of the data set")
+            found.fault(
+                FaultKind.MALFORMED,
+                f"{path.name}: image {entry['id']!r}",
+                f"file_name {name!r} leads out of the data set",
+            )
             pictures[entry["id"]] = None
         else:
             file = next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
-            pictures[entry["id"]] = picture = _picture(entry, file, licenses, f"{path.name}: image {entry['id']!r} ({name})", found)
+            pictures[entry["id"]] = picture = _picture(
+                entry, file, licenses, f"{path.name}: image {entry['id']!r} ({name})", found
+            )
             found.pictures.append(picture)
     return pictures
 
 
-def _picture(entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where: str, found: Source) -> Picture:
+def _picture(
+    entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where: str, found: Source
+) -> Picture:
     picture = Picture(file, entry["file_name"])
     width, height = entry.get("width"), entry.get("height")
     if isinstance(width, int) and isinstance(height, int):
@@ -146,7 +197,9 @@ def _picture(entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where:
                 setattr(picture, key, instant(entry[key]))
             except ValueError as error:
                 found.fault(FaultKind.MALFORMED, where, f"{key}: {error}")
-    picture.extra = {key: value for key, value in entry.items() if key not in (*IMAGE_KEYS, *WORDS, *TIMES, "split")}
+    picture.extra = {
+        key: value for key, value in entry.items() if key not in (*IMAGE_KEYS, *WORDS, *TIMES, "split")
+    }
     if "split" in entry:
         if entry["split"] in SPLITS:
             picture.split = entry["split"]
@@ -161,7 +214,9 @@ def _picture(entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where:
 def _thing(entry: dict[str, Any], names: dict[int, str], where: str, found: Source) -> Thing | None:
     category, bbox, crowd = entry.get("category_id"), entry.get("bbox"), entry.get("iscrowd", 0)
     if not isinstance(category, int) or category not in names:
-        found.fault(FaultKind.UNKNOWN_CATEGORY, where, f"category_id {category!r} is not among the file's categories")
+        found.fault(
+            FaultKind.UNKNOWN_CATEGORY, where, f"category_id {category!r} is not among the file's categories"
+        )
         return None
     values = [number(value) for value in bbox] if isinstance(bbox, list) else []
     if len(values) != 4 or None in values:
@@ -174,7 +229,11 @@ def _thing(entry: dict[str, Any], names: dict[int, str], where: str, found: Sour
     extra = {key: value for key, value in entry.items() if key not in BOX_KEYS}
     if "area" in extra and extra["area"] == w * h:
         del extra["area"]  # says no more than the box does, and is written again on the way out
-    return Thing(names[category], (x, y, w, h), where, bool(crowd), extra) if _only_json(extra, where, found) else None
+    return (
+        Thing(names[category], (x, y, w, h), where, bool(crowd), extra)
+        if _only_json(extra, where, found)
+        else None
+    )
 
 
 def _only_json(extra: dict[str, Any], where: str, found: Source) -> bool:
@@ -189,8 +248,8 @@ def _only_json(extra: dict[str, Any], where: str, found: Source) -> bool:
 def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
     """Write ``images/`` and, last, ``annotations.json``; each frame comes with its file name there, and must be labelled.
 
-    Ids that all came with the frames and are whole and unique are written again, else images or annotations are numbered from 1.
-    """
+    Ids that all came with the frames and are whole and unique are written again, else images or annotations
+    are numbered from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     licenses: list[dict[str, Any]] = []
@@ -202,7 +261,13 @@ def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
         path.write_bytes(frame.jpeg)
         labels = frame.labels
         assert labels is not None, "only labelled frames are exported"
-        image = frame.extra | {"file_name": name, "width": frame.width, "height": frame.height, "split": frame.split, "group": frame.group}
+        image = frame.extra | {
+            "file_name": name,
+            "width": frame.width,
+            "height": frame.height,
+            "split": frame.split,
+            "group": frame.group,
+        }
         words = {"bin_id": frame.bin_id, "burst": frame.burst, "annotator": labels.annotator}
         times = {"captured_at": frame.captured_at, "labelled_at": labels.labelled_at}
         image |= {key: value for key, value in words.items() if value is not None}
@@ -227,7 +292,10 @@ def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
         annotation["image_id"] = image_ids[place]
     categories = [{"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in taxonomy.classes]
     document = {"info": {"description": "exported from a trashnet dataset log"}, "licenses": licenses}
-    write_json(out / "annotations.json", document | {"images": images, "annotations": annotations, "categories": categories})
+    write_json(
+        out / "annotations.json",
+        document | {"images": images, "annotations": annotations, "categories": categories},
+    )
 
 
 def _numbered(entries: list[dict[str, Any]]) -> list[int]:

@@ -1,8 +1,8 @@
 """Check image files and bring them into the one form a frame has in the log: a JPEG, RGB or grey, upright as stored.
 
-RGB and grey JPEGs without an EXIF turn keep their bytes exactly. Everything else is converted once, on the way in, so that no
-reader downstream (OpenCV, TensorFlow, a browser) can see other pixels than its neighbour does.
-"""
+RGB and grey JPEGs without an EXIF turn keep their bytes exactly. Everything else is converted once, on the
+way in, so that no reader downstream (OpenCV, TensorFlow, a browser) can see other pixels than its neighbour
+does."""
 
 import hashlib
 import io
@@ -18,17 +18,22 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from dataset.faults import Fault, FaultKind
+from dataset.formats.faults import Fault, FaultKind
 from trashnet import images
-from trashnet.images import DECODE_ERRORS, ImageFault, open_image, perceptual_hash, without_exif
+from trashnet.images import DECODE_ERRORS, QuarantineReason, open_image, perceptual_hash, without_exif
 
 Progress = Callable[[int, int], None]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # the content decides, never the file's name
-FAULT_KINDS = {ImageFault.TOO_SMALL: FaultKind.TOO_SMALL, ImageFault.TOO_LARGE: FaultKind.TOO_LARGE}
+FAULT_KINDS = {
+    QuarantineReason.TOO_SMALL: FaultKind.TOO_SMALL,
+    QuarantineReason.TOO_LARGE: FaultKind.TOO_LARGE,
+}
 ORIENTATION = 0x0112
 UPRIGHT = 1
-IN_ONE_PROCESS = 64 << 20  # bytes of files (some 4 s of decoding): fewer are checked before a pool of processes has started
+IN_ONE_PROCESS = (
+    64 << 20
+)  # bytes of files (some 4 s of decoding): fewer are checked before a pool of processes has started
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,18 @@ class UnfitImage(Exception):
         self.kind, self.what = kind, what
 
 
-def normalise(data: bytes, declared: tuple[int, int] | None, min_side: int, max_pixels: int) -> tuple[bytes, Image.Image, str | None]:
+def normalise(
+    data: bytes, declared: tuple[int, int] | None, min_side: int, max_pixels: int
+) -> tuple[bytes, Image.Image, str | None]:
     """Decode an image fully and return the JPEG bytes to store, the decoded image, and what was converted (``None``: bytes as given).
 
-    ``declared`` is the ``(width, height)`` the annotations speak of. Where EXIF says that a viewer should turn the pixels, it tells which
-    side the boxes are on: the size before turning alone fits, then the tag is dropped and the pixels stay; otherwise (it fits the
-    displayed size, or both, or none was declared) the boxes are taken to be drawn on what a viewer shows, and the pixels are turned.
+    ``declared`` is the ``(width, height)`` the annotations speak of. Where EXIF says that a viewer should
+    turn the pixels, it tells which side the boxes are on: the size before turning alone fits, then the tag is
+    dropped and the pixels stay; otherwise (it fits the displayed size, or both, or none was declared) the
+    boxes are taken to be drawn on what a viewer shows, and the pixels are turned.
 
-    16-bit grey is scaled to 8 bits, CMYK becomes RGB, transparency lies over white; JPEG quality 95 without chroma subsampling.
-    Raises :class:`UnfitImage`.
-    """
+    16-bit grey is scaled to 8 bits, CMYK becomes RGB, transparency lies over white; JPEG quality 95 without
+    chroma subsampling. Raises :class:`UnfitImage`."""
     if not data:
         raise UnfitImage(FaultKind.BROKEN_IMAGE, "the file is empty")
     image = _opened(data, min_side, max_pixels)
@@ -90,7 +97,9 @@ def normalise(data: bytes, declared: tuple[int, int] | None, min_side: int, max_
     return _encoded(converted), converted, f"{image.format} {image.mode} to JPEG {converted.mode}"
 
 
-def check_image(path: Path, declared: tuple[int, int] | None, *, min_side: int, max_pixels: int, spool: Path) -> CheckedImage | UnfitImage:
+def check_image(
+    path: Path, declared: tuple[int, int] | None, *, min_side: int, max_pixels: int, spool: Path
+) -> CheckedImage | UnfitImage:
     """Check one file; a converted image is written to ``spool``. An unfit image is returned, not raised: many are checked at once."""
     try:
         jpeg, image, converted = normalise(path.read_bytes(), declared, min_side, max_pixels)
@@ -118,7 +127,9 @@ def check_images(
     """Check many ``(path, declared size)`` on all cores, in order; ``on_progress(done, total)`` or else a bar on a terminal."""
     check = partial(_check_pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
     checked = []
-    with tqdm(total=len(files), desc="checking images", unit="image", disable=True if on_progress else None) as bar:
+    with tqdm(
+        total=len(files), desc="checking images", unit="image", disable=True if on_progress else None
+    ) as bar:
         for one in _spread(check, files):
             checked.append(one)
             bar.update()
@@ -127,18 +138,23 @@ def check_images(
     return checked
 
 
-def _check_pair(pair: tuple[Path, tuple[int, int] | None], *, min_side: int, max_pixels: int, spool: Path) -> CheckedImage | UnfitImage:
+def _check_pair(
+    pair: tuple[Path, tuple[int, int] | None], *, min_side: int, max_pixels: int, spool: Path
+) -> CheckedImage | UnfitImage:
     return check_image(*pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
 
 
 def _spread(
-    check: Callable[[tuple[Path, tuple[int, int] | None]], CheckedImage | UnfitImage], files: Sequence[tuple[Path, tuple[int, int] | None]]
+    check: Callable[[tuple[Path, tuple[int, int] | None]], CheckedImage | UnfitImage],
+    files: Sequence[tuple[Path, tuple[int, int] | None]],
 ) -> Iterator[CheckedImage | UnfitImage]:
     if sum(path.stat().st_size for path, _ in files if path.is_file()) < IN_ONE_PROCESS:
         yield from map(check, files)
         return
     # A forked child would inherit the locks of Arrow's threads: start clean ones.
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(
+        len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("forkserver")
+    ) as pool:
         yield from pool.map(check, files, chunksize=16)
 
 
@@ -149,7 +165,10 @@ def _opened(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
     except images.UnfitImage as unfit:
         raise _as_fault(unfit) from None
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"holds {getattr(image, 'n_frames', 1)} pictures; split it into single images")
+        raise UnfitImage(
+            FaultKind.BROKEN_IMAGE,
+            f"holds {getattr(image, 'n_frames', 1)} pictures; split it into single images",
+        )
     return image
 
 
@@ -162,7 +181,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535 or image.mode == "F":
-            raise UnfitImage(FaultKind.BROKEN_IMAGE, f"pixel values of mode {image.mode} have no known range; save it with 8 or 16 bits")
+            raise UnfitImage(
+                FaultKind.BROKEN_IMAGE,
+                f"pixel values of mode {image.mode} have no known range; save it with 8 or 16 bits",
+            )
         grey = Image.fromarray(np.rint(values * (255 / 65535)).astype(np.uint8))
         grey.info = dict(image.info)
         return grey

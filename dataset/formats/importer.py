@@ -14,35 +14,25 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import Field
 
 from dataset.append import append_to, open_to_append
-from dataset.checking import CheckedImage, Progress, UnfitImage, check_images, fault_of
-from dataset.coco import read_coco
-from dataset.faults import Fault, FaultKind, listing
-from dataset.grouping import GROUP_KEY, Origin
+from dataset.formats.coco import read_coco
+from dataset.formats.faults import Fault, FaultKind, listing
+from dataset.formats.image_validation import CheckedImage, Progress, UnfitImage, check_images, fault_of
+from dataset.formats.params import ImportParams
+from dataset.formats.sources import Kind, Picture, Source, Thing
+from dataset.formats.voc import read_voc
+from dataset.formats.yolo import read_yolo
 from dataset.log import SPLITS, Frame, Labels
-from dataset.sources import Kind, Picture, Source, Thing
-from dataset.splitting import place_frames
-from dataset.voc import read_voc
-from dataset.yolo import read_yolo
+from dataset.splits.assignment import assign_groups_and_splits
+from dataset.splits.groups import GROUP_KEY, Origin
+from dataset.splits.params import SplitParams
 from trashnet.errors import UserError
-from trashnet.params import Params
 from trashnet.taxonomy import Taxonomy
 
 READERS = {"coco": read_coco, "voc": read_voc, "yolo": read_yolo}
 OVERHANG = 1.0  # pixels by which a box may reach outside its image: rounding, which is clipped
 NOTEWORTHY = 1e-6  # pixels: a clip by less is the arithmetic's own rounding, and not reported
-
-
-class ImportParams(Params):
-    """Section ``import`` of params.yaml."""
-
-    min_side: int = Field(16, ge=1)
-    max_pixels: int = Field(50_000_000, ge=1, le=178_956_970)  # Pillow refuses more by itself
-    near_duplicate_distance: int = Field(6, ge=0, le=16)
-    val: float = Field(0.15, ge=0, lt=0.5)
-    test: float = Field(0.15, ge=0, lt=0.5)
 
 
 @dataclass(slots=True)
@@ -58,10 +48,16 @@ class ImportReport:
     twice: int = 0  # images of the source that are byte for byte another one of it
     clipped: int = 0  # boxes that reached outside by a pixel or less
     splits: dict[str, int] = field(default_factory=dict)  # of the new frames
-    converted: dict[str, int] = field(default_factory=dict)  # images that could not keep their bytes, by what was done
-    dropped: dict[str, int] = field(default_factory=dict)  # boxes of categories that the mapping maps to nothing
+    converted: dict[str, int] = field(
+        default_factory=dict
+    )  # images that could not keep their bytes, by what was done
+    dropped: dict[str, int] = field(
+        default_factory=dict
+    )  # boxes of categories that the mapping maps to nothing
     unused: list[str] = field(default_factory=list)  # names in the mapping that the source does not have
-    left_out: list[Fault] = field(default_factory=list)  # with skip_invalid: what was wrong and is not in the log
+    left_out: list[Fault] = field(
+        default_factory=list
+    )  # with skip_invalid: what was wrong and is not in the log
 
     def summary(self) -> str:
         """The report in plain words."""
@@ -72,15 +68,22 @@ class ImportReport:
             f"  source: {self.frames + self.known:,} frames, {self.boxes:,} boxes, {self.backgrounds:,} frames without a box",
         ]
         if self.frames:
-            lines.append("  new frames: " + ", ".join(f"{self.splits.get(split, 0):,} {split}" for split in SPLITS))
+            lines.append(
+                "  new frames: " + ", ".join(f"{self.splits.get(split, 0):,} {split}" for split in SPLITS)
+            )
         if self.known:
             lines.append(f"  in the log before: {self.known:,} frames")
         if self.twice:
             lines.append(f"  the same bytes under another name: {self.twice:,} images, entered once")
         if self.clipped:
-            lines.append(f"  clipped: {self.clipped:,} boxes that reached outside their image by a pixel or less")
+            lines.append(
+                f"  clipped: {self.clipped:,} boxes that reached outside their image by a pixel or less"
+            )
         lines += [f"  {what}: {count:,} images" for what, count in sorted(self.converted.items())]
-        lines += [f"  left out as the mapping says: {count:,} boxes of {name!r}" for name, count in sorted(self.dropped.items())]
+        lines += [
+            f"  left out as the mapping says: {count:,} boxes of {name!r}"
+            for name, count in sorted(self.dropped.items())
+        ]
         if self.unused:
             lines.append(f"  in the mapping, but not in the source: {', '.join(map(repr, self.unused))}")
         if self.left_out:
@@ -95,6 +98,7 @@ def import_dataset(
     log_root: Path,
     taxonomy: Taxonomy,
     params: ImportParams,
+    split: SplitParams,
     *,
     mapping: Mapping[str, str | None] | None = None,
     name: str | None = None,
@@ -103,16 +107,18 @@ def import_dataset(
 ) -> ImportReport:
     """Append a data set to the log as one turn; importing the same thing twice changes nothing.
 
-    Categories become classes by name: through ``mapping`` (their name to ours, ``None`` to leave their boxes out), then exactly, then
-    without regard to case. Every image is decoded in full; what is stored is a JPEG (:func:`dataset.checking.normalise`). Boxes that reach
-    outside by a pixel or less are clipped. A frame in the log already takes the labels given here, as a correction.
+    Categories become classes by name: through ``mapping`` (their name to ours, ``None`` to leave their boxes
+    out), then exactly, then without regard to case. Every image is decoded in full; what is stored is a JPEG
+    (:func:`dataset.formats.image_validation.normalise`). Boxes that reach outside by a pixel or less are
+    clipped. A frame in the log already takes the labels given here, as a correction.
 
-    A ``split`` its source gives a frame is heeded where its group is new and all of it agrees, from YOLO and VOC only if train, val and
-    test all occur; otherwise :func:`dataset.splitting.assign_splits` decides.
+    A ``split`` its source gives a frame is heeded where its group is new and all of it agrees, from YOLO and
+    VOC only if train, val and test all occur; otherwise :func:`dataset.splits.assignment.assign_splits`
+    decides.
 
-    Raises :class:`UserError` with the whole list of what is wrong, and leaves the log as it was. With ``skip_invalid`` images that are
-    faulty, and annotations that are on good images, are left out and listed in the report.
-    """
+    Raises :class:`UserError` with the whole list of what is wrong, and leaves the log as it was. With
+    ``skip_invalid`` images that are faulty, and annotations that are on good images, are left out and listed
+    in the report."""
     if kind not in READERS:
         raise UserError(f"format {kind!r} is none of {', '.join(READERS)}")
     found = READERS[kind](source)
@@ -134,8 +140,11 @@ def import_dataset(
             )
         report.left_out = found.faults
         if not entries:
-            raise UserError(f"{source}: nothing to import" + (f":\n{listing(found.faults)}" if found.faults else ": it has no images"))
-        _enter(entries, name or _turn_name(source), log_root, taxonomy, params, report)
+            raise UserError(
+                f"{source}: nothing to import"
+                + (f":\n{listing(found.faults)}" if found.faults else ": it has no images")
+            )
+        _enter(entries, name or _turn_name(source), log_root, taxonomy, split, report)
     return report
 
 
@@ -146,11 +155,21 @@ class _Entry:
     labels: Labels
 
 
-def _classes(found: Source, mapping: Mapping[str, str | None], taxonomy: Taxonomy, report: ImportReport) -> dict[str, int | None]:
+def _classes(
+    found: Source, mapping: Mapping[str, str | None], taxonomy: Taxonomy, report: ImportReport
+) -> dict[str, int | None]:
     """Class id by the source's category name, ``None`` for one to leave out; a name that is missing here is unknown."""
     ours = {name.casefold(): i for name, i in reversed(taxonomy.id_of.items())} | taxonomy.id_of
-    if wrong := sorted({name for name in mapping.values() if name is not None and name not in ours and name.casefold() not in ours}):
-        raise UserError(f"the mapping names classes that the taxonomy does not have: {', '.join(map(repr, wrong))}")
+    if wrong := sorted(
+        {
+            name
+            for name in mapping.values()
+            if name is not None and name not in ours and name.casefold() not in ours
+        }
+    ):
+        raise UserError(
+            f"the mapping names classes that the taxonomy does not have: {', '.join(map(repr, wrong))}"
+        )
     folded = {name.casefold().strip(): target for name, target in mapping.items()}
     used: set[str] = set()
     class_of: dict[str, int | None] = {}
@@ -168,7 +187,10 @@ def _classes(found: Source, mapping: Mapping[str, str | None], taxonomy: Taxonom
 
 
 def _entries(
-    found: Source, checked: list[CheckedImage | UnfitImage], class_of: Mapping[str, int | None], report: ImportReport
+    found: Source,
+    checked: list[CheckedImage | UnfitImage],
+    class_of: Mapping[str, int | None],
+    report: ImportReport,
 ) -> dict[str, _Entry]:
     """What may enter the log, by SHA-256; adds to the source's faults all that may not."""
     entries: dict[str, _Entry] = {}
@@ -178,7 +200,11 @@ def _entries(
         if isinstance(image, UnfitImage):
             found.faults.append(fault_of(image, picture.file_name))
             continue
-        kept = [thing for thing in picture.things if _is_fit(thing, picture, image, class_of, unknown, found, report)]
+        kept = [
+            thing
+            for thing in picture.things
+            if _is_fit(thing, picture, image, class_of, unknown, found, report)
+        ]
         entry = _Entry(picture, image, _labels(kept, picture, image, class_of, report))
         if (before := entries.get(image.sha256)) is not None:
             report.twice += 1
@@ -192,7 +218,9 @@ def _entries(
     for category, places in sorted(unknown.items()):
         near = difflib.get_close_matches(category, [c for c in class_of if class_of[c]], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        found.fault(FaultKind.UNKNOWN_CATEGORY, repr(category), f"{len(places)} boxes, the first at {places[0]}{hint}")
+        found.fault(
+            FaultKind.UNKNOWN_CATEGORY, repr(category), f"{len(places)} boxes, the first at {places[0]}{hint}"
+        )
     report.converted = dict(converted)
     return entries
 
@@ -221,7 +249,9 @@ def _is_fit(
     elif min(x, y) < -OVERHANG or x + w > image.width + OVERHANG or y + h > image.height + OVERHANG:
         found.fault(FaultKind.OUTSIDE, thing.where, f"{shown} on {image.width} x {image.height}")
     elif min(_clipped(box, image)[2:]) <= 0:
-        found.fault(FaultKind.NO_AREA, thing.where, f"{shown}: nothing of it is inside {image.width} x {image.height}")
+        found.fault(
+            FaultKind.NO_AREA, thing.where, f"{shown}: nothing of it is inside {image.width} x {image.height}"
+        )
     else:
         return True
     return False
@@ -229,20 +259,37 @@ def _is_fit(
 
 def _pixels(thing: Thing, picture: Picture, image: CheckedImage) -> tuple[float, float, float, float]:
     x, y, w, h = thing.box
-    return (x * image.width, y * image.height, w * image.width, h * image.height) if picture.relative else (x, y, w, h)
+    return (
+        (x * image.width, y * image.height, w * image.width, h * image.height)
+        if picture.relative
+        else (x, y, w, h)
+    )
 
 
-def _clipped(box: tuple[float, float, float, float], image: CheckedImage) -> tuple[float, float, float, float]:
+def _clipped(
+    box: tuple[float, float, float, float], image: CheckedImage
+) -> tuple[float, float, float, float]:
     """The part inside the image; a box that is inside keeps every bit."""
     x, y, w, h = box
     if x < 0:
         x, w = 0.0, x + w
     if y < 0:
         y, h = 0.0, y + h
-    return x, y, min(w, image.width - x) if x + w > image.width else w, min(h, image.height - y) if y + h > image.height else h
+    return (
+        x,
+        y,
+        min(w, image.width - x) if x + w > image.width else w,
+        min(h, image.height - y) if y + h > image.height else h,
+    )
 
 
-def _labels(things: list[Thing], picture: Picture, image: CheckedImage, class_of: Mapping[str, int | None], report: ImportReport) -> Labels:
+def _labels(
+    things: list[Thing],
+    picture: Picture,
+    image: CheckedImage,
+    class_of: Mapping[str, int | None],
+    report: ImportReport,
+) -> Labels:
     boxes = np.zeros((len(things), 4))
     extras: list[dict[str, Any]] = []
     for place, thing in enumerate(things):
@@ -252,7 +299,9 @@ def _labels(things: list[Thing], picture: Picture, image: CheckedImage, class_of
         extra = dict(thing.extra)
         if picture.relative and "segmentation" in extra:
             size = (image.width, image.height)
-            extra["segmentation"] = [[v * size[i % 2] for i, v in enumerate(polygon)] for polygon in extra["segmentation"]]
+            extra["segmentation"] = [
+                [v * size[i % 2] for i, v in enumerate(polygon)] for polygon in extra["segmentation"]
+            ]
         extras.append(extra)
     return Labels(
         boxes=boxes,
@@ -264,7 +313,14 @@ def _labels(things: list[Thing], picture: Picture, image: CheckedImage, class_of
     )
 
 
-def _enter(entries: dict[str, _Entry], name: str, log_root: Path, taxonomy: Taxonomy, params: ImportParams, report: ImportReport) -> None:
+def _enter(
+    entries: dict[str, _Entry],
+    name: str,
+    log_root: Path,
+    taxonomy: Taxonomy,
+    split: SplitParams,
+    report: ImportReport,
+) -> None:
     with open_to_append(log_root, taxonomy) as log:
         new = [entry for sha, entry in entries.items() if sha not in log.row_of]
         known = [entry for sha, entry in entries.items() if sha in log.row_of]
@@ -277,17 +333,18 @@ def _enter(entries: dict[str, _Entry], name: str, log_root: Path, taxonomy: Taxo
         boxes = np.zeros((len(new), len(taxonomy.classes)), np.int64)
         for place, entry in enumerate(new):
             np.add.at(boxes[place], entry.labels.class_ids[~entry.labels.crowd] - 1, 1)
-        origins = [Origin(e.image.sha256, e.image.phash, e.picture.bin_id, e.picture.burst, e.picture.group) for e in new]
-        groups, splits = place_frames(
+        origins = [
+            Origin(e.image.sha256, e.image.phash, e.picture.bin_id, e.picture.burst, e.picture.group)
+            for e in new
+        ]
+        groups, splits = assign_groups_and_splits(
             log,
             origins,
             boxes,
-            distance=params.near_duplicate_distance,
-            val=params.val,
-            test=params.test,
+            split,
             wanted=[entry.picture.split for entry in new],
         )
-        frames = (_frame(entry, group, split) for entry, group, split in zip(new, groups, splits, strict=True))
+        frames = (_frame(entry, group, to) for entry, group, to in zip(new, groups, splits, strict=True))
         report.splits = dict(Counter(splits))
         report.turn = append_to(log, name, frames, ((sha, entry.labels) for sha, entry in entries.items()))
 
@@ -322,8 +379,8 @@ def _turn_name(source: Path) -> str:
 def load_mapping(path: Path) -> dict[str, str | None]:
     """Read which of our classes each of their category names means, or none: a YAML or JSON object, or a CSV of two columns.
 
-    In CSV an empty second column means none, and a first row ``theirs,ours`` is a heading. Raises :class:`UserError`.
-    """
+    In CSV an empty second column means none, and a first row ``theirs,ours`` is a heading. Raises
+    :class:`UserError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -334,8 +391,12 @@ def load_mapping(path: Path) -> dict[str, str | None]:
         document = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: the mapping does not parse: {error}") from None
-    if not isinstance(document, dict) or not all(value is None or isinstance(value, str) for value in document.values()):
-        raise UserError(f"{path}: a mapping says `their name: our name` per line, or `their name: null` to leave a category out")
+    if not isinstance(document, dict) or not all(
+        value is None or isinstance(value, str) for value in document.values()
+    ):
+        raise UserError(
+            f"{path}: a mapping says `their name: our name` per line, or `their name: null` to leave a category out"
+        )
     return {str(theirs).strip(): ours for theirs, ours in document.items()}
 
 
@@ -345,5 +406,7 @@ def _csv_pairs(text: str, path: Path) -> Iterator[tuple[str, str | None]]:
         if not any(cells) or (place == 0 and cells == ["theirs", "ours"]):
             continue
         if len(cells) != 2 or not cells[0]:
-            raise UserError(f"{path}: line {place + 1}: a mapping has two columns, their name and ours (empty to leave it out)")
+            raise UserError(
+                f"{path}: line {place + 1}: a mapping has two columns, their name and ours (empty to leave it out)"
+            )
         yield cells[0], cells[1] or None

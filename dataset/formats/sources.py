@@ -1,9 +1,9 @@
 """What a data set in COCO, VOC or YOLO says, before anything of it is believed.
 
-Each format is read by our own code. supervision 0.31 was measured against it and loses what a log must keep: it rounds boxes to
-float32 and VOC's to whole pixels, drops iscrowd, area, difficult, truncated and every other key, swaps reversed corners silently,
-and stops at the first fault where an operator needs the whole list.
-"""
+Each format is read by our own code. supervision 0.31 was measured against it and loses what a log must keep:
+it rounds boxes to float32 and VOC's to whole pixels, drops iscrowd, area, difficult, truncated and every
+other key, swaps reversed corners silently, and stops at the first fault where an operator needs the whole
+list."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,14 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset.faults import Fault, FaultKind
+from dataset.formats.faults import Fault, FaultKind
 from dataset.log import SPLITS, Split
 
 Kind = Literal["coco", "voc", "yolo"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # Other people's words for our splits.
-SPLIT_WORDS: Mapping[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_WORDS: Mapping[str, Split] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,8 @@ class Thing:
 class Picture:
     """One image of a source with what is annotated on it.
 
-    ``declared`` is the ``(width, height)`` its annotations speak of; ``relative`` says that boxes are fractions of it (YOLO).
-    """
+    ``declared`` is the ``(width, height)`` its annotations speak of; ``relative`` says that boxes are
+    fractions of it (YOLO)."""
 
     path: Path
     file_name: str
@@ -71,8 +77,8 @@ class Source:
 def only_if_complete(pictures: Iterable[Picture]) -> None:
     """Forget the splits that folders or lists gave unless train, val and test all occur.
 
-    YOLO and VOC demand a train and a val list, and many sets have no more; taken at its word such a set could never be tested on.
-    """
+    YOLO and VOC demand a train and a val list, and many sets have no more; taken at its word such a set could
+    never be tested on."""
     pictures = list(pictures)
     if {picture.split for picture in pictures if picture.split} != set(SPLITS):
         for picture in pictures:

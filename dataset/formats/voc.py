@@ -1,9 +1,9 @@
 """PASCAL VOC (devkit of 2012): ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/{train,val,test}.txt``.
 
-Coordinates are the devkit's: the first pixel is 1 and ``xmax, ymax`` name the last pixel inside, so ``x = xmin - 1`` and
-``w = xmax - xmin + 1``. Tools that count from 0 write a box at most one pixel further left and up than they meant: within the pixel
-of rounding that an import clips. Arithmetic on coordinates is decimal, so that fractions too survive the way out and back exactly.
-"""
+Coordinates are the devkit's: the first pixel is 1 and ``xmax, ymax`` name the last pixel inside, so ``x =
+xmin - 1`` and ``w = xmax - xmin + 1``. Tools that count from 0 write a box at most one pixel further left and
+up than they meant: within the pixel of rounding that an import clips. Arithmetic on coordinates is decimal,
+so that fractions too survive the way out and back exactly."""
 
 import json
 import math
@@ -14,32 +14,39 @@ from decimal import Decimal, InvalidOperation, localcontext
 from pathlib import Path
 from typing import Any
 
-from dataset.faults import FaultKind
+from dataset.formats.faults import FaultKind
+from dataset.formats.sources import IMAGE_SUFFIXES, Picture, Source, Thing, only_if_complete
 from dataset.log import SPLITS, Frame
-from dataset.sources import IMAGE_SUFFIXES, Picture, Source, Thing, only_if_complete
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
 
 FLAGS = ("truncated", "difficult", "occluded")
-CROWD, EXTRA, XML = "iscrowd", "extra", "voc_xml"  # elements of ours that VOC's readers pass over; key of elements kept as they stood
-DIGITS = 800  # of decimal arithmetic: the sum of the largest and the least float64, written in full, has no more
+CROWD, EXTRA, XML = (
+    "iscrowd",
+    "extra",
+    "voc_xml",
+)  # elements of ours that VOC's readers pass over; key of elements kept as they stood
+DIGITS = (
+    800  # of decimal arithmetic: the sum of the largest and the least float64, written in full, has no more
+)
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(source: Path) -> Source:
     """Read a VOC folder, or one where XML and images lie side by side (labelImg, Roboflow).
 
-    Every XML file is an image, one without objects a background. Elements we have no word for are kept in ``extra``. Not held by VOC:
-    bin, burst, group and times. Splits are heeded if ImageSets lists train, val and test.
-    Raises :class:`UserError` if there is nothing to read; all other faults are collected.
-    """
+    Every XML file is an image, one without objects a background. Elements we have no word for are kept in
+    ``extra``. Not held by VOC: bin, burst, group and times. Splits are heeded if ImageSets lists train, val
+    and test. Raises :class:`UserError` if there is nothing to read; all other faults are collected."""
     if not source.is_dir():
         raise UserError(f"{source}: not a folder; a VOC data set is one with Annotations/ and JPEGImages/")
     annotations = source / "Annotations" if (source / "Annotations").is_dir() else source
     paths = sorted(annotations.rglob("*.xml"))
     if not paths:
-        raise UserError(f"{source}: no *.xml under {annotations}; a VOC data set has one per image in Annotations/")
+        raise UserError(
+            f"{source}: no *.xml under {annotations}; a VOC data set has one per image in Annotations/"
+        )
     found = Source()
     splits = _image_sets(source)
     for path in paths:
@@ -77,7 +84,9 @@ def _unannotated(source: Path, found: Source) -> None:
         for path in sorted(images.rglob("*")):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in known:
                 found.fault(
-                    FaultKind.MISSING_FILE, str(path.relative_to(source)), "has no XML file: an empty one would say it is background"
+                    FaultKind.MISSING_FILE,
+                    str(path.relative_to(source)),
+                    "has no XML file: an empty one would say it is background",
                 )
 
 
@@ -102,7 +111,9 @@ def _picture(root: ET.Element, path: Path, identity: str, source: Path, found: S
 def _image_file(name: str, path: Path, identity: str, source: Path) -> Path:
     folders = [source / "JPEGImages", path.parent, source / "images", source]
     candidates = [folder / name for folder in folders if name]
-    candidates += [folder / f"{identity}{suffix}" for folder in folders for suffix in (".jpg", ".jpeg", ".png", ".JPG")]
+    candidates += [
+        folder / f"{identity}{suffix}" for folder in folders for suffix in (".jpg", ".jpeg", ".png", ".JPG")
+    ]
     candidates += [path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png", ".JPG")]
     return next((file for file in candidates if file.is_file()), candidates[0])
 
@@ -115,7 +126,9 @@ def _thing(element: ET.Element, where: str, found: Source) -> Thing | None:
     try:
         corners = [Decimal((box.findtext(corner) or "").strip()) for corner in CORNERS]
     except InvalidOperation:
-        found.fault(FaultKind.MALFORMED, where, f"{name}: <bndbox> needs a number in each of {', '.join(CORNERS)}")
+        found.fault(
+            FaultKind.MALFORMED, where, f"{name}: <bndbox> needs a number in each of {', '.join(CORNERS)}"
+        )
         return None
     crowd = (element.findtext(CROWD) or "").strip() == "1"
     extra = _rest(element, ("name", "bndbox", CROWD), where, found)
@@ -167,9 +180,8 @@ def _whole(text: str | None) -> int | None:
 def write_voc(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
     """Write ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main``; each frame comes with its file name there, and must be labelled.
 
-    VOC has no word for crowds and for most of ``extra``: they stand in elements of ours that its readers pass over. Lost are a frame's
-    bin, burst, group, times, annotator and image keys that are not plain text.
-    """
+    VOC has no word for crowds and for most of ``extra``: they stand in elements of ours that its readers pass
+    over. Lost are a frame's bin, burst, group, times, annotator and image keys that are not plain text."""
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     for frame, name in frames:
         image = out / "JPEGImages" / name
@@ -183,8 +195,13 @@ def write_voc(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(ET.tostring(document, encoding="unicode") + "\n", encoding="utf-8")
     for split, identities in lists.items():
-        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{identity}\n" for identity in identities))
-    write_text(out / "ImageSets" / "Main" / "trainval.txt", "".join(f"{identity}\n" for identity in lists["train"] + lists["val"]))
+        write_text(
+            out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{identity}\n" for identity in identities)
+        )
+    write_text(
+        out / "ImageSets" / "Main" / "trainval.txt",
+        "".join(f"{identity}\n" for identity in lists["train"] + lists["val"]),
+    )
 
 
 def _document(frame: Frame, name: str, taxonomy: Taxonomy) -> ET.Element:
@@ -195,7 +212,9 @@ def _document(frame: Frame, name: str, taxonomy: Taxonomy) -> ET.Element:
     size = ET.SubElement(root, "size")
     for side, length in (("width", frame.width), ("height", frame.height), ("depth", 3)):
         ET.SubElement(size, side).text = str(length)
-    _write_rest(root, {key: value for key, value in frame.extra.items() if isinstance(value, str) or key == XML})
+    _write_rest(
+        root, {key: value for key, value in frame.extra.items() if isinstance(value, str) or key == XML}
+    )
     columns = labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), labels.extra
     for box, class_id, crowd, extra in zip(*columns, strict=True):
         element = ET.SubElement(root, "object")
@@ -220,9 +239,15 @@ def _write_rest(element: ET.Element, extra: dict[str, Any]) -> None:
         element.append(ET.fromstring(text))
     other: dict[str, Any] = {}
     for key, value in extra.items():
-        plain = isinstance(value, str) and value == value.strip() and re.fullmatch(r"[\x20-\ud7ff\ue000-\ufffd]*", value)
+        plain = (
+            isinstance(value, str)
+            and value == value.strip()
+            and re.fullmatch(r"[\x20-\ud7ff\ue000-\ufffd]*", value)
+        )
         flag = key in FLAGS and isinstance(value, int) and not isinstance(value, bool)
-        taken = key in (EXTRA, CROWD, "name", "bndbox", "filename", "size", "object") or (key in FLAGS and not flag)
+        taken = key in (EXTRA, CROWD, "name", "bndbox", "filename", "size", "object") or (
+            key in FLAGS and not flag
+        )
         if re.fullmatch(r"[A-Za-z_][\w.-]*", key, re.ASCII) and not taken and (plain or flag):
             ET.SubElement(element, key).text = str(value)
         else:

@@ -1,7 +1,7 @@
 """YOLO's format: ``data.yaml`` names classes and lists, one text file per image holds ``class x y w h`` as fractions of its size.
 
-x and y are the box's centre. Sizes are not declared, so boxes are taken to lie on the image as a viewer shows it (EXIF applied).
-"""
+x and y are the box's centre. Sizes are not declared, so boxes are taken to lie on the image as a viewer shows
+it (EXIF applied)."""
 
 import math
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from dataset.faults import FaultKind
+from dataset.formats.faults import FaultKind
+from dataset.formats.sources import IMAGE_SUFFIXES, SPLIT_WORDS, Picture, Source, Thing, only_if_complete
 from dataset.log import SPLITS, Frame, Split
-from dataset.sources import IMAGE_SUFFIXES, SPLIT_WORDS, Picture, Source, Thing, only_if_complete
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
@@ -21,17 +21,19 @@ from trashnet.taxonomy import Taxonomy
 def read_yolo(source: Path) -> Source:
     """Read a data set by its ``data.yaml`` (the file, or the folder it is in); lists are folders or text files of paths.
 
-    An image without a text file is a background. A line of 5 numbers is a box, a sixth is kept as ``confidence``; an odd number from 7 on
-    is a polygon: its bounds become the box, and it is kept as COCO's ``segmentation``, in pixels.
-    Splits are heeded if train, val and test are all there. Raises :class:`UserError` if there is nothing to read.
-    """
+    An image without a text file is a background. A line of 5 numbers is a box, a sixth is kept as
+    ``confidence``; an odd number from 7 on is a polygon: its bounds become the box, and it is kept as COCO's
+    ``segmentation``, in pixels. Splits are heeded if train, val and test are all there. Raises
+    :class:`UserError` if there is nothing to read."""
     path = _description(source)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     if not isinstance(document, dict):
-        raise UserError(f"{path}: not a YOLO data set: it needs `names` and at least one of `train`, `val`, `test`")
+        raise UserError(
+            f"{path}: not a YOLO data set: it needs `names` and at least one of `train`, `val`, `test`"
+        )
     names = _names(document, path)
     found = Source(categories=set(names.values()))
     root = path.parent / str(document.get("path") or ".")
@@ -42,7 +44,11 @@ def read_yolo(source: Path) -> Source:
             for image in _images(root, listed, path, word, found):
                 if split_of.setdefault(image, split) != split:
                     where = f"{path.name}: {word}"
-                    found.fault(FaultKind.CONTRADICTION, where, f"{_relative(image, root)} is in {split_of[image]!r} as well")
+                    found.fault(
+                        FaultKind.CONTRADICTION,
+                        where,
+                        f"{_relative(image, root)} is in {split_of[image]!r} as well",
+                    )
     if not split_of and not found.faults:
         raise UserError(f"{path}: `train`, `val` and `test` name no image")
     for image, split in split_of.items():
@@ -62,7 +68,9 @@ def _description(source: Path) -> Path:
             return source / name
     paths = sorted(source.glob("*.yaml"))
     if len(paths) != 1:
-        raise UserError(f"{source}: found {len(paths)} YAML files and no data.yaml; name the file that lists `names` and `train`")
+        raise UserError(
+            f"{source}: found {len(paths)} YAML files and no data.yaml; name the file that lists `names` and `train`"
+        )
     return paths[0]
 
 
@@ -123,7 +131,9 @@ def _orphans(images: Iterable[Path], root: Path, found: Source) -> None:
     for folder in sorted({path.parent for path in expected if "labels" in path.parts}):
         for path in sorted(folder.glob("*.txt")):
             if path not in expected and path.name != "classes.txt":
-                found.fault(FaultKind.MISSING_FILE, _relative(path, root), "labels an image that no list names")
+                found.fault(
+                    FaultKind.MISSING_FILE, _relative(path, root), "labels an image that no list names"
+                )
 
 
 def _read_labels(picture: Picture, path: Path, names: dict[int, str], root: Path, found: Source) -> None:
@@ -144,9 +154,15 @@ def _read_labels(picture: Picture, path: Path, names: dict[int, str], root: Path
         if not values:
             continue
         if len(values) not in (5, 6) and (len(values) < 7 or len(values) % 2 == 0):
-            found.fault(FaultKind.MALFORMED, where, f"{len(values)} numbers: neither a box (5) nor a polygon (an odd number from 7 on)")
+            found.fault(
+                FaultKind.MALFORMED,
+                where,
+                f"{len(values)} numbers: neither a box (5) nor a polygon (an odd number from 7 on)",
+            )
         elif not values[0].is_integer() or int(values[0]) not in names:
-            found.fault(FaultKind.UNKNOWN_CATEGORY, where, f"class number {line.split()[0]} is not among `names`")
+            found.fault(
+                FaultKind.UNKNOWN_CATEGORY, where, f"class number {line.split()[0]} is not among `names`"
+            )
         else:
             picture.things.append(_thing(names[int(values[0])], values[1:], where))
 
@@ -170,9 +186,9 @@ def _thing(name: str, values: list[float], where: str) -> Thing:
 def write_yolo(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
     """Write ``images/<split>``, ``labels/<split>`` and, last, ``data.yaml``; each frame comes with its name, and must be labelled.
 
-    Boxes come back within 1e-6 pixels: numbers are written with all their digits. YOLO has no word for crowds, which are left out (as a
-    box they would teach that many things are one), nor for polygons beside boxes, ``extra``, groups, bins, bursts, times and annotators.
-    """
+    Boxes come back within 1e-6 pixels: numbers are written with all their digits. YOLO has no word for
+    crowds, which are left out (as a box they would teach that many things are one), nor for polygons beside
+    boxes, ``extra``, groups, bins, bursts, times and annotators."""
     for split in SPLITS:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
         (out / "labels" / split).mkdir(parents=True, exist_ok=True)
@@ -185,10 +201,14 @@ def write_yolo(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
         labels = frame.labels
         assert labels is not None, "only labelled frames are exported"
         lines = []
-        for (x, y, w, h), class_id, crowd in zip(labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), strict=True):
+        for (x, y, w, h), class_id, crowd in zip(
+            labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), strict=True
+        ):
             if not crowd:
                 centre = (x + w / 2) / frame.width, (y + h / 2) / frame.height
-                lines.append(f"{class_id - 1} {centre[0]!r} {centre[1]!r} {w / frame.width!r} {h / frame.height!r}\n")
+                lines.append(
+                    f"{class_id - 1} {centre[0]!r} {centre[1]!r} {w / frame.width!r} {h / frame.height!r}\n"
+                )
         text.write_text("".join(lines), encoding="utf-8")
     document: dict[str, Any] = {"path": "."}
     document |= {split: f"images/{split}" for split in SPLITS}

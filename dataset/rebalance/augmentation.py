@@ -8,45 +8,35 @@ import albumentations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from dataset.log import Labels
+from dataset.rebalance.params import AugmentParams
 from trashnet.letterbox import FILL
-from trashnet.params import Params
 
-# Each try at a copy that keeps what it must: how much of the magnitudes is left. After the last the copy is only flipped, which
-# loses nothing.
+# Each try at a copy that keeps what it must: how much of the magnitudes is left. After the last the copy is
+# only flipped, which loses nothing.
 STRENGTHS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25)
-
-
-class AugmentParams(Params):
-    """How much a copy may differ from its original."""
-
-    flip: float = Field(ge=0, le=1)
-    translate: float = Field(ge=0, lt=1)
-    rotate: float = Field(ge=0, le=45)
-    scale: tuple[float, float]
-    min_visible: float = Field(gt=0, le=1)
-    jpeg_quality: int = Field(ge=1, le=100)
 
 
 class Augmenter:
     """Draws augmented copies; the same image, labels and seed give the same copy, in any process.
 
-    Pixels that the transformation brings in from outside are filled with the grey that the detectors' letterbox uses: reflection or
-    replication would show waste that nobody labelled. A rotated box is the bounds of its rotated inscribed ellipse, not of its
-    corners: nothing fills its box to the corners, so at 2 degrees the corners' bounds are 7 % too large on the drawn scenes (IoU with
-    the true bounds 0.93, with the ellipse 0.96); see Kalra et al., "Towards Rotation Invariance in Object Detection", ICCV 2021.
-    """
+    Pixels that the transformation brings in from outside are filled with the grey that the detectors'
+    letterbox uses: reflection or replication would show waste that nobody labelled. A rotated box is the
+    bounds of its rotated inscribed ellipse, not of its corners: nothing fills its box to the corners, so at 2
+    degrees the corners' bounds are 7 % too large on the drawn scenes (IoU with the true bounds 0.93, with the
+    ellipse 0.96); see Kalra et al., "Towards Rotation Invariance in Object Detection", ICCV 2021."""
 
     def __init__(self, params: AugmentParams) -> None:
         self._steps = {strength: _compose(params, strength) for strength in STRENGTHS}
 
-    def copy(self, image: NDArray[np.uint8], labels: Labels, keep: Collection[int], seed: int) -> tuple[NDArray[np.uint8], Labels]:
+    def copy(
+        self, image: NDArray[np.uint8], labels: Labels, keep: Collection[int], seed: int
+    ) -> tuple[NDArray[np.uint8], Labels]:
         """One augmented copy that still shows a box, not a crowd's, of every class in ``keep``.
 
-        ``image``: uint8 RGB ``(H, W, 3)``; the copy has the same size. Boxes are clipped to it; one of which less than
-        ``min_visible`` is left in it is dropped. ``crowd`` flags and extras stay with their boxes.
+        ``image``: uint8 RGB ``(H, W, 3)``; the copy has the same size. Boxes are clipped to it; one of which
+        less than ``min_visible`` is left in it is dropped. ``crowd`` flags and extras stay with their boxes.
         """
         wanted = set(keep)
         for number, strength in enumerate(STRENGTHS):
@@ -87,12 +77,17 @@ def _compose(params: AugmentParams, strength: float) -> Any:
                 p=1.0,
             ),
         ],
-        # `clip` mends boxes that stand out of the frame by a rounding error; albumentations refuses them otherwise.
-        bbox_params=albumentations.BboxParams(format="coco", label_fields=["rows"], min_visibility=params.min_visible, clip=True),
+        # `clip` mends boxes that stand out of the frame by a rounding error; albumentations refuses them
+        # otherwise.
+        bbox_params=albumentations.BboxParams(
+            format="coco", label_fields=["rows"], min_visibility=params.min_visible, clip=True
+        ),
     )
 
 
-def _apply(step: Any, image: NDArray[np.uint8], labels: Labels, seed: int) -> tuple[NDArray[np.uint8], Labels]:
+def _apply(
+    step: Any, image: NDArray[np.uint8], labels: Labels, seed: int
+) -> tuple[NDArray[np.uint8], Labels]:
     step.set_random_seed(seed)
     result = step(image=image, bboxes=labels.boxes, rows=np.arange(len(labels)))
     rows = np.asarray(result["rows"], np.int64)

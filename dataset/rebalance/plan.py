@@ -15,15 +15,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from tqdm import tqdm
 
 from dataset.append import append_turn
-from dataset.augmentation import Augmenter, AugmentParams, seed_of
 from dataset.log import Frame, Frames, Labels, Log
+from dataset.rebalance.augmentation import Augmenter, seed_of
+from dataset.rebalance.params import RebalanceParams
 from trashnet.errors import UserError
-from trashnet.files import write_json, written_whole
+from trashnet.files import atomic_write, write_json
 from trashnet.taxonomy import Taxonomy
 
 CHUNK = 32  # copies that a worker makes before it hands them over: a few megabytes
@@ -31,20 +31,12 @@ AHEAD = 3  # chunks under way per worker: bounds what waits in memory for its tu
 MANY = 3_000  # copies; fewer are made before processes have imported their libraries
 
 
-class RebalanceParams(AugmentParams):
-    """The ``rebalance`` section of ``params.yaml``."""
-
-    target_images: int = Field(ge=1)
-    max_copies: int = Field(ge=0)
-    solver_nodes: int = Field(ge=1)
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How often each original is copied.
 
-    ``copies``: int64 ``(N,)``; ``proven``: whether no plan has fewer copies; ``gap``: by how many copies this one may exceed the fewest.
-    """
+    ``copies``: int64 ``(N,)``; ``proven``: whether no plan has fewer copies; ``gap``: by how many copies this
+    one may exceed the fewest."""
 
     copies: NDArray[np.int64]
     proven: bool
@@ -55,9 +47,9 @@ class Plan:
 class ClassBalance:
     """One class of the train split before and after. Images show it at least once; crowds count neither as images nor as boxes.
 
-    ``effective``: Kish's effective number of originals, (sum w)^2 / sum w^2 with w = 1 + copies of each original of the class: what
-    the copies are worth at most, were each a new photo's equal. ``short``: images missing from the target, out of the cap's reach.
-    """
+    ``effective``: Kish's effective number of originals, (sum w)^2 / sum w^2 with w = 1 + copies of each
+    original of the class: what the copies are worth at most, were each a new photo's equal. ``short``: images
+    missing from the target, out of the cap's reach."""
 
     id: int
     name: str
@@ -101,12 +93,15 @@ class RebalanceReport:
         return "\n".join(lines)
 
 
-def rebalance(log: Log, out: Path, params: RebalanceParams, seed: int, *, workers: int | None = None) -> RebalanceReport:
+def rebalance(
+    log: Log, out: Path, params: RebalanceParams, seed: int, *, workers: int | None = None
+) -> RebalanceReport:
     """Copy and augment labelled training frames until every class has ``target_images`` images, or its originals are at their cap.
 
-    ``out`` becomes a log of the copies alone, all of split ``train`` and of their originals' groups, with ``report.json`` (written
-    last) and ``class_counts.csv``; what was there is replaced. The same log, parameters and seed give the same bytes whatever the
-    number of ``workers`` (as many as cores unless given). Validation and test frames are not read, background frames not copied.
+    ``out`` becomes a log of the copies alone, all of split ``train`` and of their originals' groups, with
+    ``report.json`` (written last) and ``class_counts.csv``; what was there is replaced. The same log,
+    parameters and seed give the same bytes whatever the number of ``workers`` (as many as cores unless
+    given). Validation and test frames are not read, background frames not copied.
 
     Raises :class:`UserError` if the train split has no labelled frame.
     """
@@ -117,7 +112,9 @@ def rebalance(log: Log, out: Path, params: RebalanceParams, seed: int, *, worker
     plan = plan_copies(images, params, seed)
     staged = out.parent / f".{out.name}.part"
     shutil.rmtree(staged, ignore_errors=True)
-    copied_images, copied_boxes = _write(frames, plan.copies, staged, log.taxonomy, params, seed, workers or _cores())
+    copied_images, copied_boxes = _write(
+        frames, plan.copies, staged, log.taxonomy, params, seed, workers or _cores()
+    )
     report = _report(log.taxonomy, params, plan, images, boxes, copied_images, copied_boxes)
     _write_counts(staged / "class_counts.csv", report)
     write_json(staged / "report.json", asdict(report))
@@ -129,13 +126,13 @@ def rebalance(log: Log, out: Path, params: RebalanceParams, seed: int, *, worker
 def plan_copies(images: NDArray[np.bool_], params: RebalanceParams, seed: int) -> Plan:
     """Choose how often to copy each original so that rare classes reach the target with the fewest copies.
 
-    ``images``: bool ``(N, classes)``, which classes an original shows. Originals that show the same set of classes are one variable of
-    the integer program: x_g copies of group g, 0 <= x_g <= cap * |g|, and for every class c: sum of x_g over the groups with c >=
-    target - images_c, or as much as the cap allows. First the sum of x is minimised, then, at that sum, the classes' images: so that
-    of equally short plans the one with the least inflation of classes that need none is taken. Solved by HiGHS (branch and bound);
-    after ``solver_nodes`` nodes the best found, or the rounded-up linear relaxation if that is better, and the plan says how far from
-    the bound it may be. A group's copies are spread evenly over its originals.
-    """
+    ``images``: bool ``(N, classes)``, which classes an original shows. Originals that show the same set of
+    classes are one variable of the integer program: x_g copies of group g, 0 <= x_g <= cap * |g|, and for
+    every class c: sum of x_g over the groups with c >= target - images_c, or as much as the cap allows. First
+    the sum of x is minimised, then, at that sum, the classes' images: so that of equally short plans the one
+    with the least inflation of classes that need none is taken. Solved by HiGHS (branch and bound); after
+    ``solver_nodes`` nodes the best found, or the rounded-up linear relaxation if that is better, and the plan
+    says how far from the bound it may be. A group's copies are spread evenly over its originals."""
     shown, group_of, sizes = np.unique(images, axis=0, return_inverse=True, return_counts=True)
     group_of = group_of.reshape(-1)
     have = images.sum(0)
@@ -153,13 +150,17 @@ def plan_copies(images: NDArray[np.bool_], params: RebalanceParams, seed: int) -
     return Plan(copies, gap == 0, gap)
 
 
-def _fewest(shown: NDArray[np.bool_], demand: NDArray[np.int64], most: NDArray[np.int64], nodes: int) -> tuple[NDArray[np.int64], int]:
+def _fewest(
+    shown: NDArray[np.bool_], demand: NDArray[np.int64], most: NDArray[np.int64], nodes: int
+) -> tuple[NDArray[np.int64], int]:
     """Copies per group, int64 ``(groups,)``, and by how many their sum may exceed the least."""
     if not demand.any():
         return np.zeros(len(shown), np.int64), 0
     cover = LinearConstraint(shown.T.astype(float), demand, np.inf)
     limits = Bounds(0, most)
-    found = milp(np.ones(len(shown)), integrality=1, bounds=limits, constraints=cover, options={"node_limit": nodes})
+    found = milp(
+        np.ones(len(shown)), integrality=1, bounds=limits, constraints=cover, options={"node_limit": nodes}
+    )
     candidates = [_whole(found, shown, demand, most)]
     bound = found.mip_dual_bound
     if found.status != 0:
@@ -169,14 +170,23 @@ def _fewest(shown: NDArray[np.bool_], demand: NDArray[np.int64], most: NDArray[n
     best = min((c for c in candidates if c is not None), key=lambda c: int(c.sum()))
     total = int(best.sum())
     gap = 0 if found.status == 0 else max(0, total - int(np.ceil(bound - 1e-6)))
-    # Every demand is met, so the images beyond them are, but for a constant, the sum over groups of x_g times the group's classes.
+    # Every demand is met, so the images beyond them are, but for a constant, the sum over groups of x_g times
+    # the group's classes.
     same_sum = LinearConstraint(np.ones((1, len(shown))), total, total)
-    leaner = milp(shown.sum(1).astype(float), integrality=1, bounds=limits, constraints=[cover, same_sum], options={"node_limit": nodes})
+    leaner = milp(
+        shown.sum(1).astype(float),
+        integrality=1,
+        bounds=limits,
+        constraints=[cover, same_sum],
+        options={"node_limit": nodes},
+    )
     second = _whole(leaner, shown, demand, most)
     return (best if second is None else second), gap
 
 
-def _whole(found: OptimizeResult, shown: NDArray[np.bool_], demand: NDArray[np.int64], most: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _whole(
+    found: OptimizeResult, shown: NDArray[np.bool_], demand: NDArray[np.int64], most: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
     """A solver's answer in integers, if it has one."""
     if found.x is None:
         return None
@@ -186,7 +196,9 @@ def _whole(found: OptimizeResult, shown: NDArray[np.bool_], demand: NDArray[np.i
     return chosen
 
 
-def _pruned(chosen: NDArray[np.int64], shown: NDArray[np.bool_], demand: NDArray[np.int64]) -> NDArray[np.int64]:
+def _pruned(
+    chosen: NDArray[np.int64], shown: NDArray[np.bool_], demand: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """A covering plan without the copies it can spare, those of the most classes spared first."""
     spare = chosen @ shown - demand
     for group in np.argsort(-shown.sum(1), kind="stable"):
@@ -213,7 +225,13 @@ def _indices(labels: Labels) -> NDArray[np.int64]:
 
 
 def _write(
-    frames: Frames, copies: NDArray[np.int64], root: Path, taxonomy: Taxonomy, params: RebalanceParams, seed: int, workers: int
+    frames: Frames,
+    copies: NDArray[np.int64],
+    root: Path,
+    taxonomy: Taxonomy,
+    params: RebalanceParams,
+    seed: int,
+    workers: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Write the copies as one turn of the log ``root``; returns images and boxes per class."""
     images = np.zeros(len(taxonomy.classes), np.int64)
@@ -237,7 +255,9 @@ def _write(
     return images, boxes
 
 
-def _copies(frames: Frames, copies: NDArray[np.int64], params: RebalanceParams, seed: int, workers: int) -> Iterator[tuple[Frame, Labels]]:
+def _copies(
+    frames: Frames, copies: NDArray[np.int64], params: RebalanceParams, seed: int, workers: int
+) -> Iterator[tuple[Frame, Labels]]:
     """The copies in the order of their originals, made by that many workers."""
     chunks = _chunks(copies)
     if workers == 1:
@@ -285,7 +305,9 @@ class _Maker:
                 raise ValueError(f"frame {original.sha256} lost its labels while it was copied")
             keep = set(labels.class_ids[~labels.crowd].tolist())
             for number in range(1, copies + 1):
-                pixels, boxes = self.augmenter.copy(image, labels, keep, seed_of(self.seed, original.sha256, number))
+                pixels, boxes = self.augmenter.copy(
+                    image, labels, keep, seed_of(self.seed, original.sha256, number)
+                )
                 made.append((self._frame(original, pixels, number), boxes))
         return made
 
@@ -317,7 +339,9 @@ def _noted(jpeg: bytes, note: str) -> bytes:
     return jpeg[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
 
 
-_worker = threading.local()  # each thread, or a process's only one, has a maker of its own: it keeps the state of a random generator
+_worker = (
+    threading.local()
+)  # each thread, or a process's only one, has a maker of its own: it keeps the state of a random generator
 
 
 def _begin(frames: Frames, params: RebalanceParams, seed: int) -> None:
@@ -337,12 +361,12 @@ def _make(chunk: list[tuple[int, int]]) -> list[tuple[Frame, Labels]]:
 def _pool(workers: int, copies: int, begin: tuple[Frames, RebalanceParams, int]) -> Executor:
     """Threads for what is done before processes are up (most of a copy's work holds no lock), processes for more.
 
-    Processes are not forked: OpenCV's thread pool does not survive it, and the child hangs. A server imports albumentations, once.
-    """
+    Processes are not forked: OpenCV's thread pool does not survive it, and the child hangs. A server imports
+    albumentations, once."""
     if copies < MANY:
         return ThreadPoolExecutor(workers, initializer=_begin, initargs=begin)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["dataset.augmentation"])
+    context.set_forkserver_preload(["dataset.rebalance.augmentation"])
     return ProcessPoolExecutor(workers, context, initializer=_begin_process, initargs=begin)
 
 
@@ -365,18 +389,33 @@ def _report(
     missing = np.maximum(params.target_images - have - copied_images, 0)
     classes = tuple(
         ClassBalance(
-            one.id, one.name, int(have[i]), int(boxes[i]), int(copied_images[i]), int(copied_boxes[i]), float(effective[i]), int(missing[i])
+            one.id,
+            one.name,
+            int(have[i]),
+            int(boxes[i]),
+            int(copied_images[i]),
+            int(copied_boxes[i]),
+            float(effective[i]),
+            int(missing[i]),
         )
         for i, one in enumerate(taxonomy.classes)
     )
     return RebalanceReport(
-        params.target_images, len(images), int(plan.copies.sum()), int(plan.copies.max(initial=0)), plan.proven, plan.gap, classes
+        params.target_images,
+        len(images),
+        int(plan.copies.sum()),
+        int(plan.copies.max(initial=0)),
+        plan.proven,
+        plan.gap,
+        classes,
     )
 
 
 def _write_counts(path: Path, report: RebalanceReport) -> None:
     """For ``dvc plots``: images of each class before and after, the commonest first."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["class", "before", "after"])
-        writer.writerows((c.name, c.images, c.total) for c in sorted(report.classes, key=lambda c: (-c.images, c.id)))
+        writer.writerows(
+            (c.name, c.images, c.total) for c in sorted(report.classes, key=lambda c: (-c.images, c.id))
+        )

@@ -1,8 +1,8 @@
 """Which frames belong together, so that no split judges a model on what it was trained on.
 
-Frames of one group: those a source says belong together (an explicit group), those of one burst of one bin, and near-duplicates by
-perceptual hash. Groups grow: a new frame that belongs to a group already in the log joins it, and so takes its split.
-"""
+Frames of one group: those a source says belong together (an explicit group), those of one burst of one bin,
+and near-duplicates by perceptual hash. Groups grow: a new frame that belongs to a group already in the log
+joins it, and so takes its split."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,9 @@ class KnownGroups:
 def known_groups(log: Log) -> KnownGroups:
     """The groups recorded in a log."""
     groups = log.column("group")
-    known = KnownGroups(np.asarray(log.column("phash"), np.uint64), groups, {group: group for group in groups})
+    known = KnownGroups(
+        np.asarray(log.column("phash"), np.uint64), groups, {group: group for group in groups}
+    )
     for bin_id, burst, group in zip(log.column("bin_id"), log.column("burst"), groups, strict=True):
         if bin_id is not None and burst is not None:
             known.by_burst.setdefault((bin_id, burst), group)
@@ -59,9 +61,8 @@ def pairs_within(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """All pairs of hashes at most ``distance`` bits apart: index into ``queries``, index into ``base``, bits; sorted, none twice.
 
-    Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3): of ``distance + 1`` bands of bits at least one is equal in
-    every such pair, so only hashes that share a band are compared.
-    """
+    Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3): of ``distance + 1`` bands of bits
+    at least one is equal in every such pair, so only hashes that share a band are compared."""
     edges = np.linspace(0, 64, distance + 2).astype(np.int64)
     found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]  # pairs as one number each
     for low, high in pairwise(edges):
@@ -85,10 +86,10 @@ def pairs_within(
 def group_frames(new: Sequence[Origin], known: KnownGroups, distance: int) -> list[str]:
     """The group of every new frame; none depends on the order they come in.
 
-    Ties are made strongest first: same explicit group, same bin and burst, then near-duplicates from the nearest on (Kruskal's
-    order). Two groups already recorded are never merged: what would bridge them joins the one it is tied to first, that is the
-    nearest by hash distance. A new group takes the first explicit name among its frames, or else the least SHA-256 (16 digits).
-    """
+    Ties are made strongest first: same explicit group, same bin and burst, then near-duplicates from the
+    nearest on (Kruskal's order). Two groups already recorded are never merged: what would bridge them joins
+    the one it is tied to first, that is the nearest by hash distance. A new group takes the first explicit
+    name among its frames, or else the least SHA-256 (16 digits)."""
     forest = _Forest()
     for name, group in known.by_name.items():
         forest.anchor(("name", name), group)
@@ -108,12 +109,16 @@ def group_frames(new: Sequence[Origin], known: KnownGroups, distance: int) -> li
         forest.unite(one, other)
     roots = [forest.root(("frame", frame.sha256)) for frame in new]
     names: dict[tuple[str, ...], str] = {}
-    for root, frame in sorted(zip(roots, new, strict=True), key=lambda pair: (pair[1].group is None, pair[1].group, pair[1].sha256)):
+    for root, frame in sorted(
+        zip(roots, new, strict=True), key=lambda pair: (pair[1].group is None, pair[1].group, pair[1].sha256)
+    ):
         names.setdefault(root, forest.anchors.get(root) or frame.group or frame.sha256[:16])
     return [names[root] for root in roots]
 
 
-def _near_duplicates(new: Sequence[Origin], known: KnownGroups, distance: int) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+def _near_duplicates(
+    new: Sequence[Origin], known: KnownGroups, distance: int
+) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:
     by_hash: dict[int, list[str]] = {}
     for sha256, phash in sorted((frame.sha256, frame.phash) for frame in new if frame.phash):
         by_hash.setdefault(phash, []).append(sha256)
@@ -123,13 +128,15 @@ def _near_duplicates(new: Sequence[Origin], known: KnownGroups, distance: int) -
     hashes = np.array(sorted(by_hash), np.uint64)
     first = [by_hash[phash][0] for phash in hashes.tolist()]
     one, other, bits = pairs_within(hashes, hashes, distance)
-    # A stuck camera makes millions of pairs: the ties of a minimum spanning tree lead Kruskal's order to the same groups.
+    # A stuck camera makes millions of pairs: the ties of a minimum spanning tree lead Kruskal's order to the
+    # same groups.
     once = one < other
     ties = csr_array((bits[once], (one[once], other[once])), shape=(len(hashes), len(hashes)))
     tree = minimum_spanning_tree(ties).tocoo()
     for i, j, d in zip(tree.row.tolist(), tree.col.tolist(), tree.data.tolist(), strict=True):
         yield int(d), ("frame", first[i]), ("frame", first[j])
-    # Of the recorded groups a frame resembles, only the nearest can ever win it: the others are not worth listing.
+    # Of the recorded groups a frame resembles, only the nearest can ever win it: the others are not worth
+    # listing.
     phashes = np.asarray(known.phashes, np.uint64)
     usable = np.flatnonzero(phashes)
     names, rank = np.unique(np.asarray(known.groups, dtype=object)[usable].astype(str), return_inverse=True)

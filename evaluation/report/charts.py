@@ -108,11 +108,15 @@ def operating_points(cards: Mapping[str, Scorecard]) -> str:
                 axes.plot([x for x, _ in here], [y for _, y in here], "o", color=colour, markersize=6)
             axes.set_ylim(bottom=0)
         panels[0].legend(fontsize=8.5)
-        return _svg(figure, "Sorting accuracy, contamination and false detections against the score threshold")
+        return _svg(
+            figure, "Sorting accuracy, contamination and false detections against the score threshold"
+        )
 
 
 def _of_point(point: OperatingPoint, title: str) -> float | None:
-    return {"sorting accuracy": point.accuracy, "contamination": point.contamination}.get(title, point.false_per_frame)
+    return {"sorting accuracy": point.accuracy, "contamination": point.contamination}.get(
+        title, point.false_per_frame
+    )
 
 
 def streams(cards: Mapping[str, Scorecard], what: str) -> str:
@@ -122,7 +126,9 @@ def streams(cards: Mapping[str, Scorecard], what: str) -> str:
         axes = figure.subplots()
         names = [s.name for s in next(iter(cards.values())).sorting.streams]
         width = 0.8 / len(cards)
-        for i, ((name, card), colour) in enumerate(zip(cards.items(), colour_of(list(cards)).values(), strict=True)):
+        for i, ((name, card), colour) in enumerate(
+            zip(cards.items(), colour_of(list(cards)).values(), strict=True)
+        ):
             for x, stream in enumerate(card.sorting.streams):
                 share = getattr(stream, what)
                 if share.value is None:
@@ -148,13 +154,26 @@ def class_dots(cards: Mapping[str, Scorecard]) -> str:
         rows = {c.class_id: y for y, c in enumerate(judged)}
         spread: dict[int, list[float]] = {y: [] for y in rows.values()}
         for (name, card), colour in zip(cards.items(), colour_of(list(cards)).values(), strict=True):
-            points = [(c.ap, rows[c.class_id]) for c in card.classes if c.ap is not None and c.class_id in rows]
+            points = [
+                (c.ap, rows[c.class_id]) for c in card.classes if c.ap is not None and c.class_id in rows
+            ]
             for ap, y in points:
                 spread[y].append(ap)
-            axes.plot([ap for ap, _ in points], [y for _, y in points], "o", color=colour, markersize=6.5, alpha=0.9, label=name)
+            axes.plot(
+                [ap for ap, _ in points],
+                [y for _, y in points],
+                "o",
+                color=colour,
+                markersize=6.5,
+                alpha=0.9,
+                label=name,
+            )
         for y, values in spread.items():
             axes.hlines(y, min(values), max(values), color=_GRID, linewidth=2, zorder=0)
-        labels = [f"{c.name}  ({c.test_boxes} test, {'?' if c.train_boxes is None else c.train_boxes} train)" for c in judged]
+        labels = [
+            f"{c.name}  ({c.test_boxes} test, {'?' if c.train_boxes is None else c.train_boxes} train)"
+            for c in judged
+        ]
         axes.set_yticks(range(len(judged)), labels, fontsize=8.5)
         axes.set(xlabel="AP", xlim=(-0.01, 1.01), ylim=(-0.7, len(judged) - 0.3))
         axes.legend(fontsize=8.5, loc="lower right")
@@ -174,7 +193,9 @@ def causes(cards: Mapping[str, Scorecard]) -> str:
             left += share
         axes.set_xlabel("mistakes per 100 items")
         axes.grid(axis="y", visible=False)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(CAUSES), fontsize=8.5)
+        figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(CAUSES), fontsize=8.5
+        )
         return _svg(figure, "Causes of mistakes of each model")
 
 
@@ -193,7 +214,9 @@ def confusion(cells: NDArray[np.int64], rows: Sequence[str], columns: Sequence[s
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#2f7ed8", alpha=strength, linewidth=0))
             ink = "#ffffff" if strength > 0.55 else _INK
             axes.text(x, y, str(cells[y, x]), ha="center", va="center", fontsize=size_of_text, color=ink)
-        axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel="predicted", ylabel="actual")
+        axes.set(
+            xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel="predicted", ylabel="actual"
+        )
         turn, anchor = (40, "right") if small else (90, "center")
         axes.set_xticks(range(len(columns)), columns, rotation=turn, ha=anchor, fontsize=size_of_text)
         axes.set_yticks(range(len(rows)), rows, fontsize=size_of_text)
@@ -220,7 +243,13 @@ def training(curves: Sequence[Curve], model: str) -> str:
             for curve in here:
                 marker = "o" if len(curve.steps) < 12 else None
                 axes.plot(
-                    curve.steps, curve.values, color=shades[curve.series], linewidth=1.6, marker=marker, markersize=3, label=curve.series
+                    curve.steps,
+                    curve.values,
+                    color=shades[curve.series],
+                    linewidth=1.6,
+                    marker=marker,
+                    markersize=3,
+                    label=curve.series,
                 )
             axes.legend(fontsize=7.5)
         return _svg(figure, f"Training curves of {model}")
@@ -235,8 +264,17 @@ def rebalancing(report: Rebalanced) -> str:
         x = np.arange(len(classes))
         images = np.array([c.images for c in classes])
         axes.bar(x, images, color="#2f7ed8", label="originals", width=0.8)
-        axes.bar(x, [c.copies for c in classes], bottom=images, color="#e8730c", label="augmented copies", width=0.8)
-        axes.axhline(report.target, color=_INK, linewidth=1, linestyle=(0, (4, 2)), label=f"target {report.target}")
+        axes.bar(
+            x,
+            [c.copies for c in classes],
+            bottom=images,
+            color="#e8730c",
+            label="augmented copies",
+            width=0.8,
+        )
+        axes.axhline(
+            report.target, color=_INK, linewidth=1, linestyle=(0, (4, 2)), label=f"target {report.target}"
+        )
         axes.set_xticks(x, [c.name for c in classes], rotation=90, fontsize=7)
         axes.grid(axis="x", visible=False)
         axes.set(ylabel="train images", xlim=(-0.6, len(classes) - 0.4))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.boxes import GroundTruth, Predictions
-from evaluation.sorting import FALSE, match_items
+from evaluation.flat_arrays import GroundTruth, Predictions
+from evaluation.sorting_accuracy import FALSE, match_items
 from trashnet.taxonomy import Taxonomy
 
 SIDE = 380  # pixels of a thumbnail's longer side: twelve of them are about 300 kB
@@ -38,7 +38,10 @@ def worst_frames(
         if met == -1:
             badness[truth.image[row]] += 1
         elif met >= 0:
-            sent, belongs = taxonomy.stream_of[int(acted.class_ids[met])], taxonomy.stream_of[int(truth.class_ids[row])]
+            sent, belongs = (
+                taxonomy.stream_of[int(acted.class_ids[met])],
+                taxonomy.stream_of[int(truth.class_ids[row])],
+            )
             badness[truth.image[row]] += sent != belongs
     clear = (matches.item_of == FALSE) & (acted.scores >= CLEAR)
     badness += np.bincount(acted.image[clear], minlength=len(badness))
@@ -75,7 +78,9 @@ def _draw(
         elif met >= 0:
             seen, really = int(acted.class_ids[met]), int(truth.class_ids[row])
             wrong = taxonomy.stream_of[seen] != taxonomy.stream_of[really]
-            label = f"{taxonomy.name_of[seen]} {acted.scores[met]:.2f}" if wrong else ""  # names only where something is wrong
+            label = (
+                f"{taxonomy.name_of[seen]} {acted.scores[met]:.2f}" if wrong else ""
+            )  # names only where something is wrong
             _box(canvas, acted.boxes[met] * scale, WRONG if wrong else RIGHT, label)
             if wrong:
                 words[f"{name} sent to {taxonomy.stream_of[seen]} as {taxonomy.name_of[seen]}"] += 1
@@ -84,7 +89,14 @@ def _draw(
     return Example(truth.images[position], "data:image/jpeg;base64," + base64.b64encode(jpeg).decode(), said)
 
 
-def _box(canvas: NDArray[np.uint8], box: NDArray[np.float64], colour: tuple[int, int, int], label: str, *, below: bool = False) -> None:
+def _box(
+    canvas: NDArray[np.uint8],
+    box: NDArray[np.float64],
+    colour: tuple[int, int, int],
+    label: str,
+    *,
+    below: bool = False,
+) -> None:
     """Outline a box and write on a filled strip above it (``below``: under its upper edge, where two would else cover each other)."""
     x, y, w, h = (round(float(v)) for v in box)
     cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, 2 if label else 1, cv2.LINE_AA)
@@ -94,4 +106,13 @@ def _box(canvas: NDArray[np.uint8], box: NDArray[np.float64], colour: tuple[int,
     left = max(0, min(x, canvas.shape[1] - width - 4))
     foot = y + height + base + 2 if below else max(height + base, y)
     cv2.rectangle(canvas, (left, foot - height - base), (left + width + 4, foot), colour, cv2.FILLED)
-    cv2.putText(canvas, label, (left + 2, foot - base + 1), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas,
+        label,
+        (left + 2, foot - base + 1),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.36,
+        (255, 255, 255),
+        1,
+        cv2.LINE_AA,
+    )

@@ -47,7 +47,8 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
-# (name, unit, digits, +1 where more is better, -1 where less is, 0 where neither; what it means; where it is read)
+# (name, unit, digits, +1 where more is better, -1 where less is, 0 where neither; what it means; where it is
+# read)
 _ROWS: tuple[tuple[str, str, int, int, str, Callable[[Scorecard], Value]], ...] = (
     ("AP", "%", 1, 1, "COCO: mean over classes and IoU 0.50 to 0.95", _coco("ap")),
     ("AP50", "%", 1, 1, "COCO, IoU 0.50", _coco("ap50")),
@@ -56,10 +57,38 @@ _ROWS: tuple[tuple[str, str, int, int, str, Callable[[Scorecard], Value]], ...] 
     ("AP medium", "%", 1, 1, "up to 96 x 96 pixels", _coco("ap_medium")),
     ("AP large", "%", 1, 1, "beyond 96 x 96 pixels", _coco("ap_large")),
     ("AR100", "%", 1, 1, "recall with 100 detections, over IoU 0.50 to 0.95", _coco("ar_100")),
-    ("sorting accuracy", "%", 1, 1, "items sent to the right stream, of all items", lambda c: c.sorting.accuracy),
-    ("of items found", "%", 1, 1, "right stream, of the items a detection met", lambda c: c.sorting.accuracy_of_found),
-    ("contamination", "%", 1, -1, "wrong stream, of the items sent to any", lambda c: c.sorting.contamination),
-    ("missed", "%", 1, -1, "items no detection met", lambda c: c.sorting.missed / c.sorting.items if c.sorting.items else None),
+    (
+        "sorting accuracy",
+        "%",
+        1,
+        1,
+        "items sent to the right stream, of all items",
+        lambda c: c.sorting.accuracy,
+    ),
+    (
+        "of items found",
+        "%",
+        1,
+        1,
+        "right stream, of the items a detection met",
+        lambda c: c.sorting.accuracy_of_found,
+    ),
+    (
+        "contamination",
+        "%",
+        1,
+        -1,
+        "wrong stream, of the items sent to any",
+        lambda c: c.sorting.contamination,
+    ),
+    (
+        "missed",
+        "%",
+        1,
+        -1,
+        "items no detection met",
+        lambda c: c.sorting.missed / c.sorting.items if c.sorting.items else None,
+    ),
     (
         "false detections",
         "per frame",
@@ -68,10 +97,31 @@ _ROWS: tuple[tuple[str, str, int, int, str, Callable[[Scorecard], Value]], ...] 
         "detections that met no item",
         lambda c: c.sorting.false_detections / c.split.frames if c.split.frames else None,
     ),
-    ("latency, median", "ms", 1, -1, "one image, on this machine's CPU", lambda c: _milliseconds(c.latency.median_s)),
+    (
+        "latency, median",
+        "ms",
+        1,
+        -1,
+        "one image, on this machine's CPU",
+        lambda c: _milliseconds(c.latency.median_s),
+    ),
     ("latency, p95", "ms", 1, -1, "95 of 100 calls are faster", lambda c: _milliseconds(c.latency.p95_s)),
-    ("file", "MiB", 1, -1, "the exported model", lambda c: None if c.model.bytes is None else c.model.bytes / 2**20),
-    ("input", "px", 0, 0, "pixels a side", lambda c: None if c.model.input_size is None else float(c.model.input_size[0])),
+    (
+        "file",
+        "MiB",
+        1,
+        -1,
+        "the exported model",
+        lambda c: None if c.model.bytes is None else c.model.bytes / 2**20,
+    ),
+    (
+        "input",
+        "px",
+        0,
+        0,
+        "pixels a side",
+        lambda c: None if c.model.input_size is None else float(c.model.input_size[0]),
+    ),
 )
 
 
@@ -91,7 +141,9 @@ def headline_rows(cards: Mapping[str, Scorecard | None]) -> list[Row]:
             elif number is None:
                 cells.append(Cell("n/a"))
             else:
-                interval = f"{percent(value.low)} to {percent(value.high)}" if isinstance(value, Proportion) else ""
+                interval = (
+                    f"{percent(value.low)} to {percent(value.high)}" if isinstance(value, Proportion) else ""
+                )
                 cells.append(Cell(f"{scale * number:.{digits}f}", interval, number == best))
         rows.append(Row(name, unit, note, tuple(cells)))
     return rows
@@ -114,7 +166,9 @@ def headline_table(build: Path) -> str:
             f"{card.latency.threads} threads",
         ]
         if len({c.split.digest for c in found.values()}) > 1:
-            lines.append("These scorecards are of different test data and cannot be compared: `dvc repro` makes them anew.")
+            lines.append(
+                "These scorecards are of different test data and cannot be compared: `dvc repro` makes them anew."
+            )
     places = (
         ("report", "report.html"),
         ("scorecards", "scorecards"),

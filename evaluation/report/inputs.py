@@ -28,7 +28,9 @@ def read_curves(folder: Path) -> list[Curve]:
             reader = csv.DictReader(file, delimiter="\t")
             columns = [name for name in reader.fieldnames or [] if name not in ("step", "timestamp")]
             if len(columns) != 1 or "step" not in (reader.fieldnames or []):
-                raise UserError(f"{path}: not a DVCLive metric (columns {reader.fieldnames}); `dvc repro` trains anew")
+                raise UserError(
+                    f"{path}: not a DVCLive metric (columns {reader.fieldnames}); `dvc repro` trains anew"
+                )
             rows = [(float(row["step"]), float(row[columns[0]])) for row in reader]
         series = "/".join(path.relative_to(root).parent.parts) or "run"
         curves.append(Curve(columns[0], series, tuple(s for s, _ in rows), tuple(v for _, v in rows)))
@@ -69,10 +71,17 @@ def read_rebalanced(path: Path) -> Rebalanced | None:
             int(document["originals"]),
             int(document["copies"]),
             bool(document["proven"]),
-            tuple(Balance(int(c["id"]), str(c["name"]), int(c["images"]), int(c["copied_images"]), int(c["short"])) for c in classes),
+            tuple(
+                Balance(
+                    int(c["id"]), str(c["name"]), int(c["images"]), int(c["copied_images"]), int(c["short"])
+                )
+                for c in classes
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a rebalancing report ({error!r}). `dvc repro rebalance` writes it anew.") from None
+        raise UserError(
+            f"{path}: not a rebalancing report ({error!r}). `dvc repro rebalance` writes it anew."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,13 @@ def read_edgetpu(path: Path) -> EdgeTpu | None:
             bool(document["ok"]),
             tuple((str(g["gate"]), bool(g["pass"]), str(g["found"])) for g in document["gates"]),
             tuple(
-                (str(o["operator"]), int(o["version"]), int(o["count"]), str(o["where"]), str(o["why_not"] or ""))
+                (
+                    str(o["operator"]),
+                    int(o["version"]),
+                    int(o["count"]),
+                    str(o["where"]),
+                    str(o["why_not"] or ""),
+                )
                 for o in document["operators"]
             ),
             int(document["operator_count"]),
@@ -108,7 +123,9 @@ def read_edgetpu(path: Path) -> EdgeTpu | None:
             compiler if isinstance(compiler, str) else json.dumps(compiler),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not an EdgeTPU report ({error!r}). `dvc repro export_ssd` writes it anew.") from None
+        raise UserError(
+            f"{path}: not an EdgeTPU report ({error!r}). `dvc repro export_ssd` writes it anew."
+        ) from None
 
 
 def _read(path: Path) -> Any:

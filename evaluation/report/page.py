@@ -12,8 +12,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dataset import Log, Split
-from evaluation.boxes import GroundTruth, Predictions
 from evaluation.errors import CAUSES
+from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.report import charts
 from evaluation.report.examples import Example, worst_frames
@@ -25,7 +25,9 @@ from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
 
 FLOAT, INT8 = "ssd_float", "ssd_int8"
-CAUSE_HEADS = dict(zip(CAUSES, ("class", "place", "both", "twice", "none", "missed"), strict=True))  # short, for a wide table
+CAUSE_HEADS = dict(
+    zip(CAUSES, ("class", "place", "both", "twice", "none", "missed"), strict=True)
+)  # short, for a wide table
 NOTHING, MISSED = "(nothing)", "(missed)"
 MOST_CLASSES = 24  # in a class confusion matrix: those with most items, more could not be read
 
@@ -69,21 +71,27 @@ def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | 
         float_ap=100 * before.coco["ap"],
         ap_lost=100 * (before.coco["ap"] - after.coco["ap"]),
         ap50_lost=100 * ((before.coco["ap50"] or 0) - (after.coco["ap50"] or 0)),
-        sorting_lost=None if sorted_before is None or sorted_after is None else 100 * (sorted_before - sorted_after),
+        sorting_lost=None
+        if sorted_before is None or sorted_after is None
+        else 100 * (sorted_before - sorted_after),
         gate=gate,
         classes=tuple(sorted(losses, key=lambda c: -c[1])[:5]),
     )
 
 
-def write_report(log: Log, build: Path, taxonomy: Taxonomy, params: EvaluationParams, *, split: Split = "test") -> Path:
+def write_report(
+    log: Log, build: Path, taxonomy: Taxonomy, params: EvaluationParams, *, split: Split = "test"
+) -> Path:
     """Write ``build/report.html`` from the scorecards and predictions under ``build`` and return its path.
 
-    One file, no request to anywhere. What was not run (training curves, rebalancing, the EdgeTPU check, a model) is said to be so.
-    Raises :class:`UserError` without any scorecard, and for scorecards that are not of the split as it is now.
-    """
+    One file, no request to anywhere. What was not run (training curves, rebalancing, the EdgeTPU check, a
+    model) is said to be so. Raises :class:`UserError` without any scorecard, and for scorecards that are not
+    of the split as it is now."""
     cards = load_scorecards(build)
     if not cards:
-        raise UserError(f"{build / 'scorecards'}: no scorecard to report on. `dvc repro evaluate` writes them.")
+        raise UserError(
+            f"{build / 'scorecards'}: no scorecard to report on. `dvc repro evaluate` writes them."
+        )
     frames = log.frames(split)
     truth = GroundTruth.of(frames)
     if stale := [name for name, card in cards.items() if card.split.digest != truth.digest()]:
@@ -108,7 +116,11 @@ def write_report(log: Log, build: Path, taxonomy: Taxonomy, params: EvaluationPa
 
 
 def _render(
-    cards: Mapping[str, Scorecard], examples: Mapping[str, list[Example]], build: Path, taxonomy: Taxonomy, params: EvaluationParams
+    cards: Mapping[str, Scorecard],
+    examples: Mapping[str, list[Example]],
+    build: Path,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
 ) -> str:
     columns: dict[str, Scorecard | None] = {**dict.fromkeys(MODELS), **cards}
     rebalanced = read_rebalanced(build / "rebalanced" / "report.json")
@@ -131,7 +143,9 @@ def _render(
         "stream_matrices": {n: Markup(_stream_matrix(c, list(taxonomy.streams))) for n, c in cards.items()},
         "class_matrices": {n: Markup(_class_matrix(c)) for n, c in cards.items()},
         "training": {name: _training(build / "live" / name, name) for name in ("efficientdet", "ssd")},
-        "class_rows": {name: [_class_row(c, card) for c in card.classes if c.test_boxes] for name, card in cards.items()},
+        "class_rows": {
+            name: [_class_row(c, card) for c in card.classes if c.test_boxes] for name, card in cards.items()
+        },
         "untested": [c.name for c in next(iter(cards.values())).classes if not c.test_boxes],
         "causes": CAUSES,
         "cause_heads": CAUSE_HEADS,

@@ -3,7 +3,7 @@
 This is the one place under ``trashnet/`` that knows the rooms.
 """
 
-from trashnet.cli import pipeline, wheel
-from trashnet.cli.group import cli, main
+from operations.cli import pipeline, wheel
+from operations.cli.group import cli, main
 
 __all__ = ["cli", "main", "pipeline", "wheel"]

@@ -1,3 +1,3 @@
-from trashnet.cli import main
+from operations.cli import main
 
 main()

@@ -25,6 +25,7 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         click.echo(
-            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: nothing is half-written.", err=True
+            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: nothing is half-written.",
+            err=True,
         )
         sys.exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trashnet.cli.group import cli
+from operations.cli.group import cli
 from trashnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,17 +21,32 @@ MODELS = {
 BUILD = Path("build")
 
 file_path = click.Path(path_type=Path)
-data_option = click.option("--data", type=file_path, default=Path("data"), show_default=True, help="The dataset log.")
-params_option = click.option("--params", "params_file", type=file_path, default=Path("params.yaml"), show_default=True)
-taxonomy_option = click.option("--taxonomy", "taxonomy_file", type=file_path, default=Path("taxonomy.yaml"), show_default=True)
+data_option = click.option(
+    "--data", type=file_path, default=Path("data"), show_default=True, help="The dataset log."
+)
+params_option = click.option(
+    "--params", "params_file", type=file_path, default=Path("params.yaml"), show_default=True
+)
+taxonomy_option = click.option(
+    "--taxonomy", "taxonomy_file", type=file_path, default=Path("taxonomy.yaml"), show_default=True
+)
 
 
 @cli.command("import")
 @click.argument("kind", type=click.Choice(FORMATS))
 @click.argument("source", type=file_path)
-@click.option("--map", "map_file", type=file_path, help="YAML, JSON or CSV: their class name to ours, or to nothing to leave it out.")
+@click.option(
+    "--map",
+    "map_file",
+    type=file_path,
+    help="YAML, JSON or CSV: their class name to ours, or to nothing to leave it out.",
+)
 @click.option("--name", help="What to call the turn; the source's name unless given.")
-@click.option("--skip-invalid", is_flag=True, help="Leave faulty images and boxes out, and say which, instead of refusing the whole.")
+@click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave faulty images and boxes out, and say which, instead of refusing the whole.",
+)
 @data_option
 @params_option
 @taxonomy_option
@@ -46,7 +61,8 @@ def import_(
     taxonomy_file: Path,
 ) -> None:
     """Append a COCO, VOC or YOLO data set at SOURCE to the dataset log, as one turn."""
-    from dataset import ImportParams, import_dataset, load_mapping
+    from dataset.formats import ImportParams, import_dataset, load_mapping
+    from dataset.splits import SplitParams
     from trashnet.params import load_params
 
     report = import_dataset(
@@ -55,6 +71,7 @@ def import_(
         data,
         _taxonomy(taxonomy_file),
         load_params("import", ImportParams, params_file),
+        load_params("split", SplitParams, params_file),
         mapping=load_mapping(map_file) if map_file else None,
         name=name,
         skip_invalid=skip_invalid,
@@ -71,7 +88,8 @@ def import_(
 @taxonomy_option
 def export_dataset_(kind: Any, out: Path, data: Path, taxonomy_file: Path) -> None:
     """Write the whole dataset, newest labels, as COCO, VOC or YOLO into the empty folder OUT."""
-    from dataset import Log, export_dataset
+    from dataset import Log
+    from dataset.formats import export_dataset
 
     log = Log(data, _taxonomy(taxonomy_file))
     export_dataset(log, kind, out)
@@ -84,7 +102,7 @@ def export_dataset_(kind: Any, out: Path, data: Path, taxonomy_file: Path) -> No
 @taxonomy_option
 def sample(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Draw the sample data set, synthetic waste scenes, and append it to the dataset log as one turn."""
-    from dataset import SampleParams, draw_sample
+    from synthetic import SampleParams, draw_sample
     from trashnet.params import load_params
 
     click.echo(draw_sample(data, _taxonomy(taxonomy_file), load_params("sample", SampleParams, params_file)))
@@ -101,18 +119,27 @@ def dataset(data: Path, taxonomy_file: Path) -> None:
 
 
 @cli.command()
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores unless given. The result is the same.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; all cores unless given. The result is the same."
+)
 @data_option
 @params_option
 @taxonomy_option
 def rebalance(workers: int | None, data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Stage: augment rare classes of the train split until each has enough images."""
-    from dataset import Log, RebalanceParams
-    from dataset import rebalance as run
+    from dataset import Log
+    from dataset.rebalance import RebalanceParams
+    from dataset.rebalance import rebalance as run
     from trashnet.params import load_params
 
     log = Log(data, _taxonomy(taxonomy_file))
-    report = run(log, BUILD / "rebalanced", load_params("rebalance", RebalanceParams, params_file), _seed(params_file), workers=workers)
+    report = run(
+        log,
+        BUILD / "rebalanced",
+        load_params("rebalance", RebalanceParams, params_file),
+        _seed(params_file),
+        workers=workers,
+    )
     click.echo(report.table())
 
 
@@ -122,7 +149,9 @@ def rebalance(workers: int | None, data: Path, params_file: Path, taxonomy_file:
 @taxonomy_option
 def tfrecords(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Stage: write the balanced train split and the val split as TFRecords."""
-    from dataset import Log, TfrecordParams, write_tfrecords
+    from dataset import Log
+    from training.ssd.params import TfrecordParams
+    from training.ssd.tfrecords import write_tfrecords
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
@@ -268,7 +297,9 @@ def report(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
-    out = write_report(Log(data, taxonomy), BUILD, taxonomy, load_params("evaluation", EvaluationParams, params_file))
+    out = write_report(
+        Log(data, taxonomy), BUILD, taxonomy, load_params("evaluation", EvaluationParams, params_file)
+    )
     click.echo(out)
 
 
@@ -281,13 +312,17 @@ def scores() -> None:
 
 
 @cli.command("fiftyone")
-@click.option("--model", type=click.Choice(list(MODELS)), help="Only this model's predictions; all three unless given.")
+@click.option(
+    "--model", type=click.Choice(list(MODELS)), help="Only this model's predictions; all three unless given."
+)
 @click.option("--address", default="127.0.0.1", show_default=True)
 @click.option("--port", default=5151, show_default=True)
 @data_option
 @params_option
 @taxonomy_option
-def fiftyone_(model: str | None, address: str, port: int, data: Path, params_file: Path, taxonomy_file: Path) -> None:
+def fiftyone_(
+    model: str | None, address: str, port: int, data: Path, params_file: Path, taxonomy_file: Path
+) -> None:
     """Open the dataset in FiftyOne: ground truth, predictions, matches, and saved views of what went wrong."""
     from dataset import Log
     from evaluation import EvaluationParams, open_fiftyone

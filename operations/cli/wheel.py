@@ -4,15 +4,17 @@ import sys
 
 import click
 
-from trashnet.cli.group import cli
+from operations.cli.group import cli
 
 
 @cli.command()
 @click.option("--detach", is_flag=True, help="Run in the background; `trashnet down` ends it.")
-@click.option("--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once.")
+@click.option(
+    "--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once."
+)
 def up(detach: bool, flows: int) -> None:
-    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the doorbell, for this machine alone."""
-    from trashnet.stack.commands import up as run
+    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the event gateway, for this machine alone."""
+    from operations.stack.commands import up as run
 
     run(detach=detach, flows=flows)
 
@@ -20,7 +22,7 @@ def up(detach: bool, flows: int) -> None:
 @cli.command()
 def down() -> None:
     """Stop the embedded stack, wherever it runs."""
-    from trashnet.stack.commands import down as run
+    from operations.stack.commands import down as run
 
     run()
 
@@ -29,7 +31,7 @@ def down() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(as_json: bool) -> None:
     """Show servers, queues, dataset, models and runs; exit 1 when something that should be up is down."""
-    from flows.status import look
+    from operations.status import look
 
     seen = look()
     click.echo(seen.as_json() if as_json else seen.text())
@@ -41,7 +43,7 @@ def status(as_json: bool) -> None:
 def setup() -> None:
     """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
     _prefect_of_the_stack()
-    from flows.setup import set_up
+    from operations.setup import set_up
 
     for done in set_up():
         click.echo(done)
@@ -52,18 +54,18 @@ def setup() -> None:
 def demo(frames: int) -> None:
     """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real between them."""
     _prefect_of_the_stack()
-    from flows.demo import run_demo
-    from flows.flywheel import open_flywheel
+    from flows.context import open_context
+    from operations.demo import run_demo
 
-    with open_flywheel() as flywheel:
-        click.echo(run_demo(flywheel, frames, click.echo))
+    with open_context() as context:
+        click.echo(run_demo(context, frames, click.echo))
 
 
 @cli.command("agreement")
 def agreement_() -> None:
     """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of annotators."""
-    from ingest import open_ledger
     from labeling import agreement
+    from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
 
     ledger = open_ledger(load_settings().ledger_url)
@@ -77,8 +79,8 @@ def _prefect_of_the_stack() -> None:
     """Where the environment names no Prefect server, the embedded stack's is meant; Prefect reads this when it is imported."""
     import os
 
+    from operations.stack.run_state import read_environment
     from trashnet.settings import STACK_ENVIRONMENT
-    from trashnet.stack.records import read_environment
 
     for name, value in read_environment(STACK_ENVIRONMENT).items():
         if name.startswith("PREFECT_"):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
+from operations.stack.run_state import Places, RunRecord, read_run, running, started_ticks
+from operations.stack.supervisor import Plan, run_stack
 from trashnet.errors import UserError
-from trashnet.stack.records import Places, RunRecord, read_run, running, started_ticks
-from trashnet.stack.supervisor import Plan, run_stack
 
 STOP_SECONDS = 150.0  # five servers, each of which may take its time
 DETACHED_SECONDS = 1200.0
@@ -53,7 +53,9 @@ def down(places: Places | None = None) -> None:
 
 
 def _speak(line: str) -> None:
-    with suppress(OSError):  # the terminal may have been closed: that must not keep the servers from being stopped
+    with suppress(
+        OSError
+    ):  # the terminal may have been closed: that must not keep the servers from being stopped
         click.echo(line)
 
 
@@ -61,7 +63,9 @@ def _detached(places: Places, root: Path, flows: int) -> None:
     """Start it as a process of its own, and pass on what it says until it is up."""
     places.make()
     if (record := running(places)) is not None:
-        raise UserError(f"{places.folder}: this stack is already running, by process {record.pid}. `trashnet status` shows it")
+        raise UserError(
+            f"{places.folder}: this stack is already running, by process {record.pid}. `trashnet status` shows it"
+        )
     log = places.logs / "up.log"
     with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         process = subprocess.Popen(
@@ -89,13 +93,17 @@ def _detached(places: Places, root: Path, flows: int) -> None:
         process.terminate()
         process.wait()
         raise
-    raise UserError(f"the stack is not up after {DETACHED_SECONDS:.0f} s; it goes on trying. Its words: {log}")
+    raise UserError(
+        f"the stack is not up after {DETACHED_SECONDS:.0f} s; it goes on trying. Its words: {log}"
+    )
 
 
 def _signal(record: RunRecord, number: signal.Signals, places: Places) -> None:
     ticks = started_ticks(record.pid) if record.pid else None
     if ticks is None or ticks != record.started_ticks:
-        raise UserError(f"{places.run}: the stack runs, but not as process {record.pid}; try again in a moment")
+        raise UserError(
+            f"{places.run}: the stack runs, but not as process {record.pid}; try again in a moment"
+        )
     os.kill(record.pid, number)
 
 

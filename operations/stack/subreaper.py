@@ -1,8 +1,9 @@
 """Stands between the stack and one server, so that no server outlives it; run as ``python -I -S keeper.py GRACE SIGNAL COMMAND...``.
 
-The standard input is a pipe whose other end only the starter holds. When that closes, even by ``kill -9`` of the starter, the server and
-all its descendants are asked to end by ``SIGNAL`` (a number) and after ``GRACE`` seconds made to. A parent-death signal alone would not do:
-it follows the *thread* that started the server, and it does not reach grandchildren such as a worker's flow runs.
+The standard input is a pipe whose other end only the starter holds. When that closes, even by ``kill -9`` of
+the starter, the server and all its descendants are asked to end by ``SIGNAL`` (a number) and after ``GRACE``
+seconds made to. A parent-death signal alone would not do: it follows the *thread* that started the server,
+and it does not reach grandchildren such as a worker's flow runs.
 
 Standard library only, and few of its modules: one of these runs beside each server.
 """

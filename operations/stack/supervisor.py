@@ -11,19 +11,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from operations.stack import process, servers
+from operations.stack.process import Server, port_free, spawn
+from operations.stack.run_feed import RunWatch
+from operations.stack.run_state import (
+    Places,
+    RunRecord,
+    alone,
+    ensure_environment,
+    ensure_ports,
+    started_ticks,
+)
+from operations.stack.server_factories import Makers, embedded
+from operations.stack.watcher import Watched
 from trashnet.errors import UserError
-from trashnet.stack import process, servers
-from trashnet.stack.events import RunWatch
-from trashnet.stack.makers import Makers, embedded
-from trashnet.stack.process import Server, port_free, spawn
-from trashnet.stack.records import Places, RunRecord, alone, ensure_environment, ensure_ports, started_ticks
-from trashnet.stack.watching import Watched
 
 TICK_SECONDS = 0.2
 EVENT_SECONDS = 3.0
 SETUP_SECONDS = 600.0
 LARGEST_LOG = 20 * 2**20  # bytes; a larger one is put aside at the next start
-STOPPING_ORDER = ("doorbell", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
+STOPPING_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
 
 Say = Callable[[str], None]
 
@@ -49,8 +56,8 @@ class Plan:
 def run_stack(plan: Plan, say: Say) -> None:
     """Run the stack until asked to stop (SIGINT, SIGTERM, SIGHUP); ``say`` gets one line per event.
 
-    Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are stopped again.
-    """
+    Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are
+    stopped again."""
     plan.places.make()
     with ExitStack() as stack:
         stack.enter_context(alone(plan.places))
@@ -97,7 +104,9 @@ class _Supervisor:
         self.record = RunRecord(os.getpid(), started_ticks(os.getpid()) or 0, _now(), "starting")
         self._written = ""
         self._write()
-        self.pool = ThreadPoolExecutor(8, thread_name_prefix="health")  # requests only; servers are started by the main thread
+        self.pool = ThreadPoolExecutor(
+            8, thread_name_prefix="health"
+        )  # requests only; servers are started by the main thread
 
     def start(self) -> None:
         """Start everything; return once all of it answers and the setup is done."""
@@ -114,8 +123,8 @@ class _Supervisor:
         self._until_up("s3", "worker", seconds=servers.WORKER_SECONDS)
         self._until_up("label_studio", seconds=servers.LABEL_STUDIO_SECONDS)
         self._set_up()
-        self._launch("doorbell", makers["doorbell"])
-        self._until_up("doorbell", seconds=servers.DOORBELL_SECONDS)
+        self._launch("gateway", makers["gateway"])
+        self._until_up("gateway", seconds=servers.GATEWAY_SECONDS)
         self.say(f"everything is up after {time.monotonic() - began:.0f} s")
         self._table()
         self.record.phase = "up"
@@ -175,7 +184,9 @@ class _Supervisor:
                 watched.first_look(self.pool)
             if time.monotonic() > deadline:
                 server = self.watched[waiting[0]].server
-                raise UserError(f"{server.name} did not answer within {seconds:.0f} s.\n{server.last_words()}")
+                raise UserError(
+                    f"{server.name} did not answer within {seconds:.0f} s.\n{server.last_words()}"
+                )
             self._write()
             time.sleep(TICK_SECONDS / 2)
 
@@ -186,14 +197,24 @@ class _Supervisor:
         self.say("setting up bucket, project, clone and deployments")
         log = self.places.logs / "setup.log"
         log.unlink(missing_ok=True)
-        setup = spawn("setup", self.plan.setup, url="", log=log, healthy=lambda: True, environment=self.environment, folder=self.plan.root)
+        setup = spawn(
+            "setup",
+            self.plan.setup,
+            url="",
+            log=log,
+            healthy=lambda: True,
+            environment=self.environment,
+            folder=self.plan.root,
+        )
         try:
             deadline = time.monotonic() + SETUP_SECONDS
             while setup.alive() and time.monotonic() < deadline:
                 self.asked.check()
                 time.sleep(TICK_SECONDS)
             if setup.alive() or setup.process.returncode:
-                raise UserError(f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.last_words()}")
+                raise UserError(
+                    f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.last_words()}"
+                )
         finally:
             setup.stop()
 
@@ -220,10 +241,14 @@ class _Supervisor:
     def _table(self) -> None:
         value = self.environment
         rows = [
-            ("Label Studio", value["TRASHNET_LABEL_STUDIO_URL"], f"sign in as {value['TRASHNET_LABEL_STUDIO_EMAIL']}"),
+            (
+                "Label Studio",
+                value["TRASHNET_LABEL_STUDIO_URL"],
+                f"sign in as {value['TRASHNET_LABEL_STUDIO_EMAIL']}",
+            ),
             ("Prefect", value["PREFECT_API_URL"].removesuffix("/api"), "flows, their runs and schedules"),
             ("S3 server", value["TRASHNET_S3_ENDPOINT"], "bins upload to inbox/"),
-            ("doorbell", value["TRASHNET_DOORBELL_URL"], "takes Label Studio's webhooks"),
+            ("gateway", value["TRASHNET_GATEWAY_URL"], "takes Label Studio's webhooks"),
         ]
         width = max(len(row[1]) for row in rows)
         lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]

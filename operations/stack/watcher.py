@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from operations.stack.process import Server
+from operations.stack.run_state import ServerRecord, ServerState
 from trashnet.errors import UserError
-from trashnet.stack.process import Server
-from trashnet.stack.records import ServerRecord, ServerState
 
 LOOK_SECONDS = 10.0  # between two requests to a server that answers
 SILENT_LOOKS = 6  # unanswered requests in a row after which a server counts as hung and is started again
@@ -34,7 +34,9 @@ class Watched:
         """At the stack's start: has it answered yet? Raises :class:`UserError` if it ended instead."""
         if not self.server.alive():
             status = self.server.process.returncode
-            raise UserError(f"{self.server.name} ended while starting (exit status {status}).\n{self.server.last_words()}")
+            raise UserError(
+                f"{self.server.name} ended while starting (exit status {status}).\n{self.server.last_words()}"
+            )
         self._ask(pool, LOOK_SECONDS if self.state == "up" else 0.0)
 
     def tend(self, pool: ThreadPoolExecutor) -> None:
@@ -51,13 +53,19 @@ class Watched:
             except UserError as error:
                 self._fell(str(error))
                 return
-            hung = self._unanswered >= SILENT_LOOKS if self.state == "silent" else time.monotonic() - self._began > STARTING_LOOKS
+            hung = (
+                self._unanswered >= SILENT_LOOKS
+                if self.state == "silent"
+                else time.monotonic() - self._began > STARTING_LOOKS
+            )
             if self.state != "up" and hung:
                 self._fell("does not answer any more")
 
     def record(self) -> ServerRecord:
         """How it is now."""
-        return ServerRecord(self.name, self.state, self.since, self.server.url, self.restarts, str(self.server.log), self.note)
+        return ServerRecord(
+            self.name, self.state, self.since, self.server.url, self.restarts, str(self.server.log), self.note
+        )
 
     def _begin(self) -> None:
         self.server = self._make()
@@ -77,7 +85,9 @@ class Watched:
             self._delay = FIRST_DELAY
         self.note = why
         self._due = time.monotonic() + self._delay
-        self._say(f"{self.server.name} {why}; starting it again in {self._delay:.0f} s. Its log: {self.server.log}")
+        self._say(
+            f"{self.server.name} {why}; starting it again in {self._delay:.0f} s. Its log: {self.server.log}"
+        )
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         self._turn("down")
 

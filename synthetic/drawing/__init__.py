@@ -1,6 +1,6 @@
 """Drawn waste: a pen, archetypes of items, and the look of every class."""
 
-from dataset.drawing.looks import LOOKS, look_of
-from dataset.drawing.pen import Pen
+from synthetic.drawing.looks import LOOKS, look_of
+from synthetic.drawing.pen import Pen
 
 __all__ = ["LOOKS", "Pen", "look_of"]

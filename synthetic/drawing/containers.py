@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from dataset.drawing.pen import BLACK, BRIGHT, STEEL, WHITE, Pen, curve, mirrored, oval, rect, rgb
+from synthetic.drawing.pen import BLACK, BRIGHT, STEEL, WHITE, Pen, curve, mirrored, oval, rect, rgb
 
 
-def bottle(p: Pen, body: str, cap: str, neck: float, shoulder: float, label: str, opacity: float = 1.0, ribs: int = 0) -> None:
+def bottle(
+    p: Pen, body: str, cap: str, neck: float, shoulder: float, label: str, opacity: float = 1.0, ribs: int = 0
+) -> None:
     """A bottle with neck and cap; ribs and a band for a label."""
     half = p.between(0.26, 0.36)
     top = -1 + 0.14
@@ -19,20 +21,42 @@ def bottle(p: Pen, body: str, cap: str, neck: float, shoulder: float, label: str
     if label:
         ink = p.pick(label)
         p.fill(rect(-1, band, 1, band + p.between(0.4, 0.6)), ink, 0.95, atop=True)
-        p.fill(oval(0, band + 0.2, 0.5 * half, 0.11), WHITE if ink.mean() < 0.6 else p.pick(BRIGHT), 0.9, atop=True)
+        p.fill(
+            oval(0, band + 0.2, 0.5 * half, 0.11),
+            WHITE if ink.mean() < 0.6 else p.pick(BRIGHT),
+            0.9,
+            atop=True,
+        )
     p.cylinder(half, 0.35 if opacity < 1 else 0.5)
     p.fill(rect(-neck - 0.02, -1, neck + 0.02, top + 0.02, 0.03), p.pick(cap))
     if opacity < 1:
-        p.line(np.array([[-0.55 * half, top + shoulder + 0.15], [-0.55 * half, 0.9]]), 0.05, WHITE, 0.6, atop=True)
+        p.line(
+            np.array([[-0.55 * half, top + shoulder + 0.15], [-0.55 * half, 0.9]]),
+            0.05,
+            WHITE,
+            0.6,
+            atop=True,
+        )
 
 
 def can(p: Pen, half: float, taper: float, colours: str, mark: str) -> None:
     """A metal can: a tapered drink can with a swoosh or a straight food can with ribs."""
     body = p.pick(colours)
     half *= p.between(0.92, 1.08)
-    p.fill(mirrored([(half - taper, -0.9), (half, -0.9 + 1.4 * taper), (half, 0.94 - taper), (half - taper, 1.0)]), body)
+    p.fill(
+        mirrored(
+            [(half - taper, -0.9), (half, -0.9 + 1.4 * taper), (half, 0.94 - taper), (half - taper, 1.0)]
+        ),
+        body,
+    )
     if mark == "swoosh":
-        p.line(curve(np.array([[-half, 0.6], [-0.1, 0.1], [0.1, -0.1], [half, -0.6]])), p.between(0.16, 0.28), WHITE, 0.9, atop=True)
+        p.line(
+            curve(np.array([[-half, 0.6], [-0.1, 0.1], [0.1, -0.1], [half, -0.6]])),
+            p.between(0.16, 0.28),
+            WHITE,
+            0.9,
+            atop=True,
+        )
         p.fill(rect(-1, 0.86, 1, 1), p.pick(STEEL), atop=True)
     elif mark == "ribs":
         p.fill(rect(-1, -0.65, 1, 0.7), p.pick("#b8332a #3c7a3a #e3c46a #d9822b"), atop=True)
@@ -42,7 +66,10 @@ def can(p: Pen, half: float, taper: float, colours: str, mark: str) -> None:
             p.line(np.array([[-1, y], [1, y]]), 0.025, BLACK, 0.35, atop=True)
     p.cylinder(half, 0.55)
     p.fill(oval(0, -0.9, half - taper, 0.1), p.pick(STEEL))
-    p.fill(oval(0, -0.89, 0.78 * (half - taper), 0.065), p.pick("#7d838a #6b7178") if mark == "swoosh" else rgb("#3a3d40"))
+    p.fill(
+        oval(0, -0.89, 0.78 * (half - taper), 0.065),
+        p.pick("#7d838a #6b7178") if mark == "swoosh" else rgb("#3a3d40"),
+    )
     if mark == "swoosh":
         p.fill(oval(0.05, -0.89, 0.12, 0.03), p.pick("#d5d8da"))
 
@@ -50,7 +77,9 @@ def can(p: Pen, half: float, taper: float, colours: str, mark: str) -> None:
 def aerosol(p: Pen) -> None:
     """A spray can with nozzle and a hazard diamond."""
     half = p.between(0.22, 0.27)
-    p.fill(mirrored([(0.1, -0.66), (half, -0.5), (half, 1)]), p.pick("#20409a #c02942 #1d8a5a #5a2a82 #e0e0e0"))
+    p.fill(
+        mirrored([(0.1, -0.66), (half, -0.5), (half, 1)]), p.pick("#20409a #c02942 #1d8a5a #5a2a82 #e0e0e0")
+    )
     p.fill(rect(-1, 0.9, 1, 1), p.pick(STEEL), atop=True)
     p.words(-0.6 * half, -0.25, 0.6 * half, 0.1, 3, WHITE)
     p.fill(np.array([[0, 0.28], [0.16, 0.46], [0, 0.64], [-0.16, 0.46]]), rgb("#f08a1c"), atop=True)
@@ -79,8 +108,14 @@ def cup(p: Pen, body: str, opacity: float, mark: str) -> None:
             p.line(oval(0, y, 0.66, 0.1, 0, 180), 0.05, shell * 0.6, 0.9, atop=True)
     p.cylinder(0.62, 0.3 if opacity < 1 else 0.4)
     rim = {"sleeve": 0.09, "ribs": 0.04, "beads": 0.16, "bands": 0.1}[mark]
-    p.fill(oval(0, -0.8, top + 0.03, 0.18), WHITE if mark in ("sleeve", "bands") else shell, max(opacity, 0.6))
-    p.fill(oval(0, -0.79, top - rim, 0.18 - 0.6 * rim), WHITE * 0.93 if mark == "bands" else shell * 0.6, max(opacity, 0.5))
+    p.fill(
+        oval(0, -0.8, top + 0.03, 0.18), WHITE if mark in ("sleeve", "bands") else shell, max(opacity, 0.6)
+    )
+    p.fill(
+        oval(0, -0.79, top - rim, 0.18 - 0.6 * rim),
+        WHITE * 0.93 if mark == "bands" else shell * 0.6,
+        max(opacity, 0.5),
+    )
     if mark == "sleeve" and p.chance(0.5):
         p.fill(oval(0, -0.77, top - 0.15, 0.09), rgb("#4a2c17"))
 
@@ -120,9 +155,17 @@ def box(p: Pen, front: str, mark: str) -> None:
     p.fill(np.array([[-half, -0.75], [-half + deep, -0.95], [half, -0.92], [x1, -0.75]]), face * 0.8)
     p.fill(rect(-half, -0.75, x1, 1), face)
     if mark == "gable":
-        p.fill(np.array([[-half, -0.75], [-half + 0.5 * deep, -1], [half - 0.5 * deep, -1], [x1, -0.75]]), WHITE * 0.92)
+        p.fill(
+            np.array([[-half, -0.75], [-half + 0.5 * deep, -1], [half - 0.5 * deep, -1], [x1, -0.75]]),
+            WHITE * 0.92,
+        )
         p.fill(oval((x1 - half) / 2, 0.3, 0.28, 0.4), p.pick("#f39c12 #ffffff #e84393"), atop=True)
-        p.fill(curve(np.array([[-half, 0.6], [-0.2, 0.75], [x1, 0.55], [x1, 1], [-half, 1]]), 50, True), WHITE, 0.9, atop=True)
+        p.fill(
+            curve(np.array([[-half, 0.6], [-0.2, 0.75], [x1, 0.55], [x1, 1], [-half, 1]]), 50, True),
+            WHITE,
+            0.9,
+            atop=True,
+        )
         p.fill(oval(-0.05, -0.86, 0.09, 0.07), p.pick(BRIGHT))
     else:
         p.fill(rect(-half, -0.35, x1, 0.05), WHITE, 0.85, atop=True)
@@ -170,7 +213,12 @@ def tub(p: Pen) -> None:
 def tupperware(p: Pen) -> None:
     """A box with a coloured lid and four clips, from above."""
     lid = p.pick("#2a9d8f #e76f51 #457b9d #8ac926")
-    for x, y, rx, ry in ((0, -0.93, 0.2, 0.06), (0, 0.93, 0.2, 0.06), (-0.76, 0, 0.06, 0.25), (0.76, 0, 0.06, 0.25)):
+    for x, y, rx, ry in (
+        (0, -0.93, 0.2, 0.06),
+        (0, 0.93, 0.2, 0.06),
+        (-0.76, 0, 0.06, 0.25),
+        (0.76, 0, 0.06, 0.25),
+    ):
         p.fill(rect(x - rx, y - ry, x + rx, y + ry), lid * 0.65)
     p.fill(rect(-0.72, -0.9, 0.72, 0.9, 0.2), lid)
     p.fill(rect(-0.52, -0.7, 0.52, 0.7, 0.15), rgb("#dfeaf0"), 0.75)
@@ -187,7 +235,12 @@ def tray(p: Pen) -> None:
         p.fill(rect(x0, y0, x1, y1, 0.12), tray * 2.2)
         p.line(rect(x0, y0, x1, y1, 0.12), 0.03, BLACK, closed=True)
     for _ in range(p.count(2, 6)):
-        p.fill(p.blob(0.15, 0.1, 6, 0.4) + p.rng.uniform(-0.5, 0.5, 2), p.pick("#b5651d #8a9a3a #d9a441"), 0.9, atop=True)
+        p.fill(
+            p.blob(0.15, 0.1, 6, 0.4) + p.rng.uniform(-0.5, 0.5, 2),
+            p.pick("#b5651d #8a9a3a #d9a441"),
+            0.9,
+            atop=True,
+        )
 
 
 def clamshell(p: Pen) -> None:
@@ -216,7 +269,9 @@ def canister(p: Pen) -> None:
 def squeezable(p: Pen) -> None:
     """A tube: crimped at one end, capped at the other."""
     tube = p.pick("#f5f5f5 #e8f1f8 #fbe9ef")
-    p.fill(np.array([[-0.46, -1], [0.46, -1], [0.46, -0.88], [0.24, 0.7], [-0.24, 0.7], [-0.46, -0.88]]), tube)
+    p.fill(
+        np.array([[-0.46, -1], [0.46, -1], [0.46, -0.88], [0.24, 0.7], [-0.24, 0.7], [-0.46, -0.88]]), tube
+    )
     for x in np.linspace(-0.42, 0.42, 13):
         p.line(np.array([[x, -1], [x, -0.88]]), 0.02, rgb("#8a8f94"), 0.9)
     stripe = p.pick("#d8262c #1f6fc4 #2e9e4f")

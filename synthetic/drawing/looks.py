@@ -4,11 +4,15 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 
-from dataset.drawing import containers, pieces, sheets
-from dataset.drawing.pen import BRIGHT, ICE, STEEL, Pen
+from synthetic.drawing import containers, pieces, sheets
+from synthetic.drawing.pen import BRIGHT, ICE, STEEL, Pen
 
 Draw = Callable[[Pen], None]
-SMALL, MIDDLE, LARGE = 0.17, 0.31, 0.43  # long side as a part of the frame's; within a class it varies by a quarter
+SMALL, MIDDLE, LARGE = (
+    0.17,
+    0.31,
+    0.43,
+)  # long side as a part of the frame's; within a class it varies by a quarter
 
 LOOKS: dict[str, tuple[float, Draw]] = {
     "Aluminium foil": (MIDDLE, sheets.foil),
@@ -17,12 +21,26 @@ LOOKS: dict[str, tuple[float, Draw]] = {
     "Other plastic bottle": (
         LARGE,
         partial(
-            containers.bottle, body="#f2f2f2 #2f6fd0 #f0c020 #e86aa6", cap="#d8262c #2b2b2b #ffffff", neck=0.1, shoulder=0.45, label=BRIGHT
+            containers.bottle,
+            body="#f2f2f2 #2f6fd0 #f0c020 #e86aa6",
+            cap="#d8262c #2b2b2b #ffffff",
+            neck=0.1,
+            shoulder=0.45,
+            label=BRIGHT,
         ),
     ),
     "Clear plastic bottle": (
         LARGE,
-        partial(containers.bottle, body=ICE, cap=BRIGHT, neck=0.1, shoulder=0.4, label="#1f6fc4 #d8262c #2e9e4f", opacity=0.5, ribs=7),
+        partial(
+            containers.bottle,
+            body=ICE,
+            cap=BRIGHT,
+            neck=0.1,
+            shoulder=0.4,
+            label="#1f6fc4 #d8262c #2e9e4f",
+            opacity=0.5,
+            ribs=7,
+        ),
     ),
     "Glass bottle": (
         LARGE,
@@ -37,13 +55,28 @@ LOOKS: dict[str, tuple[float, Draw]] = {
         ),
     ),
     "Plastic bottle cap": (SMALL, partial(pieces.disc, colours=BRIGHT + " #f5f5f5", mark="ridges")),
-    "Metal bottle cap": (SMALL, partial(pieces.disc, colours="#b01c2e #14532d #1d3f8f #c8a951", mark="crown")),
+    "Metal bottle cap": (
+        SMALL,
+        partial(pieces.disc, colours="#b01c2e #14532d #1d3f8f #c8a951", mark="crown"),
+    ),
     "Broken glass": (0.25, pieces.broken_glass),
     "Food Can": (0.28, partial(containers.can, half=0.66, taper=0.03, colours=STEEL, mark="ribs")),
     "Aerosol": (0.4, containers.aerosol),
-    "Drink can": (0.33, partial(containers.can, half=0.5, taper=0.1, colours="#c8102e #0057b8 #2e9e4f #1c1c1c #f5811f", mark="swoosh")),
+    "Drink can": (
+        0.33,
+        partial(
+            containers.can,
+            half=0.5,
+            taper=0.1,
+            colours="#c8102e #0057b8 #2e9e4f #1c1c1c #f5811f",
+            mark="swoosh",
+        ),
+    ),
     "Toilet tube": (0.25, containers.tube),
-    "Other carton": (0.34, partial(containers.box, front="#d94f70 #4a7fb5 #e0a030 #7fb069 #8e6bbf", mark="print")),
+    "Other carton": (
+        0.34,
+        partial(containers.box, front="#d94f70 #4a7fb5 #e0a030 #7fb069 #8e6bbf", mark="print"),
+    ),
     "Egg carton": (0.36, sheets.egg_carton),
     "Drink carton": (0.38, partial(containers.box, front="#1f6fc4 #2e9e4f #0f8fa8", mark="gable")),
     "Corrugated carton": (LARGE, sheets.corrugated),
@@ -53,7 +86,10 @@ LOOKS: dict[str, tuple[float, Draw]] = {
     "Disposable plastic cup": (0.29, partial(containers.cup, body=ICE, opacity=0.42, mark="ribs")),
     "Foam cup": (0.29, partial(containers.cup, body="#f7f7f4 #eeeeea", opacity=1.0, mark="beads")),
     "Glass cup": (0.29, containers.mug),
-    "Other plastic cup": (0.29, partial(containers.cup, body="#c41e3a #1f4fa3 #d97a1f #3a8f4d", opacity=1.0, mark="bands")),
+    "Other plastic cup": (
+        0.29,
+        partial(containers.cup, body="#c41e3a #1f4fa3 #d97a1f #3a8f4d", opacity=1.0, mark="bands"),
+    ),
     "Food waste": (0.28, pieces.food),
     "Glass jar": (0.3, containers.jar),
     "Plastic lid": (0.22, partial(pieces.disc, colours="#eef2f4 #dfe8ec", mark="cross")),
@@ -67,9 +103,15 @@ LOOKS: dict[str, tuple[float, Draw]] = {
     "Plastic film": (0.38, sheets.film),
     "Six pack rings": (0.33, sheets.rings),
     "Garbage bag": (0.45, sheets.garbage_bag),
-    "Other plastic wrapper": (0.26, partial(sheets.packet, colours="#7a1f5c #d8262c #e07b00 #3d2314 #1f6fc4", mark="candy")),
+    "Other plastic wrapper": (
+        0.26,
+        partial(sheets.packet, colours="#7a1f5c #d8262c #e07b00 #3d2314 #1f6fc4", mark="candy"),
+    ),
     "Single-use carrier bag": (LARGE, sheets.carrier_bag),
-    "Crisp packet": (0.33, partial(sheets.packet, colours="#d8262c #1f6fc4 #2e9e4f #e8641b #6a2c91", mark="crisp")),
+    "Crisp packet": (
+        0.33,
+        partial(sheets.packet, colours="#d8262c #1f6fc4 #2e9e4f #e8641b #6a2c91", mark="crisp"),
+    ),
     "Spread tub": (0.28, containers.tub),
     "Tupperware": (0.32, containers.tupperware),
     "Disposable food container": (0.36, containers.tray),

@@ -25,7 +25,9 @@ def rect(x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> Poi
     return np.concatenate([oval(cx, cy, r, r, a, a + 90, 6) for cx, cy, a in centres])
 
 
-def oval(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0, n: int = 36) -> Points:
+def oval(
+    cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0, n: int = 36
+) -> Points:
     """An ellipse, or its arc between two angles in degrees (0 right, 90 down)."""
     a = np.radians(np.linspace(start, end, n))
     return np.stack([cx + rx * np.cos(a), cy + ry * np.sin(a)], axis=1)
@@ -42,13 +44,19 @@ def zigzag(start: Sequence[float], end: Sequence[float], teeth: int, depth: floa
 
 def curve(points: Points, n: int = 40, closed: bool = False) -> Points:
     """A smooth line (Catmull-Rom) through the points."""
-    p = np.concatenate([points[-1:], points, points[:2]]) if closed else np.concatenate([points[:1], points, points[-1:]])
+    p = (
+        np.concatenate([points[-1:], points, points[:2]])
+        if closed
+        else np.concatenate([points[:1], points, points[-1:]])
+    )
     spans = len(p) - 3
     t = np.linspace(0, spans, n, endpoint=not closed)
     i = np.minimum(t.astype(int), spans - 1)
     u = (t - i)[:, None]
     a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    return np.asarray(0.5 * (2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3))
+    return np.asarray(
+        0.5 * (2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3)
+    )
 
 
 def rgb(hexadecimal: str) -> Colour:
@@ -79,7 +87,8 @@ class Pen:
         self.opacity = np.zeros((size, size), np.float32)
         self.shape = np.zeros((size, size), np.float32)
 
-    # Chance ------------------------------------------------------------------------------------------------------------------------
+    # Chance
+    # ------------------------------------------------------------------------------------------------------------------------
 
     def between(self, low: float, high: float) -> float:
         """A number from an interval."""
@@ -97,16 +106,22 @@ class Pen:
         """One of several colours (``"#aabbcc #ddeeff"``), made lighter or darker and tinted a little."""
         names = colours.split()
         base = rgb(names[int(self.rng.integers(len(names)))])
-        return np.clip(base * self.between(1 - 2 * spread, 1 + 2 * spread) + self.rng.normal(0, spread / 2, 3), 0, 1).astype(np.float32)
+        return np.clip(
+            base * self.between(1 - 2 * spread, 1 + 2 * spread) + self.rng.normal(0, spread / 2, 3), 0, 1
+        ).astype(np.float32)
 
     def blob(self, rx: float, ry: float, corners: int, rough: float, smooth: bool = True) -> Points:
         """A closed irregular outline about the centre, ``corners`` of them, radii varying by ``rough``."""
-        a = np.linspace(0, 2 * np.pi, corners, endpoint=False) + self.rng.uniform(-1.2, 1.2, corners) / corners
+        a = (
+            np.linspace(0, 2 * np.pi, corners, endpoint=False)
+            + self.rng.uniform(-1.2, 1.2, corners) / corners
+        )
         r = 1 - rough * self.rng.random(corners)
         points = np.stack([rx * r * np.cos(a), ry * r * np.sin(a)], axis=1)
         return curve(points, 8 * corners, closed=True) if smooth else points
 
-    # Paint -------------------------------------------------------------------------------------------------------------------------
+    # Paint
+    # -------------------------------------------------------------------------------------------------------------------------
 
     def fill(self, outline: Points, colour: Colour, opacity: float = 1.0, atop: bool = False) -> None:
         """Paint a closed outline; ``atop`` paints only on what is there already."""
@@ -114,7 +129,15 @@ class Pen:
         cv2.fillPoly(mask, [self._pixels(outline)], 255, cv2.LINE_AA, SUBPIXEL)
         self._paint(mask, colour, opacity, atop)
 
-    def line(self, points: Points, width: float, colour: Colour, opacity: float = 1.0, atop: bool = False, closed: bool = False) -> None:
+    def line(
+        self,
+        points: Points,
+        width: float,
+        colour: Colour,
+        opacity: float = 1.0,
+        atop: bool = False,
+        closed: bool = False,
+    ) -> None:
         """Paint a line of a width given in units."""
         mask = np.zeros((self.size, self.size), np.uint8)
         thickness = max(1, round(width * self.size / 2 * MARGIN))
@@ -130,7 +153,9 @@ class Pen:
         self.opacity *= keep
         self.colour *= keep[..., None]
 
-    def words(self, x0: float, y0: float, x1: float, y1: float, rows: int, colour: Colour, opacity: float = 0.8) -> None:
+    def words(
+        self, x0: float, y0: float, x1: float, y1: float, rows: int, colour: Colour, opacity: float = 0.8
+    ) -> None:
         """Rows of print: dashes of words' lengths."""
         pitch = (y1 - y0) / rows
         for row in range(rows):
@@ -138,10 +163,13 @@ class Pen:
             stop = x1 if row < rows - 1 else x0 + (x1 - x0) * self.between(0.4, 1)
             while x < stop:
                 word = self.between(0.06, 0.2)
-                self.line(np.array([[x, y], [min(x + word, stop), y]]), 0.45 * pitch, colour, opacity, atop=True)
+                self.line(
+                    np.array([[x, y], [min(x + word, stop), y]]), 0.45 * pitch, colour, opacity, atop=True
+                )
                 x += word + 0.05
 
-    # Material ----------------------------------------------------------------------------------------------------------------------
+    # Material
+    # ----------------------------------------------------------------------------------------------------------------------
 
     @cached_property
     def grid(self) -> tuple[Plane, Plane]:
@@ -157,7 +185,9 @@ class Pen:
     def cylinder(self, half: float, strength: float = 0.5, light: float = -0.35) -> None:
         """Shade as an upright cylinder of half width ``half``, lit from ``light`` (-1 left, 1 right), with a narrow highlight."""
         x = np.clip(self.grid[0] / half, -1, 1)
-        self.shade(1 + strength * (0.35 - 0.9 * (x - light) ** 2 + 0.9 * np.exp(-(((x - light) / 0.12) ** 2))))
+        self.shade(
+            1 + strength * (0.35 - 0.9 * (x - light) ** 2 + 0.9 * np.exp(-(((x - light) / 0.12) ** 2)))
+        )
 
     def facets(self, cells: int, strength: float) -> None:
         """Crumple: flat facets (a Voronoi diagram), each with its own tilt to the light."""
@@ -168,12 +198,18 @@ class Pen:
         nearest = ((u[None, :, None] - seeds[:, 0]) ** 2 + (u[:, None, None] - seeds[:, 1]) ** 2).argmin(2)
         dx, dy = u[None, :] - seeds[nearest, 0], u[:, None] - seeds[nearest, 1]
         plane = 1 + tilt[nearest, 0] + 1.5 * (tilt[nearest, 1] * dx + tilt[nearest, 2] * dy)
-        self.shade(cv2.resize(plane.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_LINEAR).astype(np.float32))
+        self.shade(
+            cv2.resize(
+                plane.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_LINEAR
+            ).astype(np.float32)
+        )
 
     def grain(self, cells: int, strength: float) -> None:
         """Uneven material: smooth noise of ``cells`` across the canvas."""
         noise = self.rng.normal(1, strength, (cells, cells)).astype(np.float32)
-        self.shade(cv2.resize(noise, (self.size, self.size), interpolation=cv2.INTER_CUBIC).astype(np.float32))
+        self.shade(
+            cv2.resize(noise, (self.size, self.size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        )
 
     def gleam(self, streaks: int, length: float, width: float, opacity: float = 0.6) -> None:
         """Bright streaks, as light on folds of plastic."""
@@ -183,12 +219,20 @@ class Pen:
             step = length * self.between(0.4, 1) / 2 * np.array([np.cos(a), np.sin(a)])
             bend = self.rng.normal(0, 0.25, 2) * length / 2
             line = curve(np.array([centre - step, centre + bend, centre + step]), 12)
-            self.line(line, width * self.between(0.5, 1.3), np.ones(3, np.float32), opacity * self.between(0.5, 1), atop=True)
+            self.line(
+                line,
+                width * self.between(0.5, 1.3),
+                np.ones(3, np.float32),
+                opacity * self.between(0.5, 1),
+                atop=True,
+            )
 
     def edge(self, width: float, colour: Colour, opacity: float) -> None:
         """Trace the outline of all that is drawn, inside it."""
         k = max(1, round(width * self.size / 2))
-        inner = cv2.erode(self.shape, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * k + 1, 2 * k + 1)), borderValue=0)
+        inner = cv2.erode(
+            self.shape, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * k + 1, 2 * k + 1)), borderValue=0
+        )
         rim = cv2.GaussianBlur(np.maximum(self.shape - inner, 0), (0, 0), max(0.6, k / 3)) * self.shape
         self._paint((np.clip(rim, 0, 1) * 255).astype(np.uint8), colour, opacity, atop=True)
 

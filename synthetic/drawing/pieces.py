@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dataset.drawing.pen import BLACK, BRIGHT, STEEL, WHITE, Pen, curve, mirrored, oval, rect, rgb
+from synthetic.drawing.pen import BLACK, BRIGHT, STEEL, WHITE, Pen, curve, mirrored, oval, rect, rgb
 
 
 def battery(p: Pen) -> None:
@@ -54,7 +54,9 @@ def broken_glass(p: Pen) -> None:
     glass = p.pick("#3f7d4a #7a4a1e #bcd9d2")
     for _ in range(p.count(3, 5)):
         a = np.sort(p.rng.uniform(0, 2 * np.pi) + np.array([0, 1.6, 3.4]) + p.rng.uniform(0, 0.8, 3))
-        shard = np.stack([np.cos(a), np.sin(a)], 1) * p.rng.uniform(0.4, 0.65, (3, 1)) + p.rng.uniform(-0.32, 0.32, 2)
+        shard = np.stack([np.cos(a), np.sin(a)], 1) * p.rng.uniform(0.4, 0.65, (3, 1)) + p.rng.uniform(
+            -0.32, 0.32, 2
+        )
         p.fill(shard, glass, 0.6)
         p.line(shard, 0.035, WHITE, 0.8, closed=True)
     p.gleam(4, 0.4, 0.03, 0.9)
@@ -66,7 +68,11 @@ def food(p: Pen) -> None:
         skin = p.pick("#e2c12d #d9b32c #c9a227")
         for a in np.array([-0.9, 0.1, 1.0]) + p.rng.normal(0, 0.15, 3):
             tip = np.array([np.sin(a), np.cos(a)])
-            p.line(curve(np.array([[0, -0.75], 0.35 * tip + [0.1, -0.2], 0.75 * tip + [0, 0.05]])), 0.3, skin * p.between(0.85, 1.05))
+            p.line(
+                curve(np.array([[0, -0.75], 0.35 * tip + [0.1, -0.2], 0.75 * tip + [0, 0.05]])),
+                0.3,
+                skin * p.between(0.85, 1.05),
+            )
         p.line(np.array([[0, -0.95], [0, -0.65]]), 0.16, rgb("#6b4a1a"))
     else:  # an apple's core
         p.fill(curve(mirrored([(0.6, -0.75), (0.18, 0), (0.55, 0.8)]), 60, True), p.pick("#efe0a8 #e6d08c"))
@@ -115,7 +121,12 @@ def utensil(p: Pen) -> None:
         for x in (-0.16, -0.05, 0.06, 0.16):
             p.line(np.array([[x, -0.96], [x, -0.4]]), 0.06, plastic)
     else:
-        p.fill(curve(np.array([[-0.08, -0.1], [-0.1, -0.9], [0.02, -0.98], [0.14, -0.6], [0.1, -0.1]]), 40, True), plastic)
+        p.fill(
+            curve(
+                np.array([[-0.08, -0.1], [-0.1, -0.9], [0.02, -0.98], [0.14, -0.6], [0.1, -0.1]]), 40, True
+            ),
+            plastic,
+        )
     p.line(np.array([[0, 0.0], [0, 0.85]]), 0.03, plastic * 0.7)
     p.edge(0.025, rgb("#77777a"), 0.6)
 
@@ -150,7 +161,11 @@ def scrap(p: Pen) -> None:
         d = np.array([np.cos(a), np.sin(a)])
         n = np.array([-d[1], d[0]])
         off = p.rng.uniform(-0.25, 0.25, 2)
-        bar = np.array([-0.85 * d, 0.2 * d + p.between(-0.2, 0.2) * n, 0.85 * d + p.between(-0.4, 0.4) * n]) * 0.8 + off
+        bar = (
+            np.array([-0.85 * d, 0.2 * d + p.between(-0.2, 0.2) * n, 0.85 * d + p.between(-0.4, 0.4) * n])
+            * 0.8
+            + off
+        )
         p.line(bar, 0.24, rust * p.between(0.7, 1.1))
         p.line(bar - 0.06 * n, 0.04, rgb("#a9aeb2"), 0.7)
         for t in (0.3, 0.8, 1.6):
@@ -168,7 +183,11 @@ def shoe(p: Pen) -> None:
     for i in range(4):
         x = -0.3 + 0.14 * i
         p.line(np.array([[x, -0.33 + 0.1 * i], [x + 0.14, -0.08 + 0.06 * i]]), 0.045, WHITE)
-    p.fill(curve(np.array([[-0.5, 0.3], [0, 0.0], [0.1, 0.06], [-0.3, 0.36]]), 30, True), upper * 0.4 + 0.45, atop=True)
+    p.fill(
+        curve(np.array([[-0.5, 0.3], [0, 0.0], [0.1, 0.06], [-0.3, 0.36]]), 30, True),
+        upper * 0.4 + 0.45,
+        atop=True,
+    )
     p.fill(rect(-0.97, 0.34, 0.97, 0.56, 0.1), p.pick("#f2f2f0 #d8d2c2 #1a1a1a"))
     p.grain(7, 0.05)
 
@@ -194,7 +213,9 @@ def litter(p: Pen) -> None:
     """What nobody can name: a mush of scraps."""
     p.fill(p.blob(0.95, 0.75, 11, 0.5, smooth=False), p.pick("#6e6658 #5d5a50 #857a66 #4f5548"))
     for _ in range(7):
-        scrap = p.blob(p.between(0.12, 0.3), p.between(0.08, 0.2), 5, 0.4, smooth=False) + p.rng.uniform(-0.55, 0.55, 2)
+        scrap = p.blob(p.between(0.12, 0.3), p.between(0.08, 0.2), 5, 0.4, smooth=False) + p.rng.uniform(
+            -0.55, 0.55, 2
+        )
         p.fill(scrap, p.pick("#3d3a33 #a89b80 #7b6f5c #586152", 0.1), 0.9, atop=True)
     p.grain(22, 0.14)
 

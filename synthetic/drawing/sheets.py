@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dataset.drawing.pen import BLACK, BROWN, WHITE, Pen, curve, oval, rect, rgb, zigzag
+from synthetic.drawing.pen import BLACK, BROWN, WHITE, Pen, curve, oval, rect, rgb, zigzag
 
 
 def sheet(p: Pen, colours: str, mark: str) -> None:
@@ -16,7 +16,11 @@ def sheet(p: Pen, colours: str, mark: str) -> None:
         p.words(-0.8 * aspect, -0.75, 0.8 * aspect, 0.75, p.count(9, 12), p.pick("#303038 #2b3f78"), 0.7)
     elif mark == "magazine":
         p.fill(rect(-1, -1, 1, p.between(-0.75, -0.6)), p.pick("#d11b3c #f4c20d #111111"), atop=True)
-        p.fill(rect(-0.85 * aspect, -0.5, 0.85 * aspect, 0.25), p.pick("#d99a6c #6fa8dc #7fb069 #b07aa1"), atop=True)
+        p.fill(
+            rect(-0.85 * aspect, -0.5, 0.85 * aspect, 0.25),
+            p.pick("#d99a6c #6fa8dc #7fb069 #b07aa1"),
+            atop=True,
+        )
         p.fill(oval(p.between(-0.2, 0.2), -0.1, 0.25, 0.3), p.pick("#7a4a2b #f0d0b0 #2c3e50"), atop=True)
         p.words(-0.85 * aspect, 0.35, -0.05, 0.9, 5, BLACK)
         p.words(0.05, 0.35, 0.85 * aspect, 0.9, 5, BLACK)
@@ -24,10 +28,18 @@ def sheet(p: Pen, colours: str, mark: str) -> None:
         ink = p.pick("#f7e26b #ffffff #c9a227")
         for i, j in np.ndindex(6, 8):
             at = (-0.85 + i * 0.34 + 0.17 * (j % 2), -0.9 + j * 0.26)
-            star = np.stack([f(np.linspace(0, 2 * np.pi, 10, endpoint=False)) * np.tile([0.11, 0.045], 5) for f in (np.sin, np.cos)], 1)
+            star = np.stack(
+                [
+                    f(np.linspace(0, 2 * np.pi, 10, endpoint=False)) * np.tile([0.11, 0.045], 5)
+                    for f in (np.sin, np.cos)
+                ],
+                1,
+            )
             p.fill(star + at, ink, atop=True)
     p.facets(p.count(4, 9), 0.05)
-    p.line(np.array([[-1, p.between(-0.4, 0.4)], [1, p.between(-0.4, 0.4)]]), 0.03, paper * 0.6, 0.5, atop=True)
+    p.line(
+        np.array([[-1, p.between(-0.4, 0.4)], [1, p.between(-0.4, 0.4)]]), 0.03, paper * 0.6, 0.5, atop=True
+    )
 
 
 def tissue(p: Pen) -> None:
@@ -71,7 +83,15 @@ def carrier_bag(p: Pen) -> None:
     for side in (-1, 1):
         p.fill(rect(side * wide * 0.95, -1, side * wide * 0.45, 0, 0.1), bag, 0.85)
     p.fill(
-        curve(np.array([[-wide, -0.4], [0, -0.25], [wide, -0.4], [wide * 0.92, 0.9], [0, 0.86], [-wide * 0.95, 0.9]]), 60, True), bag, 0.88
+        curve(
+            np.array(
+                [[-wide, -0.4], [0, -0.25], [wide, -0.4], [wide * 0.92, 0.9], [0, 0.86], [-wide * 0.95, 0.9]]
+            ),
+            60,
+            True,
+        ),
+        bag,
+        0.88,
     )
     ink = p.pick("#d8262c #1f6fc4 #2e9e4f")
     p.fill(oval(0, 0.2, 0.36, 0.24), ink, 0.85, atop=True)
@@ -97,7 +117,10 @@ def packet(p: Pen, colours: str, mark: str) -> None:
     wrap = p.pick(colours)
     teeth = 14 if mark == "crisp" else 7
     sides = [[half * 0.93, 0.0]]
-    top, foot = zigzag((-half, -0.94), (half, -0.94), teeth, -0.06), zigzag((half, 0.94), (-half, 0.94), teeth, -0.06)
+    top, foot = (
+        zigzag((-half, -0.94), (half, -0.94), teeth, -0.06),
+        zigzag((half, 0.94), (-half, 0.94), teeth, -0.06),
+    )
     p.fill(np.concatenate([top, sides, foot, [[-half * 0.93, 0.0]]]), wrap)
     if mark == "crisp":
         p.fill(oval(0, -0.1, 0.45, 0.36), p.pick("#ffd400 #ffffff"), atop=True)
@@ -105,7 +128,12 @@ def packet(p: Pen, colours: str, mark: str) -> None:
         p.fill(p.blob(0.3, 0.17, 8, 0.3) + np.array([0.1, 0.5]), rgb("#e9b44c"), atop=True)
     else:
         for x in np.linspace(-half, half, 4)[:-1]:
-            p.fill(np.array([[x, -0.6], [x + 0.09, -0.6], [x + 0.24, 0.6], [x + 0.15, 0.6]]), WHITE, 0.9, atop=True)
+            p.fill(
+                np.array([[x, -0.6], [x + 0.09, -0.6], [x + 0.24, 0.6], [x + 0.15, 0.6]]),
+                WHITE,
+                0.9,
+                atop=True,
+            )
     for y in (-0.86, -0.8, 0.8, 0.86):
         p.line(np.array([[-1, y], [1, y]]), 0.025, rgb("#e6e6e6"), 0.7, atop=True)
     p.facets(16, 0.14)
@@ -124,7 +152,9 @@ def corrugated(p: Pen) -> None:
     """Torn corrugated board with its flutes."""
     board = p.pick("#b88d57 #ad8350 #c29a66")
     wide = p.between(0.68, 0.85)
-    p.fill(np.concatenate([[[-wide, -0.95], [wide, -0.9]], zigzag((wide, 0.7), (-wide, 0.95), 9, 0.09)]), board)
+    p.fill(
+        np.concatenate([[[-wide, -0.95], [wide, -0.9]], zigzag((wide, 0.7), (-wide, 0.95), 9, 0.09)]), board
+    )
     for x in np.arange(-0.95, 0.95, 0.11):
         p.line(np.array([[x, -1], [x, 1]]), 0.03, board * 0.72, 0.75, atop=True)
     p.fill(rect(-1, -0.18, 1, 0.02), p.pick("#d9c39a #c9b48c"), 0.75, atop=True)
@@ -177,4 +207,10 @@ def styrofoam(p: Pen) -> None:
     p.fill(block + np.array([0.06, 0.08]), foam * 0.62)
     p.fill(block, foam)
     for _ in range(130):
-        p.line(oval(0, 0, 0.055, 0.055, n=8) + p.rng.uniform(-0.95, 0.95, 2), 0.015, rgb("#b9bcbb"), 0.7, atop=True)
+        p.line(
+            oval(0, 0, 0.055, 0.055, n=8) + p.rng.uniform(-0.95, 0.95, 2),
+            0.015,
+            rgb("#b9bcbb"),
+            0.7,
+            atop=True,
+        )

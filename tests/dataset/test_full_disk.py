@@ -18,42 +18,59 @@ LEFT = (0, 9_000, 20_000, 30_000, 60_000)  # bytes that are free when growing is
 
 def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
     """Run in a process of its own: fill the disk but for some bytes, grow, and so on; then make room, grow and print what there is."""
-    from ingest.ledger import open_ledger
-    from tests.dataset.test_growing import Flywheel
+    from tests.dataset.test_growth import FlowContext
     from tests.ingest.uploads import MemoryStore
     from trashnet.clone import Clone
     from trashnet.errors import UserError
+    from trashnet.ledger import open_ledger
     from trashnet.taxonomy import load_taxonomy
 
     shutil.copytree(begun, disk, dirs_exist_ok=True)
     ledger = open_ledger(f"sqlite:///{elsewhere}/ledger.sqlite")
-    flywheel = Flywheel(Clone(disk / "clone"), MemoryStore(), ledger, disk / "origin", load_taxonomy(REPOSITORY / "taxonomy.yaml"))
-    flywheel.label(range(3))
+    context = FlowContext(
+        Clone(disk / "clone"),
+        MemoryStore(),
+        ledger,
+        disk / "origin",
+        load_taxonomy(REPOSITORY / "taxonomy.yaml"),
+    )
+    context.label(range(3))
     ballast, said = disk / "ballast", []
     for left in LEFT:
         ballast.unlink(missing_ok=True)
         with ballast.open("wb") as stream:
             stream.write(bytes(max(shutil.disk_usage(disk).free - left, 0)))
         try:
-            grown = flywheel.grow()
+            grown = context.grow()
             said.append(f"grown {grown.version}" if grown else "nothing")
         except (UserError, OSError) as error:
             said.append(str(error))
     ballast.unlink()
-    grown = flywheel.grow()
-    contents = flywheel.contents()
-    print(json.dumps([said, grown is not None, len(contents["frames"]), contents["tags"], contents["waiting"], contents["ledger"]]))
+    grown = context.grow()
+    contents = context.contents()
+    print(
+        json.dumps(
+            [
+                said,
+                grown is not None,
+                len(contents["frames"]),
+                contents["tags"],
+                contents["waiting"],
+                contents["ledger"],
+            ]
+        )
+    )
 
 
 @pytest.mark.slow
 def test_growing_on_a_full_disk_publishes_nothing_half_done(begun: Path, tmp_path: Path) -> None:
     """Whatever room there is: either the turn is refused with the reason, or it is whole; in the end there is one turn with all frames."""
     (tmp_path / "disk").mkdir()
-    code = (
-        "import sys; from pathlib import Path; from tests.dataset.test_full_disk import *; grow_with_little_room(*map(Path, sys.argv[1:]))"
-    )
+    code = "import sys; from pathlib import Path; from tests.dataset.test_full_disk import *; grow_with_little_room(*map(Path, sys.argv[1:]))"
     program = on_a_small_disk(tmp_path / "grow", [sys.executable, "-c", code], size=str(DISK))
-    done = subprocess.run([program, begun, tmp_path, tmp_path / "disk"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [program, begun, tmp_path, tmp_path / "disk"], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     said, grown_at_last, frames, tags, waiting, turns = json.loads(done.stdout.splitlines()[-1])
     refused = [line for line in said if not line.startswith(("grown", "nothing"))]

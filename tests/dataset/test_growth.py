@@ -12,24 +12,26 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset import FlywheelParams, Grown, ImportParams, Log, draw_scene, grow
+from dataset import Grown, GrowthParams, Log, grow
 from dataset import growing as growing_module
-from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from dataset.splits.params import SplitParams
+from synthetic import draw_scene
 from tests.clones import run
-from tests.dying import Killed
+from tests.fault_injection import Killed
 from tests.servers import S3Server
 from trashnet.clone import BRANCH, Clone, make_clone
 from trashnet.errors import UserError
+from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = FlywheelParams(grow_at=1, retrain_at=1, turn_frames=1000, shard=100)
-PLACING = ImportParams(min_side=16, max_pixels=1_000_000, near_duplicate_distance=6, val=0.15, test=0.15)
+PARAMS = GrowthParams(min_frames=1, max_frames=1000)
+SPLIT = SplitParams(group_hash_distance=6, val=0.15, test=0.15)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class Flywheel:
+class FlowContext:
     """One deployment's clone, store and ledger, with labelled frames waiting."""
 
     clone: Clone
@@ -40,27 +42,56 @@ class Flywheel:
 
     def grow(self) -> Grown | None:
         """One run of what is tested."""
-        return grow(self.clone, self.store, self.ledger, self.taxonomy, PARAMS, PLACING)
+        return grow(self.clone, self.store, self.ledger, self.taxonomy, PARAMS, SPLIT)
 
     def label(self, numbers: range) -> None:
         """Put drawn frames into the store and the ledger, each with one answered task."""
         for number in numbers:
-            image, boxes, class_ids = draw_scene(np.random.default_rng([5, number]), [5, 12], 96, self.taxonomy)
+            image, boxes, class_ids = draw_scene(
+                np.random.default_rng([5, number]), [5, 12], 96, self.taxonomy
+            )
             jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
             sha = hashlib.sha256(jpeg).hexdigest()
             self.store.put(f"frames/{sha}.jpg", jpeg)
-            values: dict[str, Any] = {"key": f"frames/{sha}.jpg", "width": 96, "height": 96, "captured_at": NOON, "bin_id": "bin1"}
-            self.ledger.add(FrameRow(sha256=sha, uploaded_sha256=sha, state="tasked", inbox_key="", burst=f"b{number}", **values))
-            said = [{"label": self.taxonomy.name_of[int(c)], "box": b} for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)]
+            values: dict[str, Any] = {
+                "key": f"frames/{sha}.jpg",
+                "width": 96,
+                "height": 96,
+                "captured_at": NOON,
+                "bin_id": "bin1",
+            }
+            self.ledger.add(
+                FrameRow(
+                    sha256=sha,
+                    uploaded_sha256=sha,
+                    state="tasked",
+                    inbox_key="",
+                    burst=f"b{number}",
+                    **values,
+                )
+            )
+            said = [
+                {"label": self.taxonomy.name_of[int(c)], "box": b}
+                for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)
+            ]
             answer = AnswerRow(
-                annotation_id=number, task_id=number, sha256=sha, annotator="ann", labelled_at=NOON, outcome="boxes", boxes=said
+                annotation_id=number,
+                task_id=number,
+                sha256=sha,
+                annotator="ann",
+                labelled_at=NOON,
+                outcome="boxes",
+                boxes=said,
             )
             assert self.ledger.answer(answer, labelled=True)
 
     def contents(self) -> dict[str, Any]:
         """What growing has made: the dataset's fold, its turns, versions at the origin, and the ledger's own view."""
         log = Log(self.clone.path / "data", self.taxonomy)
-        frames = {f.sha256: (f.split, f.group, None if f.labels is None else f.labels.boxes.tolist()) for f in log.frames(labelled=False)}
+        frames = {
+            f.sha256: (f.split, f.group, None if f.labels is None else f.labels.boxes.tolist())
+            for f in log.frames(labelled=False)
+        }
         tags = run(self.origin, "git", "tag").split()
         turns = [(turn.name, turn.version, turn.frames, turn.boxes) for turn in self.ledger.finished_turns()]
         return {
@@ -70,74 +101,88 @@ class Flywheel:
             "ledger": turns,
             "committed": run(self.origin, "git", "show", f"{BRANCH}:data.dvc"),
             "waiting": len(self.ledger.answers_to_grow()),
-            "untrained": self.ledger.untrained(),
+            "untrained": self.ledger.count_untrained_frames(),
         }
 
 
 @pytest.fixture
-def make_flywheel(begun: Path, tmp_path: Path, s3_server: S3Server, taxonomy: Taxonomy) -> Iterator[Callable[[str], Flywheel]]:
+def make_flywheel(
+    begun: Path, tmp_path: Path, s3_server: S3Server, taxonomy: Taxonomy
+) -> Iterator[Callable[[str], FlowContext]]:
     """Deployments that differ in nothing but their name."""
-    made: list[Flywheel] = []
+    made: list[FlowContext] = []
 
-    def make(name: str) -> Flywheel:
+    def make(name: str) -> FlowContext:
         root = tmp_path / name
         shutil.copytree(begun, root)
         bucket = f"grow-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
         store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, bucket, "us-east-1")
         store.ensure_bucket()
-        made.append(Flywheel(Clone(root / "clone"), store, open_ledger(f"sqlite:///{root}/ledger.sqlite"), root / "origin", taxonomy))
+        made.append(
+            FlowContext(
+                Clone(root / "clone"),
+                store,
+                open_ledger(f"sqlite:///{root}/ledger.sqlite"),
+                root / "origin",
+                taxonomy,
+            )
+        )
         return made[-1]
 
     yield make
-    for flywheel in made:
-        flywheel.ledger.close()
+    for context in made:
+        context.ledger.close()
 
 
-def test_collected_labels_become_one_version_that_can_be_pulled(make_flywheel: Callable[[str], Flywheel]) -> None:
+def test_collected_labels_become_one_version_that_can_be_pulled(
+    make_flywheel: Callable[[str], FlowContext],
+) -> None:
     """Frames, boxes and their annotator are in the log; a stranger who clones the origin at the tag pulls the same data."""
-    flywheel = make_flywheel("one")
-    flywheel.label(range(4))
-    grown = flywheel.grow()
+    context = make_flywheel("one")
+    context.label(range(4))
+    grown = context.grow()
     assert grown is not None
     assert (grown.version, grown.frames) == ("data-00001", 4)
-    made = flywheel.contents()
+    made = context.contents()
     assert made["ledger"] == [(grown.turn, "data-00001", 4, grown.boxes)]
     assert (made["waiting"], made["untrained"], made["tags"]) == (0, 4, ["data-00001"])
-    stranger = flywheel.origin.parent / "stranger"
-    run(stranger.parent, "git", "clone", "--quiet", "--branch", "data-00001", flywheel.origin, stranger)
+    stranger = context.origin.parent / "stranger"
+    run(stranger.parent, "git", "clone", "--quiet", "--branch", "data-00001", context.origin, stranger)
     run(stranger, "dvc", "pull", "--quiet")
-    log = Log(stranger / "data", flywheel.taxonomy)
+    log = Log(stranger / "data", context.taxonomy)
     assert {frame.sha256 for frame in log.frames()} == set(made["frames"])
     assert all(frame.labels is not None and frame.labels.annotator == "ann" for frame in log.frames())
 
 
-def test_growing_again_without_new_answers_changes_nothing(make_flywheel: Callable[[str], Flywheel]) -> None:
+def test_growing_again_without_new_answers_changes_nothing(
+    make_flywheel: Callable[[str], FlowContext],
+) -> None:
     """The second run finds nothing to do."""
-    flywheel = make_flywheel("one")
-    flywheel.label(range(2))
-    flywheel.grow()
-    before, head = flywheel.contents(), flywheel.clone.head()
-    assert flywheel.grow() is None
-    assert (flywheel.contents(), flywheel.clone.head()) == (before, head)
+    context = make_flywheel("one")
+    context.label(range(2))
+    context.grow()
+    before, head = context.contents(), context.clone.head()
+    assert context.grow() is None
+    assert (context.contents(), context.clone.head()) == (before, head)
 
 
-def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[str], Flywheel]) -> None:
+def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[str], FlowContext]) -> None:
     """The frame's bytes are not written twice; its newest labels win."""
-    flywheel = make_flywheel("one")
-    flywheel.label(range(2))
-    first = flywheel.grow()
-    (answer, *_) = flywheel.ledger.answers_of(next(iter(flywheel.contents()["frames"])))
+    context = make_flywheel("one")
+    context.label(range(2))
+    first = context.grow()
+    (answer, *_) = context.ledger.answers_of(next(iter(context.contents()["frames"])))
     corrected = AnswerRow(
         annotation_id=answer.annotation_id, task_id=answer.task_id, sha256=answer.sha256, annotator="bob",
         labelled_at=NOON + timedelta(hours=1), outcome="nothing", boxes=[],
     )  # fmt: skip
-    flywheel.ledger.answer(corrected, labelled=False)
-    second = flywheel.grow()
+    context.ledger.answer(corrected, labelled=False)
+    second = context.grow()
     assert first is not None
     assert second is not None
     assert second.version == "data-00002"
-    assert flywheel.contents()["frames"][answer.sha256][2] == []
-    assert len(flywheel.contents()["frames"]) == 2
+    assert context.contents()["frames"][answer.sha256][2] == []
+    assert len(context.contents()["frames"]) == 2
 
 
 def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[str]:
@@ -164,7 +209,7 @@ def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[st
 
 @pytest.mark.slow
 def test_a_death_before_any_step_ends_in_the_same_dataset(
-    make_flywheel: Callable[[str], Flywheel], monkeypatch: pytest.MonkeyPatch
+    make_flywheel: Callable[[str], FlowContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before each effect in turn and run again: same frames, splits, boxes, turn, tag and ledger as undisturbed."""
     undisturbed = make_flywheel("undisturbed")
@@ -175,45 +220,49 @@ def test_a_death_before_any_step_ends_in_the_same_dataset(
     wanted = undisturbed.contents()
     assert len(steps) >= 10
     for number, step in enumerate(steps):
-        flywheel = make_flywheel(f"killed{number}")
-        flywheel.label(range(3))
+        context = make_flywheel(f"killed{number}")
+        context.label(range(3))
         with monkeypatch.context() as patch:
             effects(patch, number)
             with pytest.raises(Killed):
-                flywheel.grow()
-        flywheel.grow()
-        assert flywheel.contents() == wanted, f"killed before: {step}"
+                context.grow()
+        context.grow()
+        assert context.contents() == wanted, f"killed before: {step}"
 
 
-def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(make_flywheel: Callable[[str], Flywheel]) -> None:
+def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
+    make_flywheel: Callable[[str], FlowContext],
+) -> None:
     """Another clone pushed first: the turn that was only committed here goes on top of it, and neither is lost."""
-    flywheel = make_flywheel("one")
-    clone = make_clone(flywheel.origin, flywheel.origin.parent / "other")
-    other = Flywheel(clone, flywheel.store, open_ledger("sqlite://"), flywheel.origin, flywheel.taxonomy)
+    context = make_flywheel("one")
+    clone = make_clone(context.origin, context.origin.parent / "other")
+    other = FlowContext(clone, context.store, open_ledger("sqlite://"), context.origin, context.taxonomy)
     other.clone.dvc("pull", "--quiet")
-    flywheel.label(range(2))
+    context.label(range(2))
     other.label(range(5, 7))
-    real_push = flywheel.clone.push
-    flywheel.clone.push = lambda: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
+    real_push = context.clone.push
+    context.clone.push = lambda: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        flywheel.grow()
+        context.grow()
     other.grow()
-    flywheel.clone.push = real_push  # type: ignore[method-assign]
-    flywheel.clone.dvc("fetch", "--quiet")
-    grown = flywheel.grow()
+    context.clone.push = real_push  # type: ignore[method-assign]
+    context.clone.dvc("fetch", "--quiet")
+    grown = context.grow()
     assert grown is not None
     assert grown.version == "data-00002"
-    assert len(flywheel.contents()["frames"]) == 4
+    assert len(context.contents()["frames"]) == 4
 
 
-def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(make_flywheel: Callable[[str], Flywheel]) -> None:
+def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(
+    make_flywheel: Callable[[str], FlowContext],
+) -> None:
     """The name is a checksum: other bytes stop the turn, say which object, and leave the plan to be done again."""
-    flywheel = make_flywheel("one")
-    flywheel.label(range(2))
-    (entry, *_) = flywheel.store.list("frames/")
-    good = flywheel.store.get(entry.key)
-    flywheel.store.put(entry.key, b"other bytes")
+    context = make_flywheel("one")
+    context.label(range(2))
+    (entry, *_) = context.store.list("frames/")
+    good = context.store.get(entry.key)
+    context.store.put(entry.key, b"other bytes")
     with pytest.raises(UserError, match=entry.key):
-        flywheel.grow()
-    flywheel.store.put(entry.key, good)
-    assert flywheel.grow() is not None
+        context.grow()
+    context.store.put(entry.key, good)
+    assert context.grow() is not None

@@ -24,7 +24,12 @@ def frame(number: int, payload: bytes = b"", **more: Any) -> Frame:
     """A frame whose bytes are no image: the log does not look at them."""
     data = f"frame {number}".encode() + payload
     sha = hashlib.sha256(data).hexdigest()
-    values = {"split": SPLITS[number % 3], "group": f"group {number}", "phash": number, "file_name": f"{number}.jpg"}
+    values = {
+        "split": SPLITS[number % 3],
+        "group": f"group {number}",
+        "phash": number,
+        "file_name": f"{number}.jpg",
+    }
     return Frame(sha, data, 64, 48, **values | more)
 
 
@@ -40,7 +45,10 @@ def labels(*boxes: tuple[int, float, float, float, float], crowd: bool = False, 
 
 NUMBERS = st.integers(0, 6)
 BOXES = st.lists(
-    st.tuples(st.integers(1, 57), *[st.floats(0, 30, width=32)] * 2, *[st.floats(0.5, 30, width=32)] * 2).map(tuple), max_size=3
+    st.tuples(st.integers(1, 57), *[st.floats(0, 30, width=32)] * 2, *[st.floats(0.5, 30, width=32)] * 2).map(
+        tuple
+    ),
+    max_size=3,
 )
 TURNS = st.lists(st.tuples(st.sets(NUMBERS), st.dictionaries(NUMBERS, BOXES, max_size=4)), max_size=5)
 
@@ -53,7 +61,11 @@ def test_the_fold_equals_a_dict(turns: list[Any], taxonomy: Taxonomy) -> None:
         root, split_of, boxes_of = Path(folder) / "data", {}, {}
         for new, labelled in turns:
             split_of |= {frame(n).sha256: frame(n).split for n in new}
-            given_labels = {frame(n).sha256: labels(*boxes) for n, boxes in labelled.items() if frame(n).sha256 in split_of}
+            given_labels = {
+                frame(n).sha256: labels(*boxes)
+                for n, boxes in labelled.items()
+                if frame(n).sha256 in split_of
+            }
             append_turn(root, "t", [frame(n) for n in sorted(new)], given_labels.items(), taxonomy)
             boxes_of |= given_labels
             assert append_turn(root, "t", [frame(n) for n in new], given_labels.items(), taxonomy) is None
@@ -77,7 +89,13 @@ def test_a_frame_comes_back_whole(tmp_path: Path, taxonomy: Taxonomy) -> None:
     append_turn(tmp_path / "data", "t", [one], [(one.sha256, said)], taxonomy)
     back = Log(tmp_path / "data", taxonomy).frame(0)
     assert isinstance(back.jpeg, memoryview)
-    assert (bytes(back.jpeg), back.phash, back.bin_id, back.burst, back.extra) == (one.jpeg, 2**64 - 1, "b7", "12", {"a": [1, None]})
+    assert (bytes(back.jpeg), back.phash, back.bin_id, back.burst, back.extra) == (
+        one.jpeg,
+        2**64 - 1,
+        "b7",
+        "12",
+        {"a": [1, None]},
+    )
     assert back.labels is not None
     assert back.labels.boxes.tolist() == [[0.1, 0.2, 1 / 3, 7.5]]
     assert (back.labels.annotator, back.labels.extra) == ("ann", ({"area": 1.25, "id": 4},))
@@ -87,7 +105,13 @@ def test_box_counts_by_hand(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Of a corrected frame only the newest boxes count, crowds never do, and splits are counted apart."""
     root, train, val = tmp_path / "data", frame(0), frame(1)
     box = (1.0, 1.0, 5.0, 5.0)
-    append_turn(root, "a", [train, val], [(train.sha256, labels((1, *box), (1, *box))), (val.sha256, labels((2, *box)))], taxonomy)
+    append_turn(
+        root,
+        "a",
+        [train, val],
+        [(train.sha256, labels((1, *box), (1, *box))), (val.sha256, labels((2, *box)))],
+        taxonomy,
+    )
     append_turn(root, "b", [], [(train.sha256, labels((5, *box), (1, *box)))], taxonomy)
     append_turn(root, "c", [frame(2)], [(frame(2).sha256, labels((7, *box), crowd=True))], taxonomy)
     log = Log(root, taxonomy)
@@ -100,12 +124,17 @@ def test_frames_slice_add_and_travel(tmp_path: Path, taxonomy: Taxonomy) -> None
     """Lists of frames behave like lists: slices, sums of two logs, negative indices and a pickle give the same frames."""
     append_turn(tmp_path / "a", "t", [frame(n) for n in range(5)], [], taxonomy)
     append_turn(tmp_path / "b", "t", [frame(n) for n in range(5, 8)], [], taxonomy)
-    both = Log(tmp_path / "a", taxonomy).frames(labelled=False) + Log(tmp_path / "b", taxonomy).frames(labelled=False)
+    both = Log(tmp_path / "a", taxonomy).frames(labelled=False) + Log(tmp_path / "b", taxonomy).frames(
+        labelled=False
+    )
     names = [f"{n}.jpg" for n in range(8)]
     assert [f.file_name for f in both] == names
     assert [f.file_name for f in both[1::3]] == names[1::3]
     assert both[-1].file_name == "7.jpg"
-    assert [f.file_name for f in pickle.loads(pickle.dumps(both.take(np.array([6, 2]))))] == ["6.jpg", "2.jpg"]
+    assert [f.file_name for f in pickle.loads(pickle.dumps(both.take(np.array([6, 2]))))] == [
+        "6.jpg",
+        "2.jpg",
+    ]
     assert len(Frames([])) == 0
     with pytest.raises(IndexError):
         both[8]
@@ -240,12 +269,18 @@ def test_a_torn_group_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
     with pytest.raises(UserError, match="never torn"):
         append_turn(root, "t", [frame(1, split="test", group="g")], [], taxonomy)
     with pytest.raises(UserError, match="never torn"):
-        append_turn(root, "t", [frame(1, split="test", group="h"), frame(2, split="val", group="h")], [], taxonomy)
+        append_turn(
+            root, "t", [frame(1, split="test", group="h"), frame(2, split="val", group="h")], [], taxonomy
+        )
 
 
 def test_merged_branches(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A frame that two merged branches both appended counts once; a group they put into two splits is an error, not a leak."""
-    for name, mine in (("a", [frame(0), frame(1)]), ("b", [frame(1), frame(2)]), ("c", [frame(3, group="group 0", split="test")])):
+    for name, mine in (
+        ("a", [frame(0), frame(1)]),
+        ("b", [frame(1), frame(2)]),
+        ("c", [frame(3, group="group 0", split="test")]),
+    ):
         append_turn(tmp_path / name, name, mine, [(mine[0].sha256, labels((1, 1, 1, 5, 5)))], taxonomy)
     for path in [*(tmp_path / "b").rglob("*.arrow"), *(tmp_path / "b").rglob("*.parquet")]:
         shutil.copy(path, tmp_path / "a" / path.parent.name)

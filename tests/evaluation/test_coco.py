@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.boxes import GroundTruth, Predictions
 from evaluation.coco import TWELVE, as_coco, coco_metrics
+from evaluation.flat_arrays import GroundTruth, Predictions
 
 Row = tuple[int, int, tuple[float, float, float, float]]  # image, class, box
 
@@ -41,7 +41,9 @@ def predictions_of(rows: list[Row], scores: list[float], images: int = 4) -> Pre
     )
 
 
-def pycocotools_says(truth: GroundTruth, predictions: Predictions, class_ids: np.ndarray) -> tuple[dict[str, Any], list[float]]:
+def pycocotools_says(
+    truth: GroundTruth, predictions: Predictions, class_ids: np.ndarray
+) -> tuple[dict[str, Any], list[float]]:
     """The reference implementation on the same boxes."""
     documents = as_coco(truth, predictions, class_ids)
     sides = []
@@ -70,7 +72,8 @@ def assert_agrees(truth: GroundTruth, predictions: Predictions, class_ids: np.nd
     assert list(ours.twelve) == [name for name, *_ in TWELVE]
 
 
-# Few different places, sizes and scores, so that ties, exact hits, IoUs on a threshold and areas on a border are common.
+# Few different places, sizes and scores, so that ties, exact hits, IoUs on a threshold and areas on a border
+# are common.
 boxes = st.tuples(
     st.sampled_from([0.0, 1.0, 5.0, 16.0, 50.0]),
     st.sampled_from([0.0, 2.0, 40.0]),
@@ -105,16 +108,30 @@ CASES: dict[str, tuple[list[Row], list[bool], list[tuple[Row, float]]]] = {
     "a class without ground truth": ([(0, 1, A)], [False], [((0, 1, A), 0.9), ((0, 2, A), 0.8)]),
     "perfect": ([(0, 1, A), (1, 2, B)], [False, False], [((0, 1, A), 0.9), ((1, 2, B), 0.8)]),
     "only crowds": ([(0, 1, A)], [True], [((0, 1, A), 0.9), ((1, 1, A), 0.8)]),
-    "many in one crowd": ([(0, 1, (0, 0, 200, 200)), (0, 1, A)], [True, False], [((0, 1, A), 0.9), ((0, 1, B), 0.8), ((0, 1, A), 0.7)]),
+    "many in one crowd": (
+        [(0, 1, (0, 0, 200, 200)), (0, 1, A)],
+        [True, False],
+        [((0, 1, A), 0.9), ((0, 1, B), 0.8), ((0, 1, A), 0.7)],
+    ),
     "the same score everywhere": (
         [(0, 1, A), (0, 1, B), (1, 1, A), (2, 1, B)],
         [False] * 4,
         [((i, 1, box), 0.5) for i in (2, 0, 1, 3) for box in (B, A, (15.0, 12.0, 40.0, 40.0))],
     ),
     "areas on the borders": (
-        [(0, 1, (0, 0, 32, 32)), (1, 1, (0, 0, 96, 96)), (2, 1, (0, 0, 32, 32.0001)), (3, 1, (0, 0, 95.9999, 96))],
+        [
+            (0, 1, (0, 0, 32, 32)),
+            (1, 1, (0, 0, 96, 96)),
+            (2, 1, (0, 0, 32, 32.0001)),
+            (3, 1, (0, 0, 95.9999, 96)),
+        ],
         [False] * 4,
-        [((0, 1, (0, 0, 32, 32)), 0.9), ((1, 1, (0, 0, 96, 96)), 0.8), ((2, 1, (0, 0, 31.9, 32)), 0.7), ((3, 1, (0, 0, 97, 97)), 0.6)],
+        [
+            ((0, 1, (0, 0, 32, 32)), 0.9),
+            ((1, 1, (0, 0, 96, 96)), 0.8),
+            ((2, 1, (0, 0, 31.9, 32)), 0.7),
+            ((3, 1, (0, 0, 97, 97)), 0.6),
+        ],
     ),
     "overlaps exactly on thresholds": (
         [(i, 1, (0, 0, 100, 100)) for i in range(4)],
@@ -136,7 +153,11 @@ CASES: dict[str, tuple[list[Row], list[bool], list[tuple[Row, float]]]] = {
         [False] * 240,
         [((0, 1, (0, 0, 20, 20)), 0.9), ((1, 1, (30, 0, 20, 20)), 0.8), ((0, 1, (0, 500, 20, 20)), 0.7)],
     ),
-    "boxes without area": ([(0, 1, (5, 5, 0, 0)), (0, 1, (5, 5, 0, 9))], [False, False], [((0, 1, (5, 5, 0, 0)), 0.9)]),
+    "boxes without area": (
+        [(0, 1, (5, 5, 0, 0)), (0, 1, (5, 5, 0, 9))],
+        [False, False],
+        [((0, 1, (5, 5, 0, 0)), 0.9)],
+    ),
 }
 
 
@@ -144,7 +165,11 @@ CASES: dict[str, tuple[list[Row], list[bool], list[tuple[Row, float]]]] = {
 def test_equals_pycocotools_where_it_is_awkward(name: str) -> None:
     """The cases in which evaluators are known to part ways are told apart by none of our numbers."""
     truth, crowds, found = CASES[name]
-    assert_agrees(truth_of(truth, crowds), predictions_of([r for r, _ in found], [s for _, s in found]), np.array([1, 2]))
+    assert_agrees(
+        truth_of(truth, crowds),
+        predictions_of([r for r, _ in found], [s for _, s in found]),
+        np.array([1, 2]),
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -155,7 +180,9 @@ def test_equals_pycocotools_on_a_split_of_ordinary_size(seed: int) -> None:
     box = np.concatenate([draw.uniform(0, 400, (n, 2)), np.exp(draw.normal(3.7, 0.9, (n, 2)))], axis=1)
     image, class_ids = draw.integers(0, images, n), draw.choice([1, 2, 3], n, p=[0.75, 0.2, 0.05])
     truth = truth_of(
-        [(int(i), int(c), tuple(b)) for i, c, b in zip(image, class_ids, box, strict=True)], list(draw.random(n) < 0.03), images
+        [(int(i), int(c), tuple(b)) for i, c, b in zip(image, class_ids, box, strict=True)],
+        list(draw.random(n) < 0.03),
+        images,
     )
     kept = draw.choice(n, 900)
     near = box[kept] * draw.normal(1, 0.08, (900, 4)) + draw.normal(0, 2, (900, 4)).clip(-3, 3)
@@ -170,10 +197,13 @@ def test_ap_by_hand() -> None:
     truth = truth_of([(0, 1, A), (0, 1, B), (1, 1, A), (1, 1, B)])
     found = [(0, 1, A), (2, 1, A), (0, 1, B), (1, 1, A)]
     metrics = coco_metrics(truth, predictions_of(found, [0.9, 0.8, 0.7, 0.6]), np.array([1, 2]))
-    # recall 1/4 at precision 1; then 2/4 at 2/3 and 3/4 at 3/4, which lifts the former to 3/4; nothing beyond recall 0.75.
-    # recalls 0..0.25 are 26 points at 1, 0.26..0.75 are 50 points at 0.75, the other 25 are 0: (26 + 37.5) / 101
+    # recall 1/4 at precision 1; then 2/4 at 2/3 and 3/4 at 3/4, which lifts the former to 3/4; nothing beyond
+    # recall 0.75. recalls 0..0.25 are 26 points at 1, 0.26..0.75 are 50 points at 0.75, the other 25 are 0:
+    # (26 + 37.5) / 101
     assert metrics.ap(1, iou=0.5) == pytest.approx((26 + 50 * 0.75) / 101)
-    assert metrics.twelve["ap"] == pytest.approx((26 + 50 * 0.75) / 101), "every box fits exactly, so all IoU thresholds agree"
+    assert metrics.twelve["ap"] == pytest.approx((26 + 50 * 0.75) / 101), (
+        "every box fits exactly, so all IoU thresholds agree"
+    )
     assert metrics.ap(2) is None, "a class without test boxes has no AP, which is not an AP of 0"
     assert metrics.boxes(1) == 4
 

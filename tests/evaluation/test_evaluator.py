@@ -27,7 +27,11 @@ def params() -> EvaluationParams:
 
 
 def test_a_perfect_detector_scores_one(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """Boxes that are the labels themselves are AP 1, everything sorted right, nothing contaminated, no cause of error."""
     card = evaluate(jittering("perfect"), sample_log, taxonomy, params, tmp_path)
@@ -39,7 +43,11 @@ def test_a_perfect_detector_scores_one(
 
 
 def test_everything_it_writes_agrees_with_what_it_returns(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """The scorecard on disk is the one returned, strict JSON, and its predictions file gives the same AP through pycocotools."""
     detector = jittering("clumsy", blur=0.06, confuse=0.3, lose=0.1, clutter=5)
@@ -62,8 +70,17 @@ def test_everything_it_writes_agrees_with_what_it_returns(
         "images": [{"id": sha} for sha in truth.images],
         "categories": [{"id": c.id, "name": c.name} for c in taxonomy.classes],
         "annotations": [
-            {"id": n, "image_id": truth.images[i], "category_id": int(c), "bbox": b.tolist(), "area": b[2] * b[3], "iscrowd": 0}
-            for n, (i, c, b) in enumerate(zip(truth.image, truth.class_ids, truth.boxes, strict=True), start=1)
+            {
+                "id": n,
+                "image_id": truth.images[i],
+                "category_id": int(c),
+                "bbox": b.tolist(),
+                "area": b[2] * b[3],
+                "iscrowd": 0,
+            }
+            for n, (i, c, b) in enumerate(
+                zip(truth.image, truth.class_ids, truth.boxes, strict=True), start=1
+            )
         ],
     }
     coco.createIndex()
@@ -81,10 +98,16 @@ def test_everything_it_writes_agrees_with_what_it_returns(
 
 
 def test_plots_are_what_dvc_reads(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """The confusion file has a row per item and false detection under `actual` and `predicted`; the curve has 101 points."""
-    card = evaluate(jittering("clumsy", confuse=0.5, lose=0.2, clutter=4), sample_log, taxonomy, params, tmp_path)
+    card = evaluate(
+        jittering("clumsy", confuse=0.5, lose=0.2, clutter=4), sample_log, taxonomy, params, tmp_path
+    )
     folder = tmp_path / "plots/clumsy"
     with (folder / "confusion.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -98,7 +121,11 @@ def test_plots_are_what_dvc_reads(
 
 
 def test_a_class_without_test_boxes_has_no_number(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """Most of the 57 classes have no box in four frames: their AP and recall are null in the file, not 0."""
     evaluate(jittering("perfect"), sample_log, taxonomy, params, tmp_path)
@@ -111,7 +138,11 @@ def test_a_class_without_test_boxes_has_no_number(
 
 
 def test_slices_cover_the_split(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """Each way of slicing counts every item once."""
     card = evaluate(jittering("clumsy", confuse=0.4), sample_log, taxonomy, params, tmp_path)
@@ -122,7 +153,11 @@ def test_slices_cover_the_split(
 
 
 def test_nothing_to_judge_on_is_said(
-    jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """A log without test frames is a user's error that says what to do."""
     (tmp_path / "data" / "labels").mkdir(parents=True)
@@ -143,5 +178,7 @@ def test_ground_truth_digest_follows_the_labels(sample_log: Log) -> None:
     """Two scorecards are comparable where digests agree, so any change of frames or boxes changes it."""
     truth = GroundTruth.of(sample_log.frames("test"))
     assert truth.digest() == GroundTruth.of(sample_log.frames("test")).digest()
-    moved = GroundTruth(truth.images, truth.image, truth.boxes + np.eye(len(truth), 4), truth.class_ids, truth.crowd)
+    moved = GroundTruth(
+        truth.images, truth.image, truth.boxes + np.eye(len(truth), 4), truth.class_ids, truth.crowd
+    )
     assert moved.digest() != truth.digest()

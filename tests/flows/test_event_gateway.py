@@ -1,4 +1,4 @@
-"""The doorbell, on a real socket: who may ring, what counts as an upload, and how often Prefect hears of it."""
+"""The event gateway, on a real socket: who may ring, what counts as an upload, and how often Prefect hears of it."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from flows.doorbell import LARGEST_BODY, Bell, make_app, uploads_in
+from flows.event_gateway import LARGEST_BODY, Debouncer, make_app, uploads_in
 from flows.events import ANSWERED, INBOX
 from tests.servers import S3Server
 from trashnet.settings import SECRET_HEADER, Settings
@@ -31,8 +31,8 @@ def settings(server: S3Server | None = None, **values: Any) -> Settings:
         "s3_notifies": True,
         "label_studio_url": "http://127.0.0.1:1",
         "label_studio_token": "none",
-        "doorbell_url": "http://127.0.0.1:1",
-        "doorbell_secret": SECRET,
+        "gateway_url": "http://127.0.0.1:1",
+        "gateway_secret": SECRET,
     }
     return Settings(_env_file=None, **given | values)
 
@@ -41,7 +41,7 @@ class Heard:
     """What would have been emitted to Prefect."""
 
     def __init__(self) -> None:
-        self.rings: list[tuple[str, int]] = []
+        self.emitted: list[tuple[str, int]] = []
         self.down = 0
 
     async def emit(self, event: str, count: int) -> None:
@@ -49,7 +49,7 @@ class Heard:
         if self.down:
             self.down -= 1
             raise ConnectionError("Prefect is down")
-        self.rings.append((event, count))
+        self.emitted.append((event, count))
 
 
 @pytest.fixture
@@ -60,15 +60,20 @@ def heard() -> Heard:
 
 @pytest.fixture
 def client(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A doorbell that waits for half a second of quiet."""
-    monkeypatch.setattr("flows.doorbell.Bell", lambda emit: Bell(emit, quiet=0.5, longest=60.0))
+    """A event gateway that waits for half a second of quiet."""
+    monkeypatch.setattr(
+        "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.5, longest=60.0)
+    )
     with TestClient(make_app(settings(), heard.emit)) as client:
         yield client
 
 
 def notification(*keys: str, event: str = "s3:ObjectCreated:Put") -> bytes:
     """What a store sends."""
-    records = [{"eventName": event, "s3": {"bucket": {"name": "trashnet"}, "object": {"key": quote_plus(key)}}} for key in keys]
+    records = [
+        {"eventName": event, "s3": {"bucket": {"name": "trashnet"}, "object": {"key": quote_plus(key)}}}
+        for key in keys
+    ]
     return json.dumps({"EventName": event, "Key": "trashnet/x", "Records": records}).encode()
 
 
@@ -93,7 +98,9 @@ def test_uploads_are_recognised_in_every_store_s_notifications(body: bytes, coun
     assert uploads_in(body) == count
 
 
-@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}'])
+@pytest.mark.parametrize(
+    "body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}']
+)
 def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
     """A body that no store sends gets a 400 that says what is wrong, and does not ring."""
     answer = client.post("/s3", content=body, headers={SECRET_HEADER: SECRET})
@@ -109,11 +116,13 @@ def test_no_bytes_break_the_parser(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", ["/s3", "/label-studio"])
-@pytest.mark.parametrize("headers", [{}, {SECRET_HEADER: "wrong"}, {"Authorization": "Bearer wrong"}, {SECRET_HEADER: ""}])
+@pytest.mark.parametrize(
+    "headers", [{}, {SECRET_HEADER: "wrong"}, {"Authorization": "Bearer wrong"}, {SECRET_HEADER: ""}]
+)
 def test_a_stranger_cannot_ring(client: TestClient, heard: Heard, path: str, headers: dict[str, str]) -> None:
     """Without the secret the answer is 401 and nothing is emitted."""
     assert client.post(path, content=notification(KEY), headers=headers).status_code == 401
-    assert heard.rings == []
+    assert heard.emitted == []
 
 
 @pytest.mark.parametrize("headers", [{SECRET_HEADER: SECRET}, {"Authorization": f"Bearer {SECRET}"}])
@@ -125,11 +134,14 @@ def test_the_secret_is_taken_in_either_header(client: TestClient, headers: dict[
 def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> None:
     """One byte too many, and the answer is 413."""
     assert client.post("/s3", content=b" " * LARGEST_BODY, headers={SECRET_HEADER: SECRET}).status_code == 202
-    assert client.post("/s3", content=b" " * (LARGEST_BODY + 1), headers={SECRET_HEADER: SECRET}).status_code == 413
+    assert (
+        client.post("/s3", content=b" " * (LARGEST_BODY + 1), headers={SECRET_HEADER: SECRET}).status_code
+        == 413
+    )
 
 
 def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
-    """Let the doorbell's loop run until something is so."""
+    """Let the event gateway's loop run until something is so."""
     assert client.portal is not None
 
     async def waiting() -> None:
@@ -142,54 +154,58 @@ def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
     assert true()
 
 
-def test_a_thousand_uploads_are_one_or_two_rings(client: TestClient, heard: Heard) -> None:
+def test_a_thousand_uploads_are_one_or_two_emitted(client: TestClient, heard: Heard) -> None:
     """All are counted, and Prefect hears of them once it has been quiet, or once the first has waited long enough."""
     for _ in range(100):
         client.post("/s3", content=notification(*[KEY] * 10), headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: sum(count for _, count in heard.rings) == 1000)
-    assert len(heard.rings) <= 3
-    assert {event for event, _ in heard.rings} == {INBOX}
+    wait_until(client, lambda: sum(count for _, count in heard.emitted) == 1000)
+    assert len(heard.emitted) <= 3
+    assert {event for event, _ in heard.emitted} == {INBOX}
 
 
 def test_a_steady_stream_does_not_keep_the_bell_from_ringing(heard: Heard) -> None:
     """It never gets quiet, and yet the first upload waits no longer than the longest."""
 
     async def stream() -> None:
-        bell = Bell(heard.emit, quiet=10.0, longest=0.3)
+        debouncer = Debouncer(heard.emit, quiet=10.0, longest=0.3)
         for _ in range(40):
-            bell.press(INBOX)
+            debouncer.notify(INBOX)
             await asyncio.sleep(0.02)
-        await bell.close()
+        await debouncer.close()
 
     asyncio.run(stream())
-    assert 1 <= len(heard.rings) <= 3
+    assert 1 <= len(heard.emitted) <= 3
 
 
-def test_a_webhook_rings_for_the_annotations(client: TestClient, heard: Heard) -> None:
+def test_a_webhook_emitted_for_the_annotations(client: TestClient, heard: Heard) -> None:
     """Label Studio's payload is not read: the flow looks for itself."""
     client.post("/label-studio", content=b"anything", headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: heard.rings == [(ANSWERED, 1)])
+    wait_until(client, lambda: heard.emitted == [(ANSWERED, 1)])
 
 
-def test_a_ring_that_prefect_did_not_take_is_rung_again(client: TestClient, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ring_that_prefect_did_not_take_is_rung_again(
+    client: TestClient, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prefect is down twice; the event arrives when it is back."""
-    monkeypatch.setattr("flows.doorbell.AGAIN", 0.05)
+    monkeypatch.setattr("flows.event_gateway.AGAIN", 0.05)
     heard.down = 2
     client.post("/label-studio", headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: heard.rings == [(ANSWERED, 1)])
+    wait_until(client, lambda: heard.emitted == [(ANSWERED, 1)])
 
 
 def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
     s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a real store: an upload rings once, however long it lies there; the bucket may come after the doorbell."""
-    monkeypatch.setattr("flows.doorbell.Bell", lambda emit: Bell(emit, quiet=0.1, longest=1.0))
-    monkeypatch.setattr("flows.doorbell.WATCH", 0.1)
+    """On a real store: an upload emitted once, however long it lies there; the bucket may come after the event gateway."""
+    monkeypatch.setattr("flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, longest=1.0))
+    monkeypatch.setattr("flows.event_gateway.WATCH", 0.1)
     store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
-    with TestClient(make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), heard.emit)) as client:
+    with TestClient(
+        make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), heard.emit)
+    ) as client:
         store.ensure_bucket()
         store.put(KEY.replace(".json", ".jpg"), b"jpeg")
         store.put(KEY, b"{}")
-        wait_until(client, lambda: heard.rings == [(INBOX, 1)])
+        wait_until(client, lambda: heard.emitted == [(INBOX, 1)])
         store.put(KEY.replace("bin07", "bin08"), b"{}")
-        wait_until(client, lambda: heard.rings == [(INBOX, 1), (INBOX, 1)])
+        wait_until(client, lambda: heard.emitted == [(INBOX, 1), (INBOX, 1)])

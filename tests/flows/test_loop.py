@@ -1,4 +1,4 @@
-"""The loop on real servers: S3, Label Studio, Prefect with a worker, and the doorbell."""
+"""The loop on real servers: S3, Label Studio, Prefect with a worker, and the event gateway."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset import Log, draw_scene
+from dataset import Log
+from synthetic import draw_scene
 from tests.flows.conftest import Deployment
 from trashnet.clone import Clone
 from trashnet.taxonomy import Taxonomy
@@ -22,7 +23,10 @@ def upload(deployment: Deployment, taxonomy: Taxonomy, number: int) -> tuple[str
     """What a bin does: a drawn scene, then its sidecar; the frame's SHA-256 and what really lies in it."""
     image, boxes, class_ids = draw_scene(np.random.default_rng([11, number]), [5, 12, 7], 320, taxonomy)
     jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
-    truth = [{"label": taxonomy.name_of[int(c)], "box": b} for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)]
+    truth = [
+        {"label": taxonomy.name_of[int(c)], "box": b}
+        for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)
+    ]
     sha = hashlib.sha256(jpeg).hexdigest()
     sidecar = {
         "bin_id": "bin07",
@@ -33,7 +37,9 @@ def upload(deployment: Deployment, taxonomy: Taxonomy, number: int) -> tuple[str
         "burst": f"b{number}",
     }
     deployment.store.put(f"inbox/bin07/2026-03-01/{sha}.jpg", jpeg, "image/jpeg")
-    deployment.store.put(f"inbox/bin07/2026-03-01/{sha}.json", json.dumps(sidecar).encode(), "application/json")
+    deployment.store.put(
+        f"inbox/bin07/2026-03-01/{sha}.json", json.dumps(sidecar).encode(), "application/json"
+    )
     return sha, truth
 
 
@@ -45,14 +51,20 @@ def tasks(deployment: Deployment, taxonomy: Taxonomy) -> list[Any]:
 
 def find_project(deployment: Deployment) -> int:
     """The project's id."""
-    (found,) = [p for p in deployment.label_studio.projects.list() if p.title == deployment.settings.label_studio_project]
+    (found,) = [
+        p
+        for p in deployment.label_studio.projects.list()
+        if p.title == deployment.settings.label_studio_project
+    ]
     return int(found.id)
 
 
 def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment, taxonomy: Taxonomy) -> None:
     """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has a new version."""
     truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
-    deployment.wait_for("the frames have tasks", lambda: deployment.ledger.counts().get("tasked", 0) == FRAMES, 300)
+    deployment.wait_for(
+        "the frames have tasks", lambda: deployment.ledger.counts().get("tasked", 0) == FRAMES, 300
+    )
     assert not list(deployment.store.list("inbox/"))
     found = tasks(deployment, taxonomy)
     assert {task.data["sha256"] for task in found} == set(truths)
@@ -64,35 +76,52 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
     version = "data-00002"  # the sample data is the first
     origin = deployment.root
     deployment.wait_for(
-        "the dataset has grown", lambda: version in subprocess.check_output(["git", "tag"], cwd=origin, text=True).split(), 240
+        "the dataset has grown",
+        lambda: version in subprocess.check_output(["git", "tag"], cwd=origin, text=True).split(),
+        240,
     )
-    deployment.wait_for("the ledger knows it", lambda: deployment.ledger.untrained() == FRAMES, 300)
+    deployment.wait_for(
+        "the ledger knows it", lambda: deployment.ledger.count_untrained_frames() == FRAMES, 300
+    )
     log = Log(Clone(deployment.settings.clone).path / "data", taxonomy)
     for sha, truth in truths.items():
         labels = log.labels(log.row_of[sha])
         assert labels is not None
-        assert sorted(taxonomy.name_of[c] for c in labels.class_ids.tolist()) == sorted(one["label"] for one in truth)
+        assert sorted(taxonomy.name_of[c] for c in labels.class_ids.tolist()) == sorted(
+            one["label"] for one in truth
+        )
         wanted = np.array(sorted(one["box"] for one in truth))
         assert np.array(sorted(labels.boxes.tolist())) == pytest.approx(wanted, abs=0.01)
     assert [turn.version for turn in deployment.ledger.finished_turns()] == [version]
-    assert any(stored.key.startswith("dvc/") for stored in deployment.store.list("dvc/")), "the version can be pulled from the store"
+    assert any(stored.key.startswith("dvc/") for stored in deployment.store.list("dvc/")), (
+        "the version can be pulled from the store"
+    )
 
 
 def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
     """The same project, the same dataset version, the same frames; the clone has what was committed in the meantime."""
     (deployment.root / "NOTE").write_text("a change of the team's own")
-    for command in (["add", "NOTE"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"]):
+    for command in (
+        ["add", "NOTE"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"],
+    ):
         subprocess.run(["git", *command], cwd=deployment.root, check=True)
     before = find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()
     deployment.trashnet("setup")
-    assert (find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()) == before
+    assert (
+        find_project(deployment),
+        deployment.ledger.counts(),
+        Clone(deployment.settings.clone).version(),
+    ) == before
     assert (deployment.settings.clone / "NOTE").is_file()
 
 
 def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """The doorbell is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on from there."""
+    """The event gateway is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on from there."""
     before = deployment.ledger.counts().get("tasked", 0)
-    deployment.doorbell.stop()
+    deployment.gateway.stop()
     upload(deployment, taxonomy, 50)
     deployment.run_flow("sweep/sweep")
-    deployment.wait_for("the frame has its task", lambda: deployment.ledger.counts().get("tasked", 0) == before + 1, 300)
+    deployment.wait_for(
+        "the frame has its task", lambda: deployment.ledger.counts().get("tasked", 0) == before + 1, 300
+    )

@@ -1,8 +1,8 @@
 """Nothing lost, nothing twice, over the whole way of a frame: inbox, ledger, Label Studio's tasks, answers, dataset versions.
 
-What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in which order, and where
-the process dies is not; the scheduled sweep comes at the end of each moment. Label Studio, git and DVC are real.
-"""
+What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in
+which order, and where the process dies is not; the scheduled sweep comes at the end of each moment. Label
+Studio, git and DVC are real."""
 
 import hashlib
 import json
@@ -18,15 +18,18 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from dataset import FlywheelParams, ImportParams, Log, grow
-from ingest import Decoders, IngestParams, TriageParams, choose, open_ledger, receive, score_frames, settle, shards, waiting
+from dataset import GrowthParams, Log, grow
+from dataset.splits.params import SplitParams
+from ingest import Decoders, IngestParams, deduplicate, receive, shards, waiting
 from labeling import Client, LabelingParams, Project, collect, ensure_project, queue, request_labels
+from selection import SelectionParams, choose, score_frames
 from tests.clones import run
 from tests.conftest import REPOSITORY
-from tests.dying import Fuse, FusedLedger, FusedStore, Killed, OnceEach
+from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.clone import Clone
+from trashnet.ledger import open_ledger
 from trashnet.params import load_params
 from trashnet.settings import Settings
 from trashnet.taxonomy import Taxonomy
@@ -34,14 +37,23 @@ from trashnet.taxonomy import Taxonomy
 pytestmark = pytest.mark.slow
 
 INGEST = IngestParams(threads=1, decoders=1, batch=3)
-LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(update={"double_share": 0.0, "import_batch": 2})
-TRIAGE = load_params("triage", TriageParams, REPOSITORY / "params.yaml")
-TURNING = load_params("flywheel", FlywheelParams, REPOSITORY / "params.yaml")
-PLACING = load_params("import", ImportParams, REPOSITORY / "params.yaml")
+LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
+    update={"double_share": 0.0, "import_batch": 2}
+)
+SELECTION = load_params("selection", SelectionParams, REPOSITORY / "params.yaml")
+GROWTH = load_params("growth", GrowthParams, REPOSITORY / "params.yaml")
+SPLIT = load_params("split", SplitParams, REPOSITORY / "params.yaml")
 VERBS = ("ingest", "request", "collect", "grow")
 MOMENTS = 4
 BUCKET = "nothing-lost"  # that tasks point to; nobody opens them here, so the frames are kept in memory
-PASSING = {"received_at", "changed_at", "task_id", "turn", "score", "explanation"}  # of a frame: what two equal days need not share
+PASSING = {
+    "received_at",
+    "changed_at",
+    "task_id",
+    "turn",
+    "score",
+    "explanation",
+}  # of a frame: what two equal days need not share
 T = TypeVar("T")
 
 
@@ -100,16 +112,16 @@ class World:
         if verb == "ingest":
             for shard in shards(waiting(self.store), 2):
                 receive(self.store, self.ledger, shard, self.taxonomy, INGEST, decoders=self.decoders)
-            settle(self.store, self.ledger, INGEST)
+            deduplicate(self.store, self.ledger, INGEST)
         elif verb == "request":
-            room = max(TRIAGE.budget - queue(self.ledger).untouched, 0)
-            score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, TRIAGE)
-            chosen = choose(self.ledger, TRIAGE.model_copy(update={"budget": room}), 20)
+            room = max(SELECTION.budget - queue(self.ledger).untouched, 0)
+            score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
+            chosen = choose(self.ledger, SELECTION.model_copy(update={"budget": room}), 20)
             request_labels(self.client, self.project, self.ledger, self.store, chosen, LABELING)
         elif verb == "collect":
             collect(self.client, self.project, self.ledger, self.taxonomy, LABELING)
         elif self.ledger.unfinished_turn() or len(self.ledger.answers_to_grow()) >= at_least:
-            grow(self.clone, self.store, self.ledger, self.taxonomy, TURNING, PLACING)
+            grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT)
 
     def sweep(self) -> None:
         """What the schedule does, whatever rang."""
@@ -124,7 +136,9 @@ class World:
 
     def _first_uploads(self) -> int:
         for number in range(4):
-            upload(self.store, jpeg(scene(number)), sidecar(captured_at=_minute(number), burst=f"b{number // 2}"))
+            upload(
+                self.store, jpeg(scene(number)), sidecar(captured_at=_minute(number), burst=f"b{number // 2}")
+            )
         upload(self.store, jpeg(scene(1), quality=60), sidecar(captured_at=_minute(60)))
         upload(self.store, jpeg(scene(9))[:500])
         return 10_000
@@ -141,31 +155,59 @@ class World:
         frames = self.ledger.in_state("tasked")
         for place, frame in enumerate(frames):
             number = int(frame.sha256[:8], 16)
-            value = {"x": 10, "y": 20, "width": 30 + number % 7, "height": 40, "rotation": 45 if place == len(frames) - 1 else 0}
+            value = {
+                "x": 10,
+                "y": 20,
+                "width": 30 + number % 7,
+                "height": 40,
+                "rotation": 45 if place == len(frames) - 1 else 0,
+            }
             label = self.taxonomy.names[number % len(self.taxonomy.names)]
-            box = {"type": "rectanglelabels", "value": value | {"rectanglelabels": [label]}, "from_name": "boxes", "to_name": "image"}
+            box = {
+                "type": "rectanglelabels",
+                "value": value | {"rectanglelabels": [label]},
+                "from_name": "boxes",
+                "to_name": "image",
+            }
             size = {"original_width": frame.width, "original_height": frame.height, "image_rotation": 0}
-            nothing = {"type": "choices", "from_name": "nothing", "to_name": "image", "value": {"choices": ["No waste here"]}}
+            nothing = {
+                "type": "choices",
+                "from_name": "nothing",
+                "to_name": "image",
+                "value": {"choices": ["No waste here"]},
+            }
             self.client.annotations.create(frame.task_id or 0, result=[nothing if place == 0 else box | size])
         return len(frames) - 1
 
     def ended(self) -> dict[str, Any]:
         """The ledger, the store, the tasks and the dataset, but for times and the servers' numbers."""
         states = ("received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released")
-        rows = {row.sha256: {k: v for k, v in asdict(row).items() if k not in PASSING} for row in self.ledger.in_state(*states)}
+        rows = {
+            row.sha256: {k: v for k, v in asdict(row).items() if k not in PASSING}
+            for row in self.ledger.in_state(*states)
+        }
         for sha in rows:
             steps = [step[:2] for step in self.ledger.history(sha)]
             assert len(steps) == len(set(steps)), f"a transition of {sha} was made twice: {steps}"
         tasks = self.client.tasks_page(self.project.id, {}, page_size=1000, answers=False)
         log = Log(self.clone.path / "data", self.taxonomy)
         fold = sorted(
-            (f.sha256, f.split, f.group, f.labels.boxes.tolist(), f.labels.class_ids.tolist(), f.labels.annotator)
+            (
+                f.sha256,
+                f.split,
+                f.group,
+                f.labels.boxes.tolist(),
+                f.labels.class_ids.tolist(),
+                f.labels.annotator,
+            )
             for f in log.frames(labelled=False)
             if f.labels is not None
         )
         return {
             "rows": rows,
-            "answers": {sha: [(a.outcome, a.boxes, a.reason) for a in self.ledger.answers_of(sha)] for sha in rows},
+            "answers": {
+                sha: [(a.outcome, a.boxes, a.reason) for a in self.ledger.answers_of(sha)] for sha in rows
+            },
             "objects": {found.key: self.store.get(found.key) for found in self.store.list("")},
             "tasks": sorted(task["data"]["sha256"] for task in tasks),
             "turns": [(turn.version, turn.frames, turn.boxes) for turn in self.ledger.finished_turns()],
@@ -211,14 +253,16 @@ def make_world(
             label_studio_url=label_studio_server.url,
             label_studio_token=label_studio_server.token,
             label_studio_project=f"World {len(made)} of {BUCKET}",
-            doorbell_url="http://127.0.0.1:9",
-            doorbell_secret="a-secret-of-the-tests",
+            gateway_url="http://127.0.0.1:9",
+            gateway_secret="a-secret-of-the-tests",
         )
         client = FusedClient(told.label_studio_url, told.label_studio_token.get_secret_value())
         project = ensure_project(client, told, taxonomy, LABELING)
         open_ledger(told.ledger_url).close()
         store, ledger = FusedFrames({}, Fuse()), FusedLedger(told.ledger_url, Fuse())
-        made.append(World(root, client, project, store, ledger, FusedClone(root / "clone"), taxonomy, decoders))
+        made.append(
+            World(root, client, project, store, ledger, FusedClone(root / "clone"), taxonomy, decoders)
+        )
         return made[-1]
 
     yield make
@@ -246,7 +290,9 @@ def test_the_undisturbed_days_end_as_they_should(undisturbed: dict[str, Any]) ->
     assert undisturbed["frames"] == 5
 
 
-def test_every_step_of_the_way_may_die_once(make_world: Callable[[], World], undisturbed: dict[str, Any]) -> None:
+def test_every_step_of_the_way_may_die_once(
+    make_world: Callable[[], World], undisturbed: dict[str, Any]
+) -> None:
     """At each place of the code that writes, sends or reads, the process dies the first time it comes there: the same end."""
     world, fuse = make_world(), OnceEach()
     for moment in range(MOMENTS):

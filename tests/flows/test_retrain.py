@@ -8,21 +8,33 @@ import pytest
 import yaml
 
 from export import newest_candidate
-from flows.demo import SMALL
+from operations.demo import SMALL
 from tests.flows.conftest import Deployment
 from trashnet.clone import Clone, training_path
 
-# Of these the outputs are the same to the last bit on a CPU. The others' hold milliseconds: scorecards, the report, training's own journal.
-DETERMINISTIC = {"rebalance", "tfrecords", "train_efficientdet", "export_efficientdet", "train_ssd", "export_ssd"}
+# Of these the outputs are the same to the last bit on a CPU. The others' hold milliseconds: scorecards, the
+# report, training's own journal.
+DETERMINISTIC = {
+    "rebalance",
+    "tfrecords",
+    "train_efficientdet",
+    "export_efficientdet",
+    "train_ssd",
+    "export_ssd",
+}
 PASSING = ("build/live", "build/metrics")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(deployment: Deployment) -> None:
+def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(
+    deployment: Deployment,
+) -> None:
     """The same stages on the same inputs: equal hashes in dvc.lock; the candidate in the store holds those files; its event was enough."""
     deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL)
-    deployment.wait_for("the candidate is published by event", lambda: newest_candidate(deployment.store) is not None, 300)
+    deployment.wait_for(
+        "the candidate is published by event", lambda: newest_candidate(deployment.store) is not None, 300
+    )
     candidate = newest_candidate(deployment.store)
     assert candidate is not None
     training = Clone(training_path(Clone(deployment.settings.clone)))
@@ -39,7 +51,11 @@ def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_i
     repeated = yaml.safe_load((by_hand / "dvc.lock").read_text())["stages"]
 
     def hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:
-        return {entry["path"]: entry["md5"] for entry in stage.get(kind, []) if not entry["path"].startswith(PASSING)}
+        return {
+            entry["path"]: entry["md5"]
+            for entry in stage.get(kind, [])
+            if not entry["path"].startswith(PASSING)
+        }
 
     assert by_flow.keys() == repeated.keys()
     for name in sorted(DETERMINISTIC | {key for key in by_flow if key.startswith("evaluate@")}):

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest import IngestParams, Ledger, open_ledger
+from ingest import IngestParams
 from tests.servers import S3Server
+from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import ObjectStore
 
 PARAMS = IngestParams(threads=4, decoders=1, batch=8)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest import Decoders, IngestParams, open_ledger, receive, settle, waiting
+from ingest import Decoders, IngestParams, deduplicate, receive, waiting
+from operations.stack import free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload
 from trashnet.errors import UserError
-from trashnet.stack import free_port, servers, start_s3
+from trashnet.ledger import open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -30,7 +31,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
     server.stop()
 
 
-def test_a_store_with_a_full_disk_loses_no_frame(store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_a_store_with_a_full_disk_loses_no_frame(
+    store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy
+) -> None:
     """Frames stay in the inbox, none is entered without its object; once there is room again, all are accepted and whole."""
     for number in range(3):
         upload(store, jpeg(scene(number, 320, 240)))
@@ -50,7 +53,7 @@ def test_a_store_with_a_full_disk_loses_no_frame(store: ObjectStore, tmp_path: P
         for number in range(ballast + 1):
             store.remove(f"ballast/{number}")
         receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
-    assert settle(store, ledger, PARAMS).accepted == 3
+    assert deduplicate(store, ledger, PARAMS).accepted == 3
     for row in ledger.in_state("accepted"):
         assert hashlib.sha256(store.get(row.key or "")).hexdigest() == row.sha256
     assert not waiting(store)

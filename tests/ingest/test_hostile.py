@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest import Decoders, IngestParams, Ledger, Received, receive, settle, sweep_inbox, waiting
+from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, receive, sweep_inbox, waiting
 from ingest.params import IngestParams as Params
 from ingest.sidecar import BadSidecar, Place, parse_sidecar, place_of, usable_boxes
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from trashnet.images import UnfitImage, clean_jpeg
+from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -41,14 +42,24 @@ PICTURES = [
 ]
 
 
-@pytest.mark.parametrize(("data", "reason", "what"), [case[1:] for case in PICTURES], ids=[case[0] for case in PICTURES])
+@pytest.mark.parametrize(
+    ("data", "reason", "what"), [case[1:] for case in PICTURES], ids=[case[0] for case in PICTURES]
+)
 def test_a_bad_picture_goes_to_quarantine(
-    data: bytes, reason: str, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+    data: bytes,
+    reason: str,
+    what: str,
+    store: ObjectStore,
+    ledger: Ledger,
+    taxonomy: Taxonomy,
+    params: IngestParams,
 ) -> None:
     """Its bytes and sidecar are kept as they came, the ledger says why, and the frame beside it comes in."""
     upload(store, data)
     upload(store, jpeg(scene(2)))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(received=1, quarantined=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(
+        received=1, quarantined=1
+    )
     (row,) = ledger.in_state("quarantined")
     assert (row.quarantine_reason, row.key) == (reason, f"quarantine/{reason}/{row.sha256}.jpg")
     assert what in str(row.note)
@@ -66,56 +77,100 @@ SIDECARS = [
     ("huge", b'{"reason": "' + b"x" * 70_000 + b'"}', "65,536 bytes"),
     ("path in its bin", json.dumps(sidecar(bin_id="../bin01")).encode(), "bin_id"),
     ("another bin", json.dumps(sidecar(bin_id="bin02")).encode(), "inbox of 'bin01'"),
-    ("score NaN", json.dumps(sidecar(detections=[{"label": "Shoe", "score": float("nan"), "box": [1, 2, 3, 4]}])).encode(), "finite"),
-    ("box infinite", b'{"bin_id":"bin01","captured_at":"","detections":[{"label":"Shoe","score":0.5,"box":[1,2,1e999,4]}]}', "box.2"),
-    ("box of three", json.dumps(sidecar(detections=[{"label": "Shoe", "score": 0.5, "box": [1, 2, 3]}])).encode(), "box"),
-    ("text for a number", json.dumps(sidecar(detections=[{"label": "Shoe", "score": "0.5", "box": [1, 2, 3, 4]}])).encode(), "score"),
+    (
+        "score NaN",
+        json.dumps(
+            sidecar(detections=[{"label": "Shoe", "score": float("nan"), "box": [1, 2, 3, 4]}])
+        ).encode(),
+        "finite",
+    ),
+    (
+        "box infinite",
+        b'{"bin_id":"bin01","captured_at":"","detections":[{"label":"Shoe","score":0.5,"box":[1,2,1e999,4]}]}',
+        "box.2",
+    ),
+    (
+        "box of three",
+        json.dumps(sidecar(detections=[{"label": "Shoe", "score": 0.5, "box": [1, 2, 3]}])).encode(),
+        "box",
+    ),
+    (
+        "text for a number",
+        json.dumps(sidecar(detections=[{"label": "Shoe", "score": "0.5", "box": [1, 2, 3, 4]}])).encode(),
+        "score",
+    ),
     ("a zero byte", json.dumps(sidecar(reason="a\0b")).encode(), "reason"),
     ("half a character", json.dumps(sidecar(burst="\ud800")).encode(), "JSON"),
     ("a burst like a book", json.dumps(sidecar(burst="b" * 129)).encode(), "128"),
 ]
 
 
-@pytest.mark.parametrize(("told", "what"), [case[1:] for case in SIDECARS], ids=[case[0] for case in SIDECARS])
+@pytest.mark.parametrize(
+    ("told", "what"), [case[1:] for case in SIDECARS], ids=[case[0] for case in SIDECARS]
+)
 def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
     told: bytes, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
     """Both go to quarantine, and the note says what is wrong; sent again with a right sidecar, the same frame comes in."""
     upload(store, WHOLE, told)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(quarantined=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(quarantined=1)
     (row,) = ledger.in_state("quarantined")
     assert row.quarantine_reason == "bad-sidecar"
     assert what in str(row.note)
     assert store.get(str(row.key)) == WHOLE
     upload(store, WHOLE)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(received=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
 
 
-def test_a_confused_bin_keeps_its_frame(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_a_confused_bin_keeps_its_frame(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """A clock in 1970, a release and a label nobody knows, boxes out of the picture: noted, and the arrival taken as the time."""
     boxes = [[-5, -5, 20, 20], [90, 60, 500, 500], [200, 200, 5, 5]]
-    found = [{"label": "Shoe", "score": 0.5, "box": box} for box in boxes] + [{"label": "Dragon", "score": 0.9, "box": [1, 2, 3, 4]}]
+    found = [{"label": "Shoe", "score": 0.5, "box": box} for box in boxes] + [
+        {"label": "Dragon", "score": 0.9, "box": [1, 2, 3, 4]}
+    ]
     told = sidecar(captured_at="1970-01-01T00:00:12Z", release="../../r99", detections=found, mood="fine")
     upload(store, WHOLE, told)
     before = datetime.now(UTC) - timedelta(minutes=1)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(received=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
     (row,) = ledger.in_state("received")
     assert row.captured_at is not None
     assert before < row.captured_at < datetime.now(UTC) + timedelta(minutes=1)
     assert [box["box"] for box in row.detections] == [[0, 0, 15, 15], [90, 60, 6, 12]]
-    for part in ("1970", "'../../r99' was never published", "'Dragon'", "1 boxes without area", "unknown fields: 'mood'"):
+    for part in (
+        "1970",
+        "'../../r99' was never published",
+        "'Dragon'",
+        "1 boxes without area",
+        "unknown fields: 'mood'",
+    ):
         assert part in str(row.note)
 
 
-@pytest.mark.parametrize("told", ["yesterday", "", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "2019-12-31T00:00:00Z", "1e9"])
-def test_a_time_that_cannot_be_right(told: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        "yesterday",
+        "",
+        "9999-12-31T23:59:59-12:00",
+        "0001-01-01T00:00:00+14:00",
+        "2019-12-31T00:00:00Z",
+        "1e9",
+    ],
+)
+def test_a_time_that_cannot_be_right(
+    told: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """Whatever a clock tells, the frame stays."""
     upload(store, WHOLE, sidecar(captured_at=told))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(received=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
     assert "arrival taken" in str(ledger.in_state("received")[0].note)
 
 
-def test_a_release_that_was_published_is_no_news(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_a_release_that_was_published_is_no_news(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """Published is what lies under models/."""
     store.put("models/r7/manifest.json", b"{}")
     upload(store, WHOLE, sidecar(release="r7"))
@@ -129,48 +184,71 @@ def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, 
     upload(store, WHOLE, name="holiday")
     upload(store, WHOLE + bytes(2000))
     small = params.model_copy(update={"max_bytes": len(WHOLE) + 1000})
-    assert receive(store, ledger, waiting(store), taxonomy, small) == Received(quarantined=3)
-    assert sorted(str(row.quarantine_reason) for row in ledger.in_state("quarantined")) == ["bad-key", "too-many-bytes", "wrong-checksum"]
+    assert receive(store, ledger, waiting(store), taxonomy, small) == ReceptionCounts(quarantined=3)
+    assert sorted(str(row.quarantine_reason) for row in ledger.in_state("quarantined")) == [
+        "bad-key",
+        "too-many-bytes",
+        "wrong-checksum",
+    ]
     upload(store, WHOLE)
-    assert receive(store, ledger, waiting(store), taxonomy, small) == Received(received=1)
+    assert receive(store, ledger, waiting(store), taxonomy, small) == ReceptionCounts(received=1)
 
 
 @pytest.mark.parametrize(
     "key",
-    ["bin/../2026-11-20", "../2026-11-20", ".bin/2026-11-20", "a b/2026-11-20", "bin/x", "bin/2026-11-20/y", "b" * 65 + "/2026-11-20"],
+    [
+        "bin/../2026-11-20",
+        "../2026-11-20",
+        ".bin/2026-11-20",
+        "a b/2026-11-20",
+        "bin/x",
+        "bin/2026-11-20/y",
+        "b" * 65 + "/2026-11-20",
+    ],
 )
 def test_a_key_leads_nowhere_else(key: str) -> None:
     """Only inbox/<bin>/<date>/<sha256> is a frame's place."""
     assert place_of(f"inbox/{key}/{'a' * 64}.json") is None
-    assert place_of(f"inbox/bin01/2026-11-20/{'a' * 64}.json") == Place("bin01", "a" * 64, f"inbox/bin01/2026-11-20/{'a' * 64}")
+    assert place_of(f"inbox/bin01/2026-11-20/{'a' * 64}.json") == Place(
+        "bin01", "a" * 64, f"inbox/bin01/2026-11-20/{'a' * 64}"
+    )
 
 
-def test_what_is_never_complete_is_swept(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_what_is_never_complete_is_swept(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """Halves wait for each other for a day, then go to quarantine; what is complete is left alone."""
     stem = f"inbox/bin01/2026-11-20/{'1' * 64}"
     store.put(f"{stem}.jpg", WHOLE)
     store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", json.dumps(sidecar()).encode())
     whole = upload(store, WHOLE)
-    assert receive(store, ledger, [key for key in waiting(store) if key != whole], taxonomy, params) == Received(left=1)
+    assert receive(
+        store, ledger, [key for key in waiting(store) if key != whole], taxonomy, params
+    ) == ReceptionCounts(left=1)
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=23)) == 0
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=25)) == 2
     assert [row.quarantine_reason for row in ledger.in_state("quarantined")] == ["incomplete"] * 2
     assert [found.key for found in store.list("inbox/")] == [whole.replace(".json", ".jpg"), whole]
 
 
-def test_a_still_camera_and_a_small_new_thing(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_a_still_camera_and_a_small_new_thing(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """Nothing changed within a burst is a duplicate; one small thing more is what people are to label, whatever the hash says."""
     more = scene(1)
     more.paste(Image.new("RGB", (9, 7), "white"), (30, 30))
     for minute, picture in enumerate((jpeg(scene(1)), jpeg(scene(1), quality=85), jpeg(more))):
         upload(store, picture, sidecar(captured_at=(NOON + timedelta(minutes=minute)).isoformat(), burst="b"))
     receive(store, ledger, waiting(store), taxonomy, params)
-    assert (settle(store, ledger, params).accepted, len(ledger.in_state("duplicate"))) == (2, 1)
+    assert (deduplicate(store, ledger, params).accepted, len(ledger.in_state("duplicate"))) == (2, 1)
 
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"decode_memory_mb": 256, "max_pixels": 10**9}, "memory|256 MB"), ({"decode_wall_seconds": 0.0001}, "took more than 0.0001 s")],
+    [
+        ({"decode_memory_mb": 256, "max_pixels": 10**9}, "memory|256 MB"),
+        ({"decode_wall_seconds": 0.0001}, "took more than 0.0001 s"),
+    ],
     ids=["memory", "time"],
 )
 def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> None:
@@ -186,7 +264,11 @@ def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> Non
 
 @given(
     st.binary(max_size=300)
-    | st.builds(lambda at, new: WHOLE[:at] + new + WHOLE[at + len(new) :], st.integers(0, len(WHOLE)), st.binary(max_size=4))
+    | st.builds(
+        lambda at, new: WHOLE[:at] + new + WHOLE[at + len(new) :],
+        st.integers(0, len(WHOLE)),
+        st.binary(max_size=4),
+    )
 )
 def test_no_bytes_break_the_cleaning(data: bytes) -> None:
     """Whatever comes, it is cleaned or refused; and what is clean stays as it is when cleaned again."""
@@ -203,11 +285,15 @@ def test_no_bytes_break_the_cleaning(data: bytes) -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_cleaning_keeps_every_pixel(segments: list[tuple[int, bytes]], behind: bytes, progressive: bool, grey: bool) -> None:
+def test_cleaning_keeps_every_pixel(
+    segments: list[tuple[int, bytes]], behind: bytes, progressive: bool, grey: bool
+) -> None:
     """Segments of any content before the pixels and bytes behind them go, colours and all pixels stay bit for bit."""
     plain = jpeg(scene(1).convert("L" if grey else "RGB"), progressive=progressive)
     secret = [(marker, b"SECRET" + payload) for marker, payload in segments]
-    extra = b"".join(bytes((0xFF, marker)) + struct.pack(">H", len(payload) + 2) + payload for marker, payload in secret)
+    extra = b"".join(
+        bytes((0xFF, marker)) + struct.pack(">H", len(payload) + 2) + payload for marker, payload in secret
+    )
     clean = clean_jpeg(plain[:2] + extra + plain[2:] + behind)
     assert clean.data == plain
     assert (clean.width, clean.height, clean.dropped) == (96, 72, len(extra) + len(behind))
@@ -231,10 +317,15 @@ def _pixels(data: bytes) -> bytes:
     return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
 
 
-values = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3))
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
+)
 
 
-@given(st.binary(max_size=200) | values.map(lambda value: json.dumps(sidecar(detections=value, reason=value)).encode()))
+@given(
+    st.binary(max_size=200)
+    | values.map(lambda value: json.dumps(sidecar(detections=value, reason=value)).encode())
+)
 def test_no_sidecar_breaks_the_reader(data: bytes) -> None:
     """Whatever comes, it is read or refused as a bad sidecar, in few words."""
     said = ""
@@ -248,7 +339,14 @@ def test_no_sidecar_breaks_the_reader(data: bytes) -> None:
 numbers = st.floats(-1e6, 1e6)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["Shoe", "Dragon"]), st.floats(0, 1), st.lists(numbers, min_size=4, max_size=4)), max_size=5))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Shoe", "Dragon"]), st.floats(0, 1), st.lists(numbers, min_size=4, max_size=4)
+        ),
+        max_size=5,
+    )
+)
 def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list[float]]]) -> None:
     """Known labels, area, best first, inside: what every reader of the ledger may rely on."""
     told = sidecar(detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes])

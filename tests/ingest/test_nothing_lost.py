@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import Decoders, IngestParams, Ledger, open_ledger, receive, settle, shards, sweep_inbox, waiting
-from tests.dying import Fuse, FusedLedger, FusedStore, Killed
+from ingest import Decoders, IngestParams, deduplicate, receive, shards, sweep_inbox, waiting
+from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
 from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
+from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -33,10 +34,16 @@ def decoders() -> Iterator[Decoders]:
 def fill(store: ObjectStore) -> None:
     """An inbox with everything: frames, a re-encode, a burst, repeats, other metadata, refused frames and sidecars, halves."""
     for number in range(5):
-        upload(store, jpeg(scene(number)), sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat(), burst=f"b{number // 2}"))
+        upload(
+            store,
+            jpeg(scene(number)),
+            sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat(), burst=f"b{number // 2}"),
+        )
     upload(store, jpeg(scene(1), quality=60), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
     upload(store, jpeg(scene(2)), sidecar("bin02"), bin_id="bin02")
-    upload(store, jpeg(scene(3), comment=b"hello"), sidecar(captured_at=(NOON + timedelta(hours=2)).isoformat()))
+    upload(
+        store, jpeg(scene(3), comment=b"hello"), sidecar(captured_at=(NOON + timedelta(hours=2)).isoformat())
+    )
     upload(store, jpeg(scene(4))[:500])
     upload(store, jpeg(scene(6)), b"{}")
     upload(store, jpeg(scene(7)), name="0" * 64)
@@ -50,20 +57,27 @@ def turn(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decod
     """What the ingest flow does when something rings."""
     for shard in shards(waiting(store), 4):
         receive(store, ledger, shard, taxonomy, PARAMS, decoders=decoders)
-    settle(store, ledger, PARAMS)
+    deduplicate(store, ledger, PARAMS)
     sweep_inbox(store, ledger, PARAMS, LATER)
 
 
 def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str, bytes]]:
     """All rows but for the times of writing, and all objects."""
     states = ("received", "accepted", "duplicate", "quarantined")
-    rows = {row.sha256: {k: v for k, v in asdict(row).items() if k not in VOLATILE} for row in ledger.in_state(*states)}
+    rows = {
+        row.sha256: {k: v for k, v in asdict(row).items() if k not in VOLATILE}
+        for row in ledger.in_state(*states)
+    }
     for sha256 in rows:
-        assert len({step[1] for step in ledger.history(sha256)}) == len(ledger.history(sha256)), "a transition was made twice"
+        assert len({step[1] for step in ledger.history(sha256)}) == len(ledger.history(sha256)), (
+            "a transition was made twice"
+        )
     return rows, {found.key: store.get(found.key) for found in store.list("")}
 
 
-def test_shards_and_their_order_change_nothing(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+def test_shards_and_their_order_change_nothing(
+    tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
+) -> None:
     """One upload at a time, backwards, or all at once: the same frames in the same states, told about by the earliest upload."""
     ends = []
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
@@ -71,22 +85,41 @@ def test_shards_and_their_order_change_nothing(tmp_path: Path, taxonomy: Taxonom
         ledger = open_ledger(f"sqlite:///{tmp_path}/shards{number}.sqlite")
         for shard in shards(waiting(store), size)[::step]:
             receive(store, ledger, shard[::step], taxonomy, PARAMS, decoders=decoders)
-        settle(store, ledger, PARAMS)
+        deduplicate(store, ledger, PARAMS)
         rows, objects = ended(store, ledger)
-        ends.append(({sha256: row | {"uploaded_sha256": ""} for sha256, row in rows.items() if row["key"]}, sorted(objects)))
+        ends.append(
+            (
+                {sha256: row | {"uploaded_sha256": ""} for sha256, row in rows.items() if row["key"]},
+                sorted(objects),
+            )
+        )
         ledger.close()
     assert all(end == ends[0] for end in ends)
 
 
-SCENES = [(0, 90), (1, 90), (0, 70), (2, 90), (1, 60), (3, 90)]  # which picture, at which quality, in the order of capture
+SCENES = [
+    (0, 90),
+    (1, 90),
+    (0, 70),
+    (2, 90),
+    (1, 60),
+    (3, 90),
+]  # which picture, at which quality, in the order of capture
 
 
 @settings(max_examples=40, deadline=None)
-@given(rings=st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.none() | st.integers(0, 25)), min_size=12, max_size=12))
+@given(
+    rings=st.lists(
+        st.tuples(st.integers(0, 2), st.booleans(), st.none() | st.integers(0, 25)), min_size=12, max_size=12
+    )
+)
 def test_events_may_be_dropped_doubled_and_reordered(
-    rings: list[tuple[int, bool, int | None]], tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy, decoders: Decoders
+    rings: list[tuple[int, bool, int | None]],
+    tmp_path_factory: pytest.TempPathFactory,
+    taxonomy: Taxonomy,
+    decoders: Decoders,
 ) -> None:
-    """After every object none, one or two doorbells ring; some runs use an old list of keys, some are killed. Then comes a last one."""
+    """After every object none, one or two events arrive; some runs use an old list of keys, some are killed. Then comes a last one."""
     folder = tmp_path_factory.mktemp("events")
     calm, noisy, old = MemoryStore(), MemoryStore(), list[str]()
     ledgers = [open_ledger(f"sqlite:///{folder}/{name}.sqlite") for name in ("calm", "noisy")]
@@ -95,14 +128,23 @@ def test_events_may_be_dropped_doubled_and_reordered(
         data, arrived = jpeg(scene(picture), quality=quality), MemoryStore()
         upload(calm, data, told)
         upload(arrived, data, told)
-        for (key, (content, _)), (times, late, killed) in zip(arrived.objects.items(), rings[2 * number :][:2], strict=True):
+        for (key, (content, _)), (times, late, killed) in zip(
+            arrived.objects.items(), rings[2 * number :][:2], strict=True
+        ):
             noisy.put(key, content)
             for _ in range(times):
                 keys, old = (old if late else waiting(noisy)), waiting(noisy)
                 fused = FusedLedger(ledgers[1].url, fuse := Fuse(killed))
                 with suppress(Killed):
-                    receive(store := FusedStore(noisy.objects, fuse), fused, keys, taxonomy, PARAMS, decoders=decoders)
-                    settle(store, fused, PARAMS)
+                    receive(
+                        store := FusedStore(noisy.objects, fuse),
+                        fused,
+                        keys,
+                        taxonomy,
+                        PARAMS,
+                        decoders=decoders,
+                    )
+                    deduplicate(store, fused, PARAMS)
                 fused.close()
     ends = []
     for store, ledger in ((calm, ledgers[0]), (noisy, ledgers[1])):
@@ -133,7 +175,9 @@ class FusedS3(ObjectStore):
         super().remove(key)
 
 
-def run_on(server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: Decoders) -> tuple[Any, int]:
+def run_on(
+    server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: Decoders
+) -> tuple[Any, int]:
     """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't. How it ends, and its effects."""
     store = FusedS3(server.url, server.access_key, server.secret_key, bucket, "us-east-1")
     store.ensure_bucket()
@@ -157,14 +201,20 @@ def test_dying_anywhere_on_a_real_store(
     tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
     """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each effect, and run again."""
-    expected, effects = run_on(s3_server, f"{fresh_bucket}-calm", f"sqlite:///{tmp_path}/calm.sqlite", None, taxonomy, decoders)
+    expected, effects = run_on(
+        s3_server, f"{fresh_bucket}-calm", f"sqlite:///{tmp_path}/calm.sqlite", None, taxonomy, decoders
+    )
     assert effects > 15
     for at in range(effects):
-        result, _ = run_on(s3_server, f"{fresh_bucket}-{at}", f"sqlite:///{tmp_path}/{at}.sqlite", at, taxonomy, decoders)
+        result, _ = run_on(
+            s3_server, f"{fresh_bucket}-{at}", f"sqlite:///{tmp_path}/{at}.sqlite", at, taxonomy, decoders
+        )
         assert result == expected, f"killed at effect {at}"
 
 
-def undisturbed(folder: Path, taxonomy: Taxonomy, decoders: Decoders) -> tuple[tuple[dict[str, Any], dict[str, bytes]], int]:
+def undisturbed(
+    folder: Path, taxonomy: Taxonomy, decoders: Decoders
+) -> tuple[tuple[dict[str, Any], dict[str, bytes]], int]:
     """How a run ends that nothing disturbs, and of how many effects it consists."""
     fuse, objects = Fuse(), MemoryStore()
     fill(objects)
@@ -176,13 +226,28 @@ def undisturbed(folder: Path, taxonomy: Taxonomy, decoders: Decoders) -> tuple[t
     return result, fuse.effects
 
 
-def test_the_undisturbed_run_ends_as_it_should(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+def test_the_undisturbed_run_ends_as_it_should(
+    tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
+) -> None:
     """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in quarantine, the inbox empty."""
     (rows, objects), _ = undisturbed(tmp_path, taxonomy, decoders)
     states = [row["state"] for row in rows.values()]
-    assert [states.count(state) for state in ("received", "accepted", "duplicate", "quarantined")] == [0, 5, 2, 7]
+    assert [states.count(state) for state in ("received", "accepted", "duplicate", "quarantined")] == [
+        0,
+        5,
+        2,
+        7,
+    ]
     reasons = sorted(row["quarantine_reason"] for row in rows.values() if row["state"] == "quarantined")
-    assert reasons == ["bad-sidecar", "broken-image", "incomplete", "incomplete", "not-an-image", "stray", "wrong-checksum"]
+    assert reasons == [
+        "bad-sidecar",
+        "broken-image",
+        "incomplete",
+        "incomplete",
+        "not-an-image",
+        "stray",
+        "wrong-checksum",
+    ]
     assert not [key for key in objects if key.startswith("inbox/")]
     assert len([key for key in objects if key.startswith("frames/")]) == 5
     assert {row["key"] for row in rows.values() if row["key"]} <= set(objects)

@@ -1,8 +1,9 @@
 import hashlib
 from datetime import timedelta
 
-from ingest import IngestParams, Ledger, Received, Settled, receive, settle, shards, waiting
+from ingest import DeduplicationCounts, IngestParams, ReceptionCounts, deduplicate, receive, shards, waiting
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
+from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -12,13 +13,15 @@ def keys(store: ObjectStore, prefix: str = "") -> list[str]:
     return [found.key for found in store.list(prefix)]
 
 
-def test_an_upload_becomes_a_frame(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_an_upload_becomes_a_frame(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """A checked frame lies under the hash of its clean bytes, its row tells what the sidecar told, and the inbox is empty."""
     exif = scene(1).getexif()
     exif[0x010E] = "taken at 52.1, 4.3"
     data = jpeg(scene(1), exif=exif)
     upload(store, data, sidecar(burst="b1"))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(received=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
     (key,) = keys(store)
     stored = store.get(key)
     assert key == f"frames/{hashlib.sha256(stored).hexdigest()}.jpg"
@@ -31,13 +34,20 @@ def test_an_upload_becomes_a_frame(store: ObjectStore, ledger: Ledger, taxonomy:
     assert row.detections == [{"label": "Drink can", "score": 0.5, "box": [10, 10, 30, 20]}]
 
 
-def test_a_reencode_is_a_duplicate(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_a_reencode_is_a_duplicate(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """The same picture at another quality goes to quarantine and names the frame it repeats; other pictures are accepted."""
     for number in range(12):
-        upload(store, jpeg(scene(number)), sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat()))
+        upload(
+            store, jpeg(scene(number)), sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat())
+        )
     upload(store, jpeg(scene(3), quality=70), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
-    assert sum((receive(store, ledger, shard, taxonomy, params) for shard in shards(waiting(store), 5)), Received()) == Received(13)
-    assert settle(store, ledger, params) == Settled(12, 1)
+    assert sum(
+        (receive(store, ledger, shard, taxonomy, params) for shard in shards(waiting(store), 5)),
+        ReceptionCounts(),
+    ) == ReceptionCounts(13)
+    assert deduplicate(store, ledger, params) == DeduplicationCounts(12, 1)
     (again,) = ledger.in_state("duplicate")
     assert again.duplicate_of == hashlib.sha256(store.get(f"frames/{again.duplicate_of}.jpg")).hexdigest()
     assert again.key == f"quarantine/duplicate/{again.sha256}.jpg"
@@ -45,14 +55,16 @@ def test_a_reencode_is_a_duplicate(store: ObjectStore, ledger: Ledger, taxonomy:
     assert len(keys(store, "frames/")) == 12
 
 
-def test_an_upload_that_comes_again_changes_nothing(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_an_upload_that_comes_again_changes_nothing(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """What the ledger has is not entered twice; a stored frame that got lost is put back by the bin's second copy."""
     upload(store, jpeg(scene(1)))
     receive(store, ledger, waiting(store), taxonomy, params)
-    settle(store, ledger, params)
+    deduplicate(store, ledger, params)
     (row,) = ledger.in_state("accepted")
     store.remove(str(row.key))
     upload(store, jpeg(scene(1)), bin_id="bin02", told=sidecar("bin02"))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == Received(repeated=1)
+    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(repeated=1)
     assert ledger.in_state("accepted") == [row]
     assert keys(store) == [row.key]

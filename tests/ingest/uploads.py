@@ -31,18 +31,31 @@ def jpeg(image: Image.Image, quality: int = 90, **options: Any) -> bytes:
 def sidecar(bin_id: str = "bin01", **changes: Any) -> dict[str, Any]:
     """A sidecar that is right."""
     box = {"label": "Drink can", "score": 0.5, "box": [10, 10, 30, 20]}
-    told = {"bin_id": bin_id, "captured_at": NOON.isoformat(), "release": None, "detections": [box], "reason": "uncertain"}
+    told = {
+        "bin_id": bin_id,
+        "captured_at": NOON.isoformat(),
+        "release": None,
+        "detections": [box],
+        "reason": "uncertain",
+    }
     return told | changes
 
 
 def upload(
-    store: ObjectStore, data: bytes, told: dict[str, Any] | bytes | None = None, *, name: str | None = None, bin_id: str = "bin01"
+    store: ObjectStore,
+    data: bytes,
+    told: dict[str, Any] | bytes | None = None,
+    *,
+    name: str | None = None,
+    bin_id: str = "bin01",
 ) -> str:
     """Put a frame and then its sidecar into the inbox, as a bin does; the sidecar's key."""
     stem = f"inbox/{bin_id}/2026-11-20/{name or hashlib.sha256(data).hexdigest()}"
     store.put(f"{stem}.jpg", data, "image/jpeg")
     told = sidecar(bin_id) if told is None else told
-    store.put(f"{stem}.json", told if isinstance(told, bytes) else json.dumps(told).encode(), "application/json")
+    store.put(
+        f"{stem}.json", told if isinstance(told, bytes) else json.dumps(told).encode(), "application/json"
+    )
     return f"{stem}.json"
 
 
@@ -74,7 +87,11 @@ class MemoryStore(ObjectStore):
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[Stored]:
         """Objects by key."""
         for key in sorted(self.objects):
-            if key.startswith(prefix) and (start_after is None or key > start_after) and (found := self.stat(key)):
+            if (
+                key.startswith(prefix)
+                and (start_after is None or key > start_after)
+                and (found := self.stat(key))
+            ):
                 yield found
 
     def copy(self, source: str, target: str) -> None:

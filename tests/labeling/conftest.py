@@ -12,11 +12,20 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset import draw_scene
-from ingest.ledger import FrameRow, Ledger, open_ledger
-from labeling import Client, Collected, LabelingParams, Project, collect, connect, ensure_project, request_labels
+from labeling import (
+    Client,
+    Collected,
+    LabelingParams,
+    Project,
+    collect,
+    connect,
+    ensure_project,
+    request_labels,
+)
+from synthetic import draw_scene
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
+from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.settings import Settings
 from trashnet.store import ObjectStore, open_store
@@ -24,13 +33,27 @@ from trashnet.taxonomy import Taxonomy
 
 SIZE = 640
 ITEMS = (5, 12, 6, 20, 41)
-NOTHING = {"id": "n", "type": "choices", "from_name": "nothing", "to_name": "image", "value": {"choices": ["No waste here"]}}
+NOTHING = {
+    "id": "n",
+    "type": "choices",
+    "from_name": "nothing",
+    "to_name": "image",
+    "value": {"choices": ["No waste here"]},
+}
 
 
-def region(x: float = 10, y: float = 10, w: float = 20, h: float = 20, label: str = "Battery", **changes: Any) -> dict[str, Any]:
+def region(
+    x: float = 10, y: float = 10, w: float = 20, h: float = 20, label: str = "Battery", **changes: Any
+) -> dict[str, Any]:
     """A box in percent as Label Studio's page sends it, 64 pixels a tenth; ``changes`` are of the region."""
     value = {"x": x, "y": y, "width": w, "height": h, "rotation": 0, "rectanglelabels": [label]}
-    place = {"from_name": "boxes", "to_name": "image", "original_width": SIZE, "original_height": SIZE, "image_rotation": 0}
+    place = {
+        "from_name": "boxes",
+        "to_name": "image",
+        "original_width": SIZE,
+        "original_height": SIZE,
+        "image_rotation": 0,
+    }
     return {"id": secrets.token_hex(5), "type": "rectanglelabels", "value": value, **place, **changes}
 
 
@@ -66,16 +89,26 @@ class Desk:
 
     def enter(self, sha: str, **columns: Any) -> None:
         """Put a frame into the ledger as accepted, with or without a picture."""
-        values: dict[str, Any] = {"bin_id": "bin07", "release": "r1", "captured_at": datetime(2026, 11, 2, 9, 30, tzinfo=UTC)}
+        values: dict[str, Any] = {
+            "bin_id": "bin07",
+            "release": "r1",
+            "captured_at": datetime(2026, 11, 2, 9, 30, tzinfo=UTC),
+        }
         values |= {"width": SIZE, "height": SIZE, "key": f"frames/{sha}.jpg", "score": 0.5} | columns
-        self.ledger.add(FrameRow(sha256=sha, uploaded_sha256=sha, state="accepted", inbox_key=f"inbox/{sha}.json", **values))
+        self.ledger.add(
+            FrameRow(
+                sha256=sha, uploaded_sha256=sha, state="accepted", inbox_key=f"inbox/{sha}.json", **values
+            )
+        )
         self.frames.append(sha)
 
     def ask(self, shas: Sequence[str], params: LabelingParams | None = None) -> int:
         """Request labels."""
         return request_labels(self.client, self.project, self.ledger, self.store, shas, params or self.params)
 
-    def collect(self, params: LabelingParams | None = None, now: Callable[[], datetime] | None = None) -> Collected:
+    def collect(
+        self, params: LabelingParams | None = None, now: Callable[[], datetime] | None = None
+    ) -> Collected:
         """Collect answers."""
         return collect(self.client, self.project, self.ledger, self.taxonomy, params or self.params, now)
 
@@ -101,17 +134,23 @@ class Desk:
 
     def tasks(self) -> list[dict[str, Any]]:
         """All tasks of the project, oldest first, with annotations and predictions."""
-        return self.client.tasks_page(self.project.id, {"ordering": ["tasks:id"]}, page_size=1000, answers=True)
+        return self.client.tasks_page(
+            self.project.id, {"ordering": ["tasks:id"]}, page_size=1000, answers=True
+        )
 
 
 @pytest.fixture(scope="session")
 def params() -> LabelingParams:
     """As shipped, but every frame needs one answer: the tests about two say so."""
-    return load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(update={"double_share": 0.0})
+    return load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
+        update={"double_share": 0.0}
+    )
 
 
 @pytest.fixture
-def settings(s3_server: S3Server, label_studio_server: LabelStudioServer, fresh_bucket: str, tmp_path: Path) -> Settings:
+def settings(
+    s3_server: S3Server, label_studio_server: LabelStudioServer, fresh_bucket: str, tmp_path: Path
+) -> Settings:
     """A deployment of its own: bucket, project title and ledger."""
     return Settings(
         _env_file=None,
@@ -123,8 +162,8 @@ def settings(s3_server: S3Server, label_studio_server: LabelStudioServer, fresh_
         label_studio_url=label_studio_server.url,
         label_studio_token=label_studio_server.token,
         label_studio_project=f"Test {fresh_bucket}",
-        doorbell_url="http://127.0.0.1:9",
-        doorbell_secret="a-secret-of-the-tests",
+        gateway_url="http://127.0.0.1:9",
+        gateway_secret="a-secret-of-the-tests",
     )
 
 
@@ -161,9 +200,14 @@ def label_studio_moment(label_studio_server: LabelStudioServer) -> Callable[...,
     def set_moment(project: int, tasks: Sequence[int], seconds_ago: float = 0) -> None:
         moment = datetime.now(UTC).timestamp() - seconds_ago
         text = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        with sqlite3.connect(label_studio_server.server.log.with_suffix("") / "label_studio.sqlite3", timeout=30) as database:
+        with sqlite3.connect(
+            label_studio_server.server.log.with_suffix("") / "label_studio.sqlite3", timeout=30
+        ) as database:
             places = ",".join("?" * len(tasks))
-            changed = database.execute(f"UPDATE task SET updated_at = ? WHERE project_id = ? AND id IN ({places})", [text, project, *tasks])
+            changed = database.execute(
+                f"UPDATE task SET updated_at = ? WHERE project_id = ? AND id IN ({places})",
+                [text, project, *tasks],
+            )
             assert changed.rowcount == len(tasks)
 
     return set_moment

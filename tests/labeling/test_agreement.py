@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
 from labeling import agreement
+from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
 
 
 @pytest.fixture
@@ -15,12 +15,23 @@ def ledger() -> Iterator[Ledger]:
     """In memory; three frames, ``a``, ``b`` and ``c``."""
     made = open_ledger("sqlite:///:memory:")
     for name in "abc":
-        made.add(FrameRow(sha256=name * 64, uploaded_sha256=name * 64, state="tasked", inbox_key=name, width=100, height=100))
+        made.add(
+            FrameRow(
+                sha256=name * 64,
+                uploaded_sha256=name * 64,
+                state="tasked",
+                inbox_key=name,
+                width=100,
+                height=100,
+            )
+        )
     yield made
     made.close()
 
 
-def say(ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str, float], outcome: Any = "boxes") -> None:
+def say(
+    ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str, float], outcome: Any = "boxes"
+) -> None:
     """Boxes of 10 × 10 at x, by class."""
     row = AnswerRow(
         annotation_id=number,
@@ -37,20 +48,25 @@ def say(ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str,
 def test_by_hand(ledger: Ledger) -> None:
     """Frame a: ada has can 0, can 30, shoe 60; ben has can 0 (IoU 1), shoe 32 (IoU 8/12 = 2/3), nothing else.
 
-    5 boxes, 4 matched (2 pairs), mean IoU (1 + 2/3) / 2 = 5/6, same label 2 of 4.
-    can: 3 boxes, 3 matched (2 of the first pair, 1 of the second), mean IoU (1 + 1 + 2/3) / 3 = 8/9, same 2 of 3.
-    shoe: 2 boxes, 1 matched, IoU 2/3, same 0 of 1.
-    """
+    5 boxes, 4 matched (2 pairs), mean IoU (1 + 2/3) / 2 = 5/6, same label 2 of 4. can: 3 boxes, 3 matched (2
+    of the first pair, 1 of the second), mean IoU (1 + 1 + 2/3) / 3 = 8/9, same 2 of 3. shoe: 2 boxes, 1
+    matched, IoU 2/3, same 0 of 1."""
     say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
     say(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
     found = agreement(ledger)
     assert found.frames == 1
     for tally in (found.overall, found.people["ada", "ben"]):
         assert (tally.boxes, tally.matched, tally.same) == (5, 4, 2)
-        assert (tally.matched_share, tally.mean_iou, tally.label_agreement) == pytest.approx((4 / 5, 5 / 6, 1 / 2))
+        assert (tally.matched_share, tally.mean_iou, tally.label_agreement) == pytest.approx(
+            (4 / 5, 5 / 6, 1 / 2)
+        )
     can, shoe = found.classes["can"], found.classes["shoe"]
-    assert (can.boxes, can.matched_share, can.mean_iou, can.label_agreement) == pytest.approx((3, 1, 8 / 9, 2 / 3))
-    assert (shoe.boxes, shoe.matched_share, shoe.mean_iou, shoe.label_agreement) == pytest.approx((2, 1 / 2, 2 / 3, 0))
+    assert (can.boxes, can.matched_share, can.mean_iou, can.label_agreement) == pytest.approx(
+        (3, 1, 8 / 9, 2 / 3)
+    )
+    assert (shoe.boxes, shoe.matched_share, shoe.mean_iou, shoe.label_agreement) == pytest.approx(
+        (2, 1 / 2, 2 / 3, 0)
+    )
 
 
 def test_each_pair_of_three_people_counts(ledger: Ledger) -> None:
@@ -81,7 +97,12 @@ def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
     say(ledger, 3, "b", "ada", outcome="nothing")
     say(ledger, 4, "b", "ben", outcome="nothing")
     found = agreement(ledger)
-    assert (found.frames, found.overall.boxes, found.overall.matched_share, found.overall.mean_iou) == (2, 1, 0, None)
+    assert (found.frames, found.overall.boxes, found.overall.matched_share, found.overall.mean_iou) == (
+        2,
+        1,
+        0,
+        None,
+    )
 
 
 def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-import labeling.collecting
+import labeling.collection
 from labeling import Queue, queue
-from labeling.collecting import DIFFERENT, WITHDRAWN
+from labeling.collection import DIFFERENT, WITHDRAWN
 from tests.labeling.conftest import NOTHING, Desk, region
-from tests.labeling.test_requesting import Died, made_up
+from tests.labeling.test_tasks import Died, made_up
 
 
 def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
@@ -44,8 +44,18 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
     before = [desk.ledger.answers_of(sha) for sha in shas], [desk.ledger.history(sha) for sha in shas]
     for _ in range(2):
         found = desk.collect()
-        assert (found.boxes, found.nothing, found.skipped, found.refused, found.labelled, found.complaints) == (0, 0, 0, 0, 0, ())
-    assert ([desk.ledger.answers_of(sha) for sha in shas], [desk.ledger.history(sha) for sha in shas]) == before
+        assert (
+            found.boxes,
+            found.nothing,
+            found.skipped,
+            found.refused,
+            found.labelled,
+            found.complaints,
+        ) == (0, 0, 0, 0, 0, ())
+    assert (
+        [desk.ledger.answers_of(sha) for sha in shas],
+        [desk.ledger.history(sha) for sha in shas],
+    ) == before
 
 
 def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
@@ -75,10 +85,17 @@ def test_a_refused_answer_says_why_on_its_task_and_is_replaced_when_mended(desk:
     """The frame waits; the complaint has the address to open."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
-    number = desk.answer(sha, region(type="polygonlabels", value={"points": [[1, 1], [2, 2], [3, 1]], "polygonlabels": ["Battery"]}))
+    number = desk.answer(
+        sha,
+        region(
+            type="polygonlabels", value={"points": [[1, 1], [2, 2], [3, 1]], "polygonlabels": ["Battery"]}
+        ),
+    )
     found = desk.collect()
     assert (found.refused, found.labelled, desk.state(sha)) == (1, 0, "tasked")
-    assert found.complaints[0].startswith(f"{desk.settings.label_studio_url}/projects/{desk.project.id}/data?task={desk.task(sha)}: ")
+    assert found.complaints[0].startswith(
+        f"{desk.settings.label_studio_url}/projects/{desk.project.id}/data?task={desk.task(sha)}: "
+    )
     assert "polygon" in found.complaints[0]
     assert "polygon" in desk.tasks()[0]["data"]["mend"]
     desk.client.annotations.update(number, result=[region()])
@@ -110,7 +127,9 @@ def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk
     for complaint, sha, (_, reason) in zip(found.complaints, shas, REFUSED, strict=False):
         assert f"task={desk.task(sha)}:" in complaint
         assert reason in complaint
-    mending = [view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "To mend"]  # type: ignore[index, call-overload]
+    mending = [
+        view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "To mend"
+    ]  # type: ignore[index, call-overload]
     shown = desk.client.tasks.list(view=mending[0].id, project=desk.project.id)
     assert {task.id for task in shown} == {desk.task(sha) for sha in shas[:-1]}
 
@@ -215,7 +234,7 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
     desk.ask(shas)
     for sha in shas:
         desk.answer(sha, region())
-    original, calls = labeling.collecting.write_answer, []
+    original, calls = labeling.collection.write_answer, []
 
     def die_at_the_second(*args: Any) -> bool:
         calls.append(args)
@@ -224,17 +243,19 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
         return original(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(labeling.collecting, "write_answer", die_at_the_second)
+        patched.setattr(labeling.collection, "write_answer", die_at_the_second)
         with pytest.raises(Died):
             desk.collect()
     assert desk.ledger.counts() == {"labelled": 1, "tasked": 2}
     assert desk.collect().labelled == 2
 
 
-def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The request died after its import, and somebody was quick."""
     (sha,) = desk.draw(1)
-    monkeypatch.setattr(labeling.requesting, "_enter", lambda *_: None)
+    monkeypatch.setattr(labeling.tasks, "_enter", lambda *_: None)
     desk.ask([sha])
     (task,) = desk.tasks()
     desk.client.annotations.create(task["id"], result=[region()])
@@ -296,7 +317,9 @@ def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tup
     assert desk.tasks()[0]["data"]["mend"] == ""
 
 
-def test_who_waits_too_long_for_the_second_answer_takes_the_first(desk: Desk, people: tuple[int, ...]) -> None:
+def test_who_waits_too_long_for_the_second_answer_takes_the_first(
+    desk: Desk, people: tuple[int, ...]
+) -> None:
     """After ``double_days``, though nothing has happened in Label Studio."""
     (sha,) = desk.draw(1)
     twice = desk.params.model_copy(update={"double_share": 1.0, "double_days": 7.0})

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from labeling import Client, LabelStudioDown, connect
+from operations.stack import free_port
 from tests.labeling.conftest import Desk, region
 from trashnet.errors import UserError
 from trashnet.settings import Settings
-from trashnet.stack import free_port
 
 KEPT = ("authorization", "content-type", "cookie")
 
@@ -39,7 +39,9 @@ class Proxy:
                 fault = proxy.fault(self.command, path)
                 status, answer, kind = 500, b"<html>proxy: upstream is ill</html>", "text/html"
                 if fault != "before":
-                    connection = http.client.HTTPConnection(there.hostname or "", there.port or 80, timeout=60)
+                    connection = http.client.HTTPConnection(
+                        there.hostname or "", there.port or 80, timeout=60
+                    )
                     headers = {name: value for name, value in self.headers.items() if name.lower() in KEPT}
                     connection.request(self.command, self.path, body, headers)
                     got = connection.getresponse()
@@ -98,7 +100,10 @@ def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: D
     proxy.fault = lambda *_: "before"
     with pytest.raises(LabelStudioDown) as told:
         ill.ask(shas)
-    assert str(told.value) == f"Label Studio at {proxy.url} answers 500, for 4 s now. Look at its log; nothing is lost, run again."
+    assert (
+        str(told.value)
+        == f"Label Studio at {proxy.url} answers 500, for 4 s now. Look at its log; nothing is lost, run again."
+    )
     assert ill.ledger.counts() == {"accepted": 2}
     proxy.fault = lambda *_: "none"
     assert ill.ask(shas) == 2
@@ -110,7 +115,9 @@ def test_an_import_whose_answer_was_lost_is_not_done_again(ill: Desk, proxy: Pro
     lost = iter(["after"])
     proxy.fault = lambda method, path: next(lost, "none") if path.endswith("/import") else "none"
     ill.ask(shas)
-    assert [path for _, path in proxy.asked if path.endswith("/import")] == [f"/api/projects/{ill.project.id}/import"]
+    assert [path for _, path in proxy.asked if path.endswith("/import")] == [
+        f"/api/projects/{ill.project.id}/import"
+    ]
     assert [task["data"]["sha256"] for task in ill.tasks()] == shas
     assert ill.ledger.counts() == {"tasked": 3}
 
@@ -134,23 +141,40 @@ def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy)
 def test_a_server_that_is_down_is_one_line(settings: Settings) -> None:
     """With the variable to look at."""
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(LabelStudioDown, match=rf"{nowhere} does not answer \(ConnectError\)\. Is it up\? See TRASHNET_LABEL_STUDIO_URL"):
+    with pytest.raises(
+        LabelStudioDown,
+        match=rf"{nowhere} does not answer \(ConnectError\)\. Is it up\? See TRASHNET_LABEL_STUDIO_URL",
+    ):
         connect(settings.model_copy(update={"label_studio_url": nowhere}), patience=0.5)
 
 
 def expired() -> str:
     """A personal access token of 2001."""
-    parts = [{"alg": "HS256", "typ": "JWT"}, {"token_type": "refresh", "exp": 10**9, "iat": 1, "jti": "a", "user_id": 1}]
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".c2ln"
+    parts = [
+        {"alg": "HS256", "typ": "JWT"},
+        {"token_type": "refresh", "exp": 10**9, "iat": 1, "jti": "a", "user_id": 1},
+    ]
+    return (
+        ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+        + ".c2ln"
+    )
 
 
 def alive() -> str:
     """A personal access token that is not expired, and that this server never gave."""
-    parts = [{"alg": "HS256", "typ": "JWT"}, {"token_type": "refresh", "exp": 10**10, "iat": 1, "jti": "a", "user_id": 1}]
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".c2ln"
+    parts = [
+        {"alg": "HS256", "typ": "JWT"},
+        {"token_type": "refresh", "exp": 10**10, "iat": 1, "jti": "a", "user_id": 1},
+    ]
+    return (
+        ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+        + ".c2ln"
+    )
 
 
-@pytest.mark.parametrize("token", ["0" * 40, "nonsense", expired(), alive()], ids=["revoked", "nonsense", "expired", "never-given"])
+@pytest.mark.parametrize(
+    "token", ["0" * 40, "nonsense", expired(), alive()], ids=["revoked", "nonsense", "expired", "never-given"]
+)
 def test_a_token_that_is_not_accepted_says_where_to_make_a_new_one(settings: Settings, token: str) -> None:
     """At once: waiting would not mend it. The token itself is not shown."""
     begun = time.monotonic()

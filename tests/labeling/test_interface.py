@@ -27,7 +27,11 @@ def test_every_class_is_offered_once_under_its_stream_and_in_its_colour(taxonomy
 def test_the_commonest_classes_have_keys_and_no_key_is_there_twice(taxonomy: Taxonomy) -> None:
     """The easiest key is the commonest class's."""
     page = Xml.fromstring(labelling_config(taxonomy, 3, {"Cigarette": 900, "Shoe": 20, "Battery": 100}))
-    keys = {label.attrib["hotkey"]: label.attrib["value"] for label in page.findall(".//Label") if "hotkey" in label.attrib}
+    keys = {
+        label.attrib["hotkey"]: label.attrib["value"]
+        for label in page.findall(".//Label")
+        if "hotkey" in label.attrib
+    }
     assert keys == {"1": "Cigarette", "2": "Battery", "3": "Shoe"}
     assert max(Counter(KEYS + NOTHING_KEY).values()) == 1
 
@@ -35,12 +39,19 @@ def test_the_commonest_classes_have_keys_and_no_key_is_there_twice(taxonomy: Tax
 def test_equal_counts_leave_the_taxonomys_order(taxonomy: Taxonomy) -> None:
     """Without a dataset the keys are the first classes'."""
     page = Xml.fromstring(labelling_config(taxonomy, 2))
-    assert [label.attrib["value"] for label in page.findall(".//Label") if "hotkey" in label.attrib] == ["Aluminium foil", "Battery"]
+    assert [label.attrib["value"] for label in page.findall(".//Label") if "hotkey" in label.attrib] == [
+        "Aluminium foil",
+        "Battery",
+    ]
 
 
 def test_no_keys_at_all_is_a_choice_too(taxonomy: Taxonomy) -> None:
     """``hotkeys: 0`` is allowed."""
-    assert "hotkey" not in {name for label in Xml.fromstring(labelling_config(taxonomy, 0)).findall(".//Label") for name in label.attrib}
+    assert "hotkey" not in {
+        name
+        for label in Xml.fromstring(labelling_config(taxonomy, 0)).findall(".//Label")
+        for name in label.attrib
+    }
 
 
 @pytest.mark.parametrize("hotkeys", [0, 23])

@@ -33,7 +33,9 @@ def page(browser_page: Page, desk: Desk) -> Page:
     desk.ask(desk.draw(3))
     browser_page.goto(f"{desk.project.url}/data?task={desk.task(desk.frames[0])}")
     expect(browser_page.locator(".trashnet-panel")).to_be_visible(timeout=WAIT)
-    expect(browser_page.locator(".lsf-outliner-item, .lsf-tree__node, [class*=outliner-item]").first).to_be_visible(timeout=WAIT)
+    expect(
+        browser_page.locator(".lsf-outliner-item, .lsf-tree__node, [class*=outliner-item]").first
+    ).to_be_visible(timeout=WAIT)
     return browser_page
 
 
@@ -48,9 +50,17 @@ def shoot(page: Page, name: str) -> None:
 def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, desk: Desk) -> None:
     """The picture came presigned from the store, five guesses are regions, 57 labels stand in four groups; here is the screenshot."""
     expect(page.locator(".trashnet-panel .lsf-label")).to_have_count(57)
-    headings = [text.lower() for text in page.locator(".trashnet-panel h4, .trashnet-panel h5, .trashnet-panel h6").all_inner_texts()]
+    headings = [
+        text.lower()
+        for text in page.locator(
+            ".trashnet-panel h4, .trashnet-panel h5, .trashnet-panel h6"
+        ).all_inner_texts()
+    ]
     assert headings == list(desk.taxonomy.streams)
-    page.wait_for_function("[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)", timeout=WAIT)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)",
+        timeout=WAIT,
+    )
     page.wait_for_function("document.querySelectorAll('.trashnet-frame canvas').length > 0", timeout=WAIT)
     expect(page.get_by_text("rare class: Paper cup 0.31").first).to_be_visible()
     for name in ("Clear plastic bottle", "Drink can", "Glass bottle", "Paper cup", "Spread tub"):
@@ -74,7 +84,10 @@ def test_the_queue_hands_out_a_frame_with_its_pre_labels(page: Page, desk: Desk)
     page.keyboard.press("Escape")
     expect(page.locator(".lsf-outliner").get_by_text("Drink can")).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("Skip", exact=True)).to_be_visible()
-    page.wait_for_function("[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)", timeout=WAIT)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)",
+        timeout=WAIT,
+    )
     shoot(page, "queue")
 
 

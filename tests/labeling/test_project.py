@@ -16,28 +16,41 @@ from trashnet.taxonomy import Taxonomy, WasteClass
 def parts(client: Client, project: int) -> dict[str, Any]:
     """Everything that ensuring could double, as ids."""
     return {
-        "storages": [(s.id, s.bucket, s.presign, s.last_sync) for s in client.import_storage.s3.list(project=project)],
+        "storages": [
+            (s.id, s.bucket, s.presign, s.last_sync) for s in client.import_storage.s3.list(project=project)
+        ],
         "webhooks": [(w.id, w.url) for w in client.webhooks.list(project=project)],
         "tabs": [view.id for view in client.views.list(project=project)],
     }
 
 
-def test_ensuring_twice_makes_one_of_everything(client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams) -> None:
+def test_ensuring_twice_makes_one_of_everything(
+    client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams
+) -> None:
     """One project, one storage that was never synced, one webhook, each tab once."""
     first = ensure_project(client, settings, taxonomy, params)
     made = parts(client, first.id)
     assert ensure_project(client, settings, taxonomy, params) == first
     assert parts(client, first.id) == made
-    assert [p.title for p in client.projects.list(title=settings.label_studio_project)] == [settings.label_studio_project]
-    assert [(bucket, presign, synced) for _, bucket, presign, synced in made["storages"]] == [(settings.s3_bucket, True, None)]
+    assert [p.title for p in client.projects.list(title=settings.label_studio_project)] == [
+        settings.label_studio_project
+    ]
+    assert [(bucket, presign, synced) for _, bucket, presign, synced in made["storages"]] == [
+        (settings.s3_bucket, True, None)
+    ]
     assert [url for _, url in made["webhooks"]] == ["http://127.0.0.1:9/label-studio"]
     assert len(made["tabs"]) == 3
 
 
-def test_a_project_of_a_longer_title_is_another(client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams) -> None:
+def test_a_project_of_a_longer_title_is_another(
+    client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams
+) -> None:
     """Label Studio's own search would find it too."""
     longer = settings.model_copy(update={"label_studio_project": settings.label_studio_project + " old"})
-    assert ensure_project(client, longer, taxonomy, params).id != ensure_project(client, settings, taxonomy, params).id
+    assert (
+        ensure_project(client, longer, taxonomy, params).id
+        != ensure_project(client, settings, taxonomy, params).id
+    )
 
 
 def test_the_webhook_rings_for_answers_and_carries_the_secret_and_nothing_else(desk: Desk) -> None:
@@ -45,15 +58,24 @@ def test_the_webhook_rings_for_answers_and_carries_the_secret_and_nothing_else(d
     (hook,) = desk.client.webhooks.list(project=desk.project.id)
     assert hook.headers == {SECRET_HEADER: "a-secret-of-the-tests"}
     assert hook.send_payload is False
-    assert set(hook.actions or []) == {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"}
+    assert set(hook.actions or []) == {
+        "ANNOTATION_CREATED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATIONS_DELETED",
+    }
 
 
 def test_a_new_address_and_secret_correct_the_webhook(desk: Desk) -> None:
-    """The doorbell may move; the old webhook does not stay behind, nor does one made twice."""
+    """The event gateway may move; the old webhook does not stay behind, nor does one made twice."""
     hooks = desk.client.webhooks
-    hooks.create(url="http://127.0.0.1:7/label-studio", project=desk.project.id, headers={SECRET_HEADER: "older"})
+    hooks.create(
+        url="http://127.0.0.1:7/label-studio", project=desk.project.id, headers={SECRET_HEADER: "older"}
+    )
     hooks.create(url="http://127.0.0.1:8/somebody-elses", project=desk.project.id)
-    moved = desk.settings.model_copy(update={"doorbell_url": "http://127.0.0.1:11", "doorbell_secret": SecretStr("another-long-secret")})
+    moved = desk.settings.model_copy(
+        update={"gateway_url": "http://127.0.0.1:11", "gateway_secret": SecretStr("another-long-secret")}
+    )
     ensure_project(desk.client, moved, desk.taxonomy, desk.params)
     found = sorted((hook.url, hook.headers) for hook in hooks.list(project=desk.project.id))
     assert found == [
@@ -66,7 +88,9 @@ def test_a_class_more_in_the_taxonomy_is_a_label_more_on_the_page(desk: Desk) ->
     """The tasks and answers that there are stay."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
-    grown = Taxonomy((*desk.taxonomy.classes, WasteClass(58, "Vape", "Vape", "special")), desk.taxonomy.streams)
+    grown = Taxonomy(
+        (*desk.taxonomy.classes, WasteClass(58, "Vape", "Vape", "special")), desk.taxonomy.streams
+    )
     project = ensure_project(desk.client, desk.settings, grown, desk.params)
     assert project.id == desk.project.id
     assert "Vape" in project.names

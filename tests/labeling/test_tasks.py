@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-import labeling.requesting
+import labeling.tasks
 from labeling import LabelingParams
-from labeling.requesting import is_double, tasks_of
+from labeling.tasks import is_double, tasks_of
 from tests.labeling.conftest import SIZE, Desk
 from trashnet.errors import UserError
 
@@ -19,7 +19,9 @@ class Died(BaseException):
 
 def made_up(count: int, start: int = 0) -> list[str]:
     """SHA-256s of frames without a picture."""
-    return [hashlib.sha256(f"made up {number}".encode()).hexdigest() for number in range(start, start + count)]
+    return [
+        hashlib.sha256(f"made up {number}".encode()).hexdigest() for number in range(start, start + count)
+    ]
 
 
 def test_tasks_come_in_the_order_asked_for_and_their_frames_are_tasked(desk: Desk) -> None:
@@ -27,7 +29,9 @@ def test_tasks_come_in_the_order_asked_for_and_their_frames_are_tasked(desk: Des
     shas = desk.draw(3)
     assert desk.ask([shas[2], shas[0], shas[1]]) == 3
     assert [task["data"]["sha256"] for task in desk.tasks()] == [shas[2], shas[0], shas[1]]
-    assert [desk.task(task["data"]["sha256"]) for task in desk.tasks()] == [task["id"] for task in desk.tasks()]
+    assert [desk.task(task["data"]["sha256"]) for task in desk.tasks()] == [
+        task["id"] for task in desk.tasks()
+    ]
     assert desk.ledger.counts() == {"tasked": 3}
 
 
@@ -69,7 +73,9 @@ def test_the_frame_is_served_presigned_from_the_store(desk: Desk) -> None:
         assert hashlib.sha256(http.get(answer.headers["location"]).content).hexdigest() == sha
 
 
-def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next run finds the tasks and takes them for its own."""
     shas = desk.draw(3)
 
@@ -77,7 +83,7 @@ def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(de
         raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(labeling.requesting, "_enter", die)
+        patched.setattr(labeling.tasks, "_enter", die)
         with pytest.raises(Died):
             desk.ask(shas)
     assert desk.ledger.counts() == {"accepted": 3}
@@ -104,8 +110,12 @@ def test_only_what_is_missing_is_imported_after_a_death(desk: Desk) -> None:
 def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> None:
     """Two deployments may share a server and, in tests, frames."""
     (sha,) = desk.draw(1)
-    other = client.projects.create(title="another", label_config=client.projects.get(desk.project.id).label_config)
-    client.projects.import_tasks(other.id, request=[{"data": {"sha256": sha, "image": "s3://x/y", "mend": "", "why": ""}}])
+    other = client.projects.create(
+        title="another", label_config=client.projects.get(desk.project.id).label_config
+    )
+    client.projects.import_tasks(
+        other.id, request=[{"data": {"sha256": sha, "image": "s3://x/y", "mend": "", "why": ""}}]
+    )
     assert desk.ask([sha]) == 1
 
 
@@ -118,9 +128,18 @@ def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
     desk.ask([taught, empty, bins])
     by_teacher, by_nobody, by_bin = desk.tasks()
     (shoe,) = by_teacher["predictions"][0]["result"]
-    assert shoe["value"] == {"x": 10, "y": 5, "width": 50, "height": 10, "rotation": 0, "rectanglelabels": ["Shoe"]}
+    assert shoe["value"] == {
+        "x": 10,
+        "y": 5,
+        "width": 50,
+        "height": 10,
+        "rotation": 0,
+        "rectanglelabels": ["Shoe"],
+    }
     assert (shoe["original_width"], shoe["original_height"], shoe["score"]) == (SIZE, SIZE, 0.8)
-    assert (by_teacher["data"]["model"], by_nobody["data"]["model"], by_bin["data"]["model"]) == ("teacher 2026.11",) * 2 + ("bin r1",)
+    assert (by_teacher["data"]["model"], by_nobody["data"]["model"], by_bin["data"]["model"]) == (
+        "teacher 2026.11",
+    ) * 2 + ("bin r1",)
     assert by_nobody["predictions"] == []
     assert len(by_bin["predictions"][0]["result"]) == 5
 
@@ -129,7 +148,10 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
     """Label Studio shows an annotator the predictions of one version only: the queue's older tasks would be bare after every release."""
     old, new = desk.draw(1, prediction=[], model="1"), desk.draw(1)
     desk.ask([*old, *new])
-    assert desk.client.projects.get(desk.project.id).model_version == desk.tasks()[1]["predictions"][0]["model_version"]
+    assert (
+        desk.client.projects.get(desk.project.id).model_version
+        == desk.tasks()[1]["predictions"][0]["model_version"]
+    )
 
 
 def test_poor_guesses_are_left_out(desk: Desk) -> None:
@@ -144,7 +166,10 @@ def test_poor_guesses_are_left_out(desk: Desk) -> None:
     (sha,) = desk.draw(1, prediction=[*poor, sure], model="1")
     desk.ask([sha])
     values = [guess["value"] for guess in desk.tasks()[0]["predictions"][0]["result"]]
-    assert [(value["x"], value["y"], value["width"], value["height"]) for value in values] == [(0, 0, 10, 10), (0, 93.75, 5, 6.25)]
+    assert [(value["x"], value["y"], value["width"], value["height"]) for value in values] == [
+        (0, 0, 10, 10),
+        (0, 93.75, 5, 6.25),
+    ]
     (many,) = desk.draw(1, prediction=[sure] * 50, model="1")
     desk.ask([many])
     assert len(desk.tasks()[1]["predictions"][0]["result"]) == desk.params.prelabel_boxes

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.ledger import OUTCOMES, FrameRow
 from labeling import LabelingParams
-from labeling.answers import check_answer
+from labeling.validation import check_answer
 from tests.labeling.conftest import NOTHING, SIZE, region
+from trashnet.ledger import OUTCOMES, FrameRow
 from trashnet.taxonomy import Taxonomy
 
-FRAME = FrameRow(sha256="a" * 64, uploaded_sha256="a" * 64, state="tasked", inbox_key="inbox/x", width=SIZE, height=SIZE)
+FRAME = FrameRow(
+    sha256="a" * 64, uploaded_sha256="a" * 64, state="tasked", inbox_key="inbox/x", width=SIZE, height=SIZE
+)
 
 
 def turned(angle: float) -> dict[str, Any]:
@@ -67,7 +69,10 @@ def test_boxes_come_out_in_pixels(taxonomy: Taxonomy, params: LabelingParams) ->
     """10 % of 640 pixels are 64, 20 % are 128."""
     checked = check_answer({"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params)
     assert checked.outcome == "boxes"
-    assert checked.boxes == [{"label": "Battery", "box": [64, 64, 128, 128]}, {"label": "Shoe", "box": [320, 64, 128, 128]}]
+    assert checked.boxes == [
+        {"label": "Battery", "box": [64, 64, 128, 128]},
+        {"label": "Shoe", "box": [320, 64, 128, 128]},
+    ]
 
 
 def test_up_to_a_pixel_outside_is_cut_off(taxonomy: Taxonomy, params: LabelingParams) -> None:
@@ -84,7 +89,10 @@ def test_no_waste_here_is_an_answer_without_boxes(taxonomy: Taxonomy, params: La
 
 def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """Its boxes were not meant."""
-    assert check_answer({"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params).outcome == "skipped"
+    assert (
+        check_answer({"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params).outcome
+        == "skipped"
+    )
 
 
 def test_a_hairs_breadth_of_rotation_is_none(taxonomy: Taxonomy, params: LabelingParams) -> None:
@@ -112,7 +120,10 @@ values = st.fixed_dictionaries(
     },
 )
 regions = st.fixed_dictionaries(
-    {"type": st.sampled_from(["rectanglelabels", "choices", "rectangle", "polygonlabels", "relation"]) | json},
+    {
+        "type": st.sampled_from(["rectanglelabels", "choices", "rectangle", "polygonlabels", "relation"])
+        | json
+    },
     optional={
         "from_name": st.sampled_from(["boxes", "nothing"]) | json,
         "value": values | json,
@@ -123,11 +134,14 @@ regions = st.fixed_dictionaries(
 )
 
 
-@given(result=st.lists(regions, max_size=4) | st.lists(json, max_size=3) | json, skipped=st.booleans() | st.none())
+@given(
+    result=st.lists(regions, max_size=4) | st.lists(json, max_size=3) | json,
+    skipped=st.booleans() | st.none(),
+)
 def test_any_answer_whatsoever_is_read_or_refused(result: Any, skipped: bool | None) -> None:
     """Boxes that come through are inside the frame and have area and a known label; a refusal has a reason."""
     names = ("Battery", "Shoe")
-    params = LabelingParams.model_construct(edge_tolerance=1.0, smallest_side=2.0)
+    params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
     checked = check_answer({"result": result, "was_cancelled": skipped}, FRAME, names, params)
     assert checked.outcome in OUTCOMES
     assert (checked.outcome == "boxes") == bool(checked.boxes)
@@ -145,6 +159,8 @@ def test_a_box_drawn_inside_comes_back_where_it_was(place: tuple[float, ...], la
     """Whatever its place, to a thousandth of a pixel."""
     x, y = place[0] * 90, place[1] * 90
     w, h = 1 + place[2] * (99 - x), 1 + place[3] * (99 - y)
-    params = LabelingParams.model_construct(edge_tolerance=1.0, smallest_side=2.0)
+    params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
     checked = check_answer({"result": [region(x, y, w, h, label)]}, FRAME, ("Battery", "Shoe"), params)
-    assert checked.boxes == [{"label": label, "box": pytest.approx([v * SIZE / 100 for v in (x, y, w, h)], abs=1e-3)}]
+    assert checked.boxes == [
+        {"label": label, "box": pytest.approx([v * SIZE / 100 for v in (x, y, w, h)], abs=1e-3)}
+    ]

@@ -11,7 +11,9 @@ from tests.conftest import REPOSITORY
 
 def trashnet(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the program as installed."""
-    return subprocess.run([sys.executable, "-m", "trashnet", *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "trashnet", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,9 @@ def trashnet(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
         (["evaluate", "ssd_int8", "--taxonomy", REPOSITORY / "taxonomy.yaml"], "data: no dataset log here"),
     ],
 )
-def test_a_mistake_is_answered_in_one_plain_line_and_exit_1(arguments: list[str | Path], complaint: str, tmp_path: Path) -> None:
+def test_a_mistake_is_answered_in_one_plain_line_and_exit_1(
+    arguments: list[str | Path], complaint: str, tmp_path: Path
+) -> None:
     """The message names the thing; no traceback, nothing on standard output."""
     run = trashnet(*arguments, cwd=tmp_path)
     assert run.returncode == 1
@@ -36,7 +40,7 @@ def test_a_mistake_is_answered_in_one_plain_line_and_exit_1(arguments: list[str 
 def test_a_defect_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
     """Only UserError is turned into words: hiding anything else would hide the bug."""
     program = (
-        "import click, trashnet.cli as c\n"
+        "import click, operations.cli as c\n"
         "c.cli.add_command(click.Command('boom', callback=lambda: 1 / 0))\n"
         "import sys; sys.argv = ['trashnet', 'boom']; c.main()"
     )

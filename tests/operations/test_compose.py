@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
+from operations.stack.servers import guarded_networks
 from tests.conftest import REPOSITORY
 from trashnet.settings import Settings, load_settings
-from trashnet.stack.servers import guarded_networks
 
 DEPLOY = REPOSITORY / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 VARIABLE = re.compile(r"\$\{([A-Z_0-9]+)(:\?[^}]*|:-[^}]*)?\}")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY|AUTH_STRING|CONNECTION_URL|LEDGER_URL")
-ours = pytest.mark.parametrize("name", ["setup", "worker", "doorbell"])
+ours = pytest.mark.parametrize("name", ["setup", "worker", "gateway"])
 every = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
@@ -29,7 +29,7 @@ def example() -> dict[str, str]:
 
 def test_every_part_of_the_loop_is_there() -> None:
     """What `trashnet up` starts on a laptop, and PostgreSQL."""
-    assert set(SERVICES) == {"postgres", "s3", "label-studio", "prefect", "setup", "worker", "doorbell"}
+    assert set(SERVICES) == {"postgres", "s3", "label-studio", "prefect", "setup", "worker", "gateway"}
 
 
 @every
@@ -38,7 +38,9 @@ def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
     service = SERVICES[name]
     assert ("healthcheck" in service) == (service["restart"] != "no")
     for other, how in service.get("depends_on", {}).items():
-        assert how["condition"] == ("service_completed_successfully" if SERVICES[other]["restart"] == "no" else "service_healthy")
+        assert how["condition"] == (
+            "service_completed_successfully" if SERVICES[other]["restart"] == "no" else "service_healthy"
+        )
 
 
 @every
@@ -60,13 +62,21 @@ def test_the_example_names_every_variable_and_no_secret() -> None:
     """Copy it, fill it in, and the file starts."""
     used = {found[0] for found in VARIABLE.findall((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))}
     assert used == set(example())
-    assert not [name for name, value in example().items() if value and re.search("PASSWORD|SECRET|TOKEN|KEY|AUTH", name)]
+    assert not [
+        name
+        for name, value in example().items()
+        if value and re.search("PASSWORD|SECRET|TOKEN|KEY|AUTH", name)
+    ]
 
 
 @ours
-def test_our_services_are_given_settings_that_exist_and_are_complete(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_services_are_given_settings_that_exist_and_are_complete(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names are those of `Settings`, and with the example filled in nothing is missing or malformed."""
-    given = {key: value for key, value in SERVICES[name]["environment"].items() if key.startswith("TRASHNET_")}
+    given = {
+        key: value for key, value in SERVICES[name]["environment"].items() if key.startswith("TRASHNET_")
+    }
     assert {key.removeprefix("TRASHNET_").lower() for key in given} <= set(Settings.model_fields)
     for key, value in given.items():
         monkeypatch.setenv(key, VARIABLE.sub(lambda found: example()[found[1]] or "a" * 40, value))
@@ -88,13 +98,16 @@ def test_volumes_and_networks_that_are_used_are_declared(name: str) -> None:
         assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
 
 
-def test_label_studio_may_call_the_doorbells_network_and_nothing_else_that_is_private() -> None:
+def test_label_studio_may_call_the_event_gateways_network_and_nothing_else_that_is_private() -> None:
     """Annotators can make webhooks: those must not reach the database, Prefect or a cloud's metadata."""
-    [network] = COMPOSE["networks"]["ring"]["ipam"]["config"]
+    [network] = COMPOSE["networks"]["gateway"]["ipam"]["config"]
     banned = SERVICES["label-studio"]["environment"]["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")
     assert banned == guarded_networks(network["subnet"])
-    assert {name for name, service in SERVICES.items() if "ring" in service["networks"]} == {"label-studio", "doorbell"}
-    assert SERVICES["doorbell"]["networks"]["ring"]["aliases"] == ["bell.internal"]
+    assert {name for name, service in SERVICES.items() if "gateway" in service["networks"]} == {
+        "label-studio",
+        "gateway",
+    }
+    assert SERVICES["gateway"]["networks"]["gateway"]["aliases"] == ["gateway.internal"]
 
 
 def test_the_databases_script_is_one_that_a_shell_reads() -> None:

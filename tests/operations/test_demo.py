@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.demo import SIDE, SMALL, _result, captures
-from ingest import FrameRow
 from labeling import LabelingParams
-from labeling.answers import check_answer
+from labeling.validation import check_answer
+from operations.demo import SIDE, SMALL, _result, captures
 from tests.conftest import REPOSITORY
 from trashnet.detectors import Detections
+from trashnet.ledger import FrameRow
 from trashnet.params import load_params, set_params
 from trashnet.taxonomy import Taxonomy
 
@@ -46,15 +46,25 @@ def test_a_bin_is_as_sure_as_of_the_thing_it_is_least_sure_of(taxonomy: Taxonomy
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_the_demo_annotator_s_answers_pass_the_checks_that_people_s_pass(taxonomy: Taxonomy, empty: bool) -> None:
+def test_the_demo_annotator_s_answers_pass_the_checks_that_people_s_pass(
+    taxonomy: Taxonomy, empty: bool
+) -> None:
     """What was drawn comes through Label Studio's percent and back; an empty bin is answered as one."""
     (capture,) = captures(1, 1, None, taxonomy, 0.3)
     truth: list[dict[str, Any]] = [] if empty else capture.truth
     frame = FrameRow(
-        sha256=capture.sha256, uploaded_sha256=capture.sha256, state="tasked", inbox_key="", width=SIDE, height=SIDE, task_id=1
+        sha256=capture.sha256,
+        uploaded_sha256=capture.sha256,
+        state="tasked",
+        inbox_key="",
+        width=SIDE,
+        height=SIDE,
+        task_id=1,
     )
     params = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml")
-    checked = check_answer({"result": _result(truth, frame), "was_cancelled": False}, frame, set(taxonomy.names), params)
+    checked = check_answer(
+        {"result": _result(truth, frame), "was_cancelled": False}, frame, set(taxonomy.names), params
+    )
     assert checked.outcome == ("nothing" if empty else "boxes")
     assert [box["label"] for box in checked.boxes] == [box["label"] for box in truth]
     for found, drawn in zip(checked.boxes, truth, strict=True):

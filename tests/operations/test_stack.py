@@ -14,14 +14,14 @@ import pytest
 from minio import Minio
 from minio.error import MinioException
 
+from operations.stack import free_port, start_s3
+from operations.stack.commands import down
+from operations.stack.process import LOOPBACK, spawn
+from operations.stack.run_state import Places, RunRecord, ensure_ports, read_environment, running
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.errors import UserError
 from trashnet.settings import load_settings
-from trashnet.stack import free_port, start_s3
-from trashnet.stack.commands import down
-from trashnet.stack.process import LOOPBACK, spawn
-from trashnet.stack.records import Places, RunRecord, ensure_ports, read_environment, running
 
 
 def runs(pid: int) -> bool:
@@ -43,7 +43,9 @@ def gone(pid: int, seconds: float = 15) -> bool:
 def client(server: S3Server, secret_key: str | None = None) -> Minio:
     """A client with the server's keys, or with a wrong secret."""
     address = server.url.removeprefix("http://")
-    return Minio(address, server.access_key, secret_key or server.secret_key, secure=False, region="us-east-1")
+    return Minio(
+        address, server.access_key, secret_key or server.secret_key, secure=False, region="us-east-1"
+    )
 
 
 def test_the_s3_server_serves_its_keys_holder_and_nobody_else(s3_server: S3Server, fresh_bucket: str) -> None:
@@ -74,17 +76,23 @@ def test_a_taken_port_is_named(s3_server: S3Server, tmp_path: Path) -> None:
 def test_a_server_that_cannot_start_says_its_last_words(tmp_path: Path) -> None:
     """What the log ends with is in the error, and where the log is."""
     command = [sys.executable, "-c", "import sys; sys.exit('no such luck')"]
-    with pytest.raises(UserError, match=r"(?s)luckless ended while starting \(exit status 1\).*no such luck.*whole log: .*/log"):
+    with pytest.raises(
+        UserError,
+        match=r"(?s)luckless ended while starting \(exit status 1\).*no such luck.*whole log: .*/log",
+    ):
         spawn("luckless", command, url="", log=tmp_path / "log", healthy=lambda: False).wait_healthy(30)
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     """The keeper cannot start it, and says so in the log."""
     with pytest.raises(UserError, match="no-such-program: No such file"):
-        spawn("nothing", ["no-such-program"], url="", log=tmp_path / "log", healthy=lambda: False).wait_healthy(30)
+        spawn(
+            "nothing", ["no-such-program"], url="", log=tmp_path / "log", healthy=lambda: False
+        ).wait_healthy(30)
 
 
-# A server that will not end when asked, with a child in another session and process group that will not either.
+# A server that will not end when asked, with a child in another session and process group that will not
+# either.
 STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,10 +116,18 @@ def pids(folder: Path) -> list[int]:
     raise AssertionError("it did not start")
 
 
-def test_stopping_ends_a_stubborn_server_and_all_its_descendants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_ends_a_stubborn_server_and_all_its_descendants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked first, then made to, even what moved to a session of its own."""
-    monkeypatch.setattr("trashnet.stack.process.GRACE_SECONDS", 0.5)
-    server = spawn("stubborn", [sys.executable, "-c", STUBBORN, tmp_path], url="", log=tmp_path / "log", healthy=lambda: True)
+    monkeypatch.setattr("operations.stack.process.GRACE_SECONDS", 0.5)
+    server = spawn(
+        "stubborn",
+        [sys.executable, "-c", STUBBORN, tmp_path],
+        url="",
+        log=tmp_path / "log",
+        healthy=lambda: True,
+    )
     started = pids(tmp_path)
     server.stop()
     assert not server.alive()
@@ -121,7 +137,7 @@ def test_stopping_ends_a_stubborn_server_and_all_its_descendants(tmp_path: Path,
 def test_no_server_outlives_a_starter_that_was_killed(tmp_path: Path) -> None:
     """`kill -9` of whoever started it leaves no orphan, not even of a server that ignores being asked."""
     program = (
-        "import sys, time; from pathlib import Path; from trashnet.stack import process; process.GRACE_SECONDS = 0.5\n"
+        "import sys, time; from pathlib import Path; from operations.stack import process; process.GRACE_SECONDS = 0.5\n"
         "folder = Path(sys.argv[1]); started = process.spawn('stubborn', [sys.executable, '-c', sys.argv[2], folder], url='',"
         " log=folder / 'log', healthy=lambda: True)\n"
         "time.sleep(600)"
@@ -133,12 +149,16 @@ def test_no_server_outlives_a_starter_that_was_killed(tmp_path: Path) -> None:
     assert all(gone(pid) for pid in started)
 
 
-def test_settings_for_other_servers_do_not_reach_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_for_other_servers_do_not_reach_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A laptop that talks to a team's Prefect still starts its own with its own database."""
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.org/api")
     monkeypatch.setenv("NO_PROXY", "example.org")
     program = "import os; print(os.environ.get('PREFECT_API_URL'), os.environ['NO_PROXY'])"
-    server = spawn("echo", [sys.executable, "-c", program], url="", log=tmp_path / "log", healthy=lambda: False)
+    server = spawn(
+        "echo", [sys.executable, "-c", program], url="", log=tmp_path / "log", healthy=lambda: False
+    )
     assert server.process.wait(30) == 0
     assert (tmp_path / "log").read_text().split() == ["None", "example.org,127.0.0.1,localhost"]
 
@@ -164,7 +184,7 @@ class SmallStack:
 
     def up(self, *setup: str) -> "subprocess.Popen[bytes]":
         """Start it, with a setup command; what it says goes to ``log``."""
-        command = [sys.executable, REPOSITORY / "tests/trashnet/small_stack.py", self.places.folder, *setup]
+        command = [sys.executable, REPOSITORY / "tests/operations/small_stack.py", self.places.folder, *setup]
         with self.log.open("ab") as out:
             return subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
 
@@ -180,8 +200,14 @@ class SmallStack:
 
     def servers(self) -> list[int]:
         """The numbers of the small servers' processes."""
-        listed = subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
-        return [int(line.split()[0]) for line in listed.splitlines() if str(self.places.logs) in line and "keeper.py" not in line]
+        listed = subprocess.run(
+            ["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True
+        ).stdout
+        return [
+            int(line.split()[0])
+            for line in listed.splitlines()
+            if str(self.places.logs) in line and "keeper.py" not in line
+        ]
 
 
 def is_up(record: RunRecord) -> bool:
@@ -213,7 +239,11 @@ def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small
     assert small_stack.places.environment.stat().st_mode & 0o777 == 0o600
     assert small_stack.places.folder.stat().st_mode & 0o777 == 0o700
     ends = ("KEY", "WORD", "TOKEN", "SECRET")
-    secrets = [value for name, value in read_environment(small_stack.places.environment).items() if name.endswith(ends)]
+    secrets = [
+        value
+        for name, value in read_environment(small_stack.places.environment).items()
+        if name.endswith(ends)
+    ]
     assert len(set(secrets)) == 5
     assert not [secret for secret in secrets if secret in small_stack.log.read_text()]
     settings = load_settings(small_stack.places.environment)  # all that every other command needs is there
@@ -245,14 +275,18 @@ def test_a_server_that_dies_is_started_again_and_the_record_says_so(small_stack:
     before = small_stack.until(is_up)
     port = before.servers["s3"].url.rpartition(":")[2]
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in small_stack.servers()}
-    os.kill(next(pid for pid, command in commands.items() if f"http.server\0{port}\0" in command), signal.SIGKILL)
+    os.kill(
+        next(pid for pid, command in commands.items() if f"http.server\0{port}\0" in command), signal.SIGKILL
+    )
     after = small_stack.until(lambda record: record.servers["s3"].restarts == 1 and is_up(record))
     assert after.servers["s3"].note == "ended (exit status 137)"
     assert [server.restarts for name, server in after.servers.items() if name != "s3"] == [0, 0, 0, 0]
     assert "s3 ended (exit status 137); starting it again" in small_stack.log.read_text()
 
 
-def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_ports(small_stack: SmallStack) -> None:
+def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_ports(
+    small_stack: SmallStack,
+) -> None:
     """Its record is stale, its lock is not: the next start waits for the old servers to be gone."""
     up = small_stack.up()
     before = small_stack.until(is_up)
@@ -262,11 +296,15 @@ def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_
     assert running(small_stack.places) is None
     small_stack.up()
     after = small_stack.until(is_up)
-    assert [server.url for server in after.servers.values()] == [server.url for server in before.servers.values()]
+    assert [server.url for server in after.servers.values()] == [
+        server.url for server in before.servers.values()
+    ]
     assert len(small_stack.servers()) == 5
 
 
-def test_stopping_a_stack_that_does_not_run_is_no_error(small_stack: SmallStack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_a_stack_that_does_not_run_is_no_error(
+    small_stack: SmallStack, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Not even when a record lies there whose process number somebody else has now."""
     small_stack.places.make()
     RunRecord(os.getpid(), 0, "2026-01-01T00:00:00+00:00", "up").write(small_stack.places)
@@ -306,10 +344,16 @@ def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: S
         stranger.listen()
         small_stack.up()
         record = small_stack.until(is_up)
-    assert f"port {ports['prefect']} is taken by another program: prefect moves to" in small_stack.log.read_text()
+    assert (
+        f"port {ports['prefect']} is taken by another program: prefect moves to"
+        in small_stack.log.read_text()
+    )
     assert record.servers["prefect"].url != f"http://{LOOPBACK}:{ports['prefect']}"
     assert record.servers["s3"].url == f"http://{LOOPBACK}:{ports['s3']}"
-    assert read_environment(small_stack.places.environment)["PREFECT_API_URL"] == f"{record.servers['prefect'].url}/api"
+    assert (
+        read_environment(small_stack.places.environment)["PREFECT_API_URL"]
+        == f"{record.servers['prefect'].url}/api"
+    )
 
 
 def test_postgresql_gives_every_test_a_database(postgres_url: str) -> None:
@@ -318,17 +362,30 @@ def test_postgresql_gives_every_test_a_database(postgres_url: str) -> None:
 
     engine = sqlalchemy.create_engine(postgres_url)
     with engine.connect() as connection:
-        assert connection.execute(sqlalchemy.text("select count(*) from pg_tables where schemaname = 'public'")).scalar() == 0
+        assert (
+            connection.execute(
+                sqlalchemy.text("select count(*) from pg_tables where schemaname = 'public'")
+            ).scalar()
+            == 0
+        )
     engine.dispose()
 
 
-def test_label_studio_may_call_this_machine_and_no_other_private_address(label_studio_server: LabelStudioServer) -> None:
-    """Its guard stays on but for the doorbell's address."""
+def test_label_studio_may_call_this_machine_and_no_other_private_address(
+    label_studio_server: LabelStudioServer,
+) -> None:
+    """Its guard stays on but for the event gateway's address."""
     headers = {"Authorization": f"Token {label_studio_server.token}"}
     with httpx.Client(base_url=label_studio_server.url, headers=headers, timeout=60, trust_env=False) as http:
         project = http.post("/api/projects", json={"title": "guarded"}).json()["id"]
         hook = {"project": project, "actions": ["ANNOTATION_CREATED"], "send_for_all_actions": False}
-        assert http.post("/api/webhooks/", json=hook | {"url": "http://127.0.0.1:4300/label-studio"}).status_code == 201
+        assert (
+            http.post("/api/webhooks/", json=hook | {"url": "http://127.0.0.1:4300/label-studio"}).status_code
+            == 201
+        )
         for address in ("127.0.0.2", "10.0.0.1", "169.254.169.254", "192.168.1.1"):
-            assert http.post("/api/webhooks/", json=hook | {"url": f"http://{address}/"}).status_code in {400, 403}
+            assert http.post("/api/webhooks/", json=hook | {"url": f"http://{address}/"}).status_code in {
+                400,
+                403,
+            }
         http.delete(f"/api/projects/{project}")

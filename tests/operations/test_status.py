@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from flows.status import look
-from ingest import open_ledger
+from operations.stack import free_port
+from operations.status import look
 from tests.servers import S3Server
 from trashnet.errors import UserError
+from trashnet.ledger import open_ledger
 from trashnet.settings import Settings
-from trashnet.stack import free_port
 from trashnet.store import open_store
 
 NOBODY = f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, s3_server: S3Server, fresh_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(
+    tmp_path: Path, s3_server: S3Server, fresh_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """A deployment of which only the store is there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
@@ -30,8 +32,8 @@ def settings(tmp_path: Path, s3_server: S3Server, fresh_bucket: str, monkeypatch
         label_studio_url=NOBODY,
         label_studio_token="none",
         clone=tmp_path / "clone",
-        doorbell_url=NOBODY,
-        doorbell_secret="a-secret-of-16-letters",
+        gateway_url=NOBODY,
+        gateway_secret="a-secret-of-16-letters",
     )
 
 
@@ -69,7 +71,9 @@ def test_the_ledgers_counts_are_shown(settings: Settings) -> None:
     assert facts["last_turn"] is None
 
 
-def test_without_any_settings_the_way_to_get_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_settings_the_way_to_get_them_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is nowhere to look."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="`trashnet up` starts an embedded stack"):

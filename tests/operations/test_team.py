@@ -1,8 +1,8 @@
 """deploy/compose.yaml, started without containers: its own commands, environment, host names, ports and health checks, as processes.
 
-They run in a network and mount namespace of their own, in which the services' names are addresses of this machine. What an image would
-bring stands in: this machine's PostgreSQL, Label Studio from PyPI, and rclone where the file has SeaweedFS.
-"""
+They run in a network and mount namespace of their own, in which the services' names are addresses of this
+machine. What an image would bring stands in: this machine's PostgreSQL, Label Studio from PyPI, and rclone
+where the file has SeaweedFS."""
 
 import os
 import secrets
@@ -17,18 +17,18 @@ import cv2
 import numpy as np
 import pytest
 
+from operations.stack.process import Server, spawn
 from tests.conftest import REPOSITORY
 from tests.ingest.uploads import sidecar, upload
+from tests.operations.test_compose import SERVICES, VARIABLE, example
 from tests.servers import postgres_program, run_quietly, unprivileged
-from tests.trashnet.test_compose import SERVICES, VARIABLE, example
-from trashnet.stack.process import Server, spawn
 
-# Label Studio's guard lets only the network of the doorbell through, so `bell.internal` is there.
-HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 bell.internal doorbell\n"
+# Label Studio's guard lets only the network of the event gateway through, so `gateway.internal` is there.
+HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 gateway.internal gateway\n"
 WORKER_HEALTH = "18080"  # 8080 here is Label Studio's already; between containers it is free
 ENTER = (
     "ip link set lo up && ip address add 198.18.77.2/32 dev lo && mount --bind {hosts} /etc/hosts && "
-    "exec {python} -c 'import sys; from pathlib import Path; from tests.trashnet.test_team import team; team(Path(sys.argv[1]))' {root}"
+    "exec {python} -c 'import sys; from pathlib import Path; from tests.operations.test_team import team; team(Path(sys.argv[1]))' {root}"
 )
 
 
@@ -56,9 +56,15 @@ class Team:
 
     def environment(self, name: str) -> dict[str, str]:
         """A service's, with every variable replaced by its value; volumes lie in our folder."""
-        said = {key: VARIABLE.sub(lambda m: self.values[m[1]], str(value)) for key, value in SERVICES[name].get("environment", {}).items()}
+        said = {
+            key: VARIABLE.sub(lambda m: self.values[m[1]], str(value))
+            for key, value in SERVICES[name].get("environment", {}).items()
+        }
         said = {key: value.replace("/flywheel/", f"{self.root}/flywheel/") for key, value in said.items()}
-        return said | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PREFECT_WORKER_WEBSERVER_PORT": WORKER_HEALTH}
+        return said | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PREFECT_WORKER_WEBSERVER_PORT": WORKER_HEALTH,
+        }
 
     def healthy(self, name: str) -> bool:
         """What its health check says."""
@@ -70,7 +76,13 @@ class Team:
             command[-1] = command[-1].replace(":8080", f":{WORKER_HEALTH}")
         return subprocess.run(command, env=self.environment(name), capture_output=True).returncode == 0
 
-    def start(self, name: str, command: list[Any] | None = None, healthy: Callable[[], bool] | None = None, **options: Any) -> None:
+    def start(
+        self,
+        name: str,
+        command: list[Any] | None = None,
+        healthy: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> None:
         """Start a service by its own command, or by what stands in for its image's, and wait for its health check."""
         log, began = self.root / f"{name}.log", time.monotonic()
         options = {"environment": self.environment(name), "folder": REPOSITORY} | options
@@ -85,8 +97,13 @@ class Team:
         folder = self.root / "postgres"
         folder.mkdir()
         programs, data = [postgres_program(name) for name in ("initdb", "postgres", "psql")], folder / "data"
-        run_quietly([*unprivileged(folder), programs[0], "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C"], folder)
-        (data / "pg_hba.conf").write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        run_quietly(
+            [*unprivileged(folder), programs[0], "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C"],
+            folder,
+        )
+        (data / "pg_hba.conf").write_text(
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
         quick = ["-c", "unix_socket_directories=", "-c", "fsync=off"]
         self.start("postgres", [*unprivileged(folder), programs[1], "-D", data, *quick], folder=data)
         environment = self.environment("postgres") | {"POSTGRES_USER": "postgres", "PGHOST": "127.0.0.1"}
@@ -95,7 +112,7 @@ class Team:
 
     def start_all(self) -> None:
         """In the order that `depends_on` gives."""
-        from trashnet.stack.servers import _label_studio, _rclone, _s3_answers
+        from operations.stack.servers import _label_studio, _rclone, _s3_answers
 
         self.start_postgres()
         keys = f'"{self.values["S3_ACCESS_KEY"]},{self.values["S3_SECRET_KEY"]}"'
@@ -103,18 +120,25 @@ class Team:
         rclone = [_rclone(), "serve", "s3", "--addr", ":8333", "--config", "/dev/null", self.root / "s3"]
         self.start("s3", rclone, lambda: _s3_answers("http://s3:8333"), environment={"RCLONE_AUTH_KEY": keys})
         self.start("prefect")
-        self.start("doorbell")
+        self.start("gateway")
         (self.root / "label-studio").mkdir()
-        environment = self.environment("label-studio") | {"LABEL_STUDIO_BASE_DATA_DIR": str(self.root / "label-studio")}
+        environment = self.environment("label-studio") | {
+            "LABEL_STUDIO_BASE_DATA_DIR": str(self.root / "label-studio")
+        }
         command = [_label_studio(), "start", "--no-browser", "--port", "8080", "--internal-host", "127.0.0.1"]
         self.start("label-studio", command, environment=environment)
-        subprocess.run(SERVICES["setup"]["command"], env=os.environ | self.environment("setup"), cwd=REPOSITORY, check=True)
+        subprocess.run(
+            SERVICES["setup"]["command"],
+            env=os.environ | self.environment("setup"),
+            cwd=REPOSITORY,
+            check=True,
+        )
         self.start("worker")
 
 
 def team(root: Path) -> None:
     """Start everything, upload a frame as a bin would, and wait until it is a task before the annotators; in the namespaces."""
-    from ingest import open_ledger
+    from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
     from trashnet.store import open_store
 
@@ -147,7 +171,11 @@ def test_a_team_s_services_come_up_and_a_frame_becomes_a_task(tmp_path: Path) ->
     become_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     inside = ENTER.format(hosts=tmp_path / "hosts", python=sys.executable, root=tmp_path)
     done = subprocess.run(
-        ["unshare", "--net", "--mount", *become_root, "sh", "-c", inside], cwd=REPOSITORY, capture_output=True, text=True, timeout=1400
+        ["unshare", "--net", "--mount", *become_root, "sh", "-c", inside],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=1400,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     assert "a frame is a task" in done.stdout

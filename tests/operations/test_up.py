@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from operations.stack.run_state import Places, read_environment, running
 from tests.conftest import REPOSITORY
-from trashnet.stack.records import Places, read_environment, running
 
 MINUTES = 60
 
@@ -26,7 +26,9 @@ def trashnet(*arguments: str, cwd: Path, seconds: float) -> subprocess.Completed
 
 def processes(containing: str) -> list[tuple[int, str]]:
     """Number and command line of each process in whose command line the text occurs."""
-    listed = subprocess.run(["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    listed = subprocess.run(
+        ["ps", "axww", "-o", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
     return [(int(line.split()[0]), line.split(maxsplit=1)[1]) for line in listed if containing in line]
 
 
@@ -57,7 +59,13 @@ def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace
     up = trashnet("up", "--detach", cwd=clone, seconds=14 * MINUTES)
     assert up.returncode == 0, up.stdout + up.stderr
     seen = is_ok(clone, 30)
-    assert [server["name"] for server in seen["servers"] if server["ok"]] == ["S3 server", "Label Studio", "Prefect", "worker", "doorbell"]
+    assert [server["name"] for server in seen["servers"] if server["ok"]] == [
+        "S3 server",
+        "Label Studio",
+        "Prefect",
+        "worker",
+        "event gateway",
+    ]
     assert seen["facts"]["tasks"]["open"] == 0
     assert not [name for name, facts in seen["facts"].items() if "unknown" in facts]
 
@@ -69,7 +77,9 @@ def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace
     shown = up.stdout + "".join(line for _, line in processes(""))
     assert len(secrets) == 5
     assert not [name for name in secrets if name in shown]
-    assert not [log for log in (clone / ".trashnet/logs").iterdir() for secret in secrets if secret in log.read_text()]
+    assert not [
+        log for log in (clone / ".trashnet/logs").iterdir() for secret in secrets if secret in log.read_text()
+    ]
 
     second = trashnet("up", cwd=clone, seconds=MINUTES)
     assert second.returncode == 1

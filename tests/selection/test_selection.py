@@ -10,15 +10,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest import IngestParams, Ledger, TriageParams, choose, receive, score_frames, settle, waiting
-from ingest.choosing import AUDIT, Candidate, diverse, spread
-from ingest.worth import Disagreement, disagreement, entropy, overlap, rarest, rarities, uncertainty, weigh
+from ingest import IngestParams, deduplicate, receive, waiting
+from selection import SelectionParams, choose, score_frames
+from selection.acquisition import (
+    Disagreement,
+    disagreement,
+    entropy,
+    overlap,
+    rarest,
+    rarities,
+    uncertainty,
+    weigh,
+)
+from selection.sampling import AUDIT, Candidate, diverse, spread
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from trashnet.detectors import Detections
+from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = TriageParams()
+PARAMS = SelectionParams()
 
 
 def seen(label: str, score: float, *box: float) -> dict[str, Any]:
@@ -96,7 +107,10 @@ def test_rarity_is_the_repeat_factor_of_lvis() -> None:
     rarity = rarities({"Cigarette": 9500, "Shoe": 400, "Battery": 100, "Aerosol": 0}, PARAMS)
     assert rarity == {"Cigarette": pytest.approx((100 / 9500) ** 0.5), "Shoe": 0.5, "Battery": 1.0}
     boxes = [seen("Shoe", 0.6), seen("Battery", 0.31), seen("Aerosol", 0.09)]
-    assert rarest(boxes, rarity, PARAMS) == ("Battery", 0.31)  # 0.31 * 1 > 0.6 * 0.5; the aerosol is below the floor
+    assert rarest(boxes, rarity, PARAMS) == (
+        "Battery",
+        0.31,
+    )  # 0.31 * 1 > 0.6 * 0.5; the aerosol is below the floor
     assert rarest([seen("Aerosol", 0.4)], rarity, PARAMS) == ("Aerosol", 0.4)
     assert rarest(boxes, rarities({}, PARAMS), PARAMS) == ("", 0)
 
@@ -107,7 +121,10 @@ def test_a_score_is_the_mean_of_its_parts_and_says_them() -> None:
     student = [seen("Shoe", 0.9, 20, 0, 10, 10), seen("Shoe", 0.9, 50, 0, 10, 10)]
     worth = weigh(teacher, student, {"Shoe": 0.2}, PARAMS)
     assert worth.score == pytest.approx((0.568150 + 0.31 + 2 / 3) / 3, abs=1e-5)
-    assert worth.explanation == "teacher and student disagree on 2 of 3 boxes; undecided: Battery 0.31; rare class: Battery 0.31"
+    assert (
+        worth.explanation
+        == "teacher and student disagree on 2 of 3 boxes; undecided: Battery 0.31; rare class: Battery 0.31"
+    )
     assert weigh([], [], {}, PARAMS) == weigh([], None, {}, PARAMS)
     assert weigh([], [], {}, PARAMS).explanation == "nothing stands out"
     assert weigh(None, None, {}, PARAMS).explanation == "no model yet: chosen for diversity"
@@ -155,23 +172,32 @@ class Fixed:
         return [Detections(boxes, ids.astype(np.int64), scores.astype(np.float32)) for _ in images]
 
 
-def ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams, count: int, **told: Any) -> None:
+def ingest(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams, count: int, **told: Any
+) -> None:
     """Bring in some frames, three of a burst."""
     for number in range(count):
         when = NOON + timedelta(minutes=number)
-        upload(store, jpeg(scene(number)), sidecar(captured_at=when.isoformat(), burst=f"b{number // 3}", **told))
+        upload(
+            store, jpeg(scene(number)), sidecar(captured_at=when.isoformat(), burst=f"b{number // 3}", **told)
+        )
     receive(store, ledger, waiting(store), taxonomy, params)
-    settle(store, ledger, params)
+    deduplicate(store, ledger, params)
 
 
-def test_frames_are_scored_once_per_model(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_frames_are_scored_once_per_model(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """A frame is looked at once; another teacher looks again. The ledger keeps its boxes, its name, the score and why."""
     ingest(store, ledger, taxonomy, params, 5, release="r7")
-    triage, counts = PARAMS.model_copy(update={"batch": 2}), {"Cigarette": 1000}
+    triage, counts = PARAMS.model_copy(update={"batch_size": 2}), {"Cigarette": 1000}
     battery = taxonomy.id_of["Battery"]
     teacher, student = Fixed("t1", (battery, 0.5)), Fixed("r7", (battery, 0.9))
     assert score_frames(store, ledger, teacher, student, counts, taxonomy, triage) == 5
-    assert (teacher.asked, student.asked) == (5, 0)  # the bins ran the student's release: their own boxes are its boxes
+    assert (teacher.asked, student.asked) == (
+        5,
+        0,
+    )  # the bins ran the student's release: their own boxes are its boxes
     assert score_frames(store, ledger, teacher, student, counts, taxonomy, triage) == 0
     row = ledger.in_state("accepted")[0]
     assert row.prediction == [{"label": "Battery", "score": 0.5, "box": [0, 0, 10, 10]}]
@@ -185,7 +211,9 @@ def test_frames_are_scored_once_per_model(store: ObjectStore, ledger: Ledger, ta
     assert other.asked == 5
 
 
-def test_a_frame_whose_object_is_lost_is_set_aside(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
+def test_a_frame_whose_object_is_lost_is_set_aside(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
     """One lost object does not stop triage; the ledger says what is gone."""
     ingest(store, ledger, taxonomy, params, 2)
     lost = ledger.in_state("accepted")[0]
@@ -197,7 +225,7 @@ def test_a_frame_whose_object_is_lost_is_set_aside(store: ObjectStore, ledger: L
 def test_cold_start(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
     """With no model yet, a turn is chosen for diversity within its budget, some of it blindly, the same each time it is asked."""
     ingest(store, ledger, taxonomy, params, 30, release=None, detections=[])
-    triage = PARAMS.model_copy(update={"budget": 10, "audit": 0.2})
+    triage = PARAMS.model_copy(update={"budget": 10, "exploration_share": 0.2})
     assert score_frames(store, ledger, None, None, {}, taxonomy, triage) == 30
     chosen = choose(ledger, triage, seed=1)
     assert len(chosen) == len(set(chosen)) == 10
@@ -205,7 +233,10 @@ def test_cold_start(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, para
     assert choose(ledger, triage, seed=2) != chosen
     rows = [ledger.frame(sha256) for sha256 in chosen]
     told = Counter(row.explanation for row in rows if row)
-    assert told == {f"{AUDIT}; no model yet: chosen for diversity": 2, "no model yet: chosen for diversity": 8}
+    assert told == {
+        f"{AUDIT}; no model yet: chosen for diversity": 2,
+        "no model yet: chosen for diversity": 8,
+    }
     bursts = Counter(row.burst for row in rows if row and not str(row.explanation).startswith(AUDIT))
     assert set(bursts.values()) == {1}  # 10 bursts of 3 views: none is asked about twice
     assert len(choose(ledger, triage.model_copy(update={"budget": 99}), seed=1)) == 30

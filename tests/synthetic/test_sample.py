@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset import Log, SampleParams, draw_sample, draw_scene
-from dataset.drawing import LOOKS, Pen, look_of
-from dataset.sample import class_counts
-from dataset.scenes import compose, draw_light, view
+from dataset import Log
+from synthetic import SampleParams, draw_sample, draw_scene
+from synthetic.drawing import LOOKS, Pen, look_of
+from synthetic.sample import class_counts
+from synthetic.scenes import compose, draw_light, view
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
 
@@ -63,7 +64,9 @@ def test_an_item_fills_its_canvas_and_keeps_within_it(name: str) -> None:
 
 def test_a_scene_is_its_generator_s_alone(taxonomy: Taxonomy) -> None:
     """The same seed draws the same pixels and boxes; another seed others."""
-    one, two, other = (draw_scene(np.random.default_rng(seed), [12, 5, 57], 128, taxonomy) for seed in (1, 1, 2))
+    one, two, other = (
+        draw_scene(np.random.default_rng(seed), [12, 5, 57], 128, taxonomy) for seed in (1, 1, 2)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(one[0], other[0])
 
@@ -71,7 +74,9 @@ def test_a_scene_is_its_generator_s_alone(taxonomy: Taxonomy) -> None:
 def test_a_scene_s_boxes_lie_in_the_frame_and_hold_something(taxonomy: Taxonomy) -> None:
     """Boxes are at least two pixels wide and high, within the image, one for each class id, in whole pixels."""
     for seed in range(6):
-        image, boxes, class_ids = draw_scene(np.random.default_rng(seed), [37, 19, 17, 5, 57, 57, 48], 128, taxonomy)
+        image, boxes, class_ids = draw_scene(
+            np.random.default_rng(seed), [37, 19, 17, 5, 57, 57, 48], 128, taxonomy
+        )
         assert image.shape == (128, 128, 3)
         assert image.dtype == np.uint8
         assert boxes.shape == (len(class_ids), 4)
@@ -164,7 +169,9 @@ def test_drawing_twice_changes_nothing(tmp_path: Path, few: Taxonomy, drawn: Log
     """The same parameters give the same turn, byte for byte, elsewhere; in the same log they add none."""
     turn = draw_sample(tmp_path / "data", few, TINY)
     assert [turn] == drawn.turns
-    first, second = ((root / "frames" / f"{turn}.arrow").read_bytes() for root in (drawn.root, tmp_path / "data"))
+    first, second = (
+        (root / "frames" / f"{turn}.arrow").read_bytes() for root in (drawn.root, tmp_path / "data")
+    )
     assert first == second
     assert draw_sample(tmp_path / "data", few, TINY) == turn
     assert Log(tmp_path / "data", few).turns == [turn]

@@ -26,7 +26,9 @@ from trashnet.taxonomy import Taxonomy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STILL = TransformParams(scale=(1.0, 1.0), flip=0, colour=0)
-TINY = EfficientDetParams(image_size=128, epochs=3, batch_size=2, weights="none", workers=0, map_every=3, warmup_epochs=1)
+TINY = EfficientDetParams(
+    image_size=128, epochs=3, batch_size=2, weights="none", workers=0, map_every=3, warmup_epochs=1
+)
 
 RUN = """
 import sys
@@ -100,11 +102,15 @@ def test_every_epoch_is_in_dvclive(undisturbed):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_where_it_would_have(undisturbed, sample_log: Log, taxonomy: Taxonomy, tmp_path: Path):
+def test_a_killed_run_goes_on_and_ends_where_it_would_have(
+    undisturbed, sample_log: Log, taxonomy: Taxonomy, tmp_path: Path
+):
     """SIGKILL after the first checkpoint; the second call resumes; weights, losses and history equal the undisturbed run's, exactly."""
     work, _ = undisturbed
     process = subprocess.Popen(
-        [sys.executable, *command(sample_log, tmp_path / "killed", TINY)], cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [sys.executable, *command(sample_log, tmp_path / "killed", TINY)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     deadline = time.monotonic() + 300
     while not list((tmp_path / "killed" / "checkpoints").glob("*/epoch=0.ckpt")):
@@ -118,14 +124,19 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(undisturbed, sample_l
     report = run_here(sample_log, taxonomy, tmp_path / "killed", TINY)
 
     assert report.resumed_from >= 1
-    ours, theirs = load_file(tmp_path / "killed/out/model.safetensors"), load_file(work / "out/model.safetensors")
+    ours, theirs = (
+        load_file(tmp_path / "killed/out/model.safetensors"),
+        load_file(work / "out/model.safetensors"),
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     for metric in ("train/loss", "val/loss", "val/ap50"):
         assert rows_of(tmp_path / "killed/live", metric) == rows_of(work / "live", metric)
     assert not any((tmp_path / "killed" / "checkpoints").iterdir())
 
 
-def test_another_run_never_resumes_from_this_ones_checkpoint(sample_log: Log, taxonomy: Taxonomy, tmp_path: Path):
+def test_another_run_never_resumes_from_this_ones_checkpoint(
+    sample_log: Log, taxonomy: Taxonomy, tmp_path: Path
+):
     """Another seed, parameter, frame or corrected label is another identity; another number of workers is not."""
     train_frames, val = sample_log.frames("train")[:4], sample_log.frames("val")[:2]
     plain = identity(train_frames, val, taxonomy, TINY, 5)
@@ -139,7 +150,9 @@ def test_another_run_never_resumes_from_this_ones_checkpoint(sample_log: Log, ta
     copied = tmp_path / "data"
     labels = train_frames[0].labels
     assert labels is not None
-    append_turn(copied, "copy", list(train_frames), [(f.sha256, f.labels) for f in train_frames if f.labels], taxonomy)
+    append_turn(
+        copied, "copy", list(train_frames), [(f.sha256, f.labels) for f in train_frames if f.labels], taxonomy
+    )
     assert identity(Log(copied, taxonomy).frames("train"), val, taxonomy, TINY, 5) == plain
     moved = Labels(labels.boxes + np.array([1, 0, 0, 0]), labels.class_ids, labels.crowd, labels.extra)
     append_turn(copied, "correction", [], [(train_frames[0].sha256, moved)], taxonomy)
@@ -158,7 +171,9 @@ def test_it_learns_eight_images_by_heart(sample_log: Log, taxonomy: Taxonomy, tm
         image_size=128, epochs=14, batch_size=8, weights="none", learning_rate=4e-3, weight_decay=0, drop_path=0, warmup_epochs=1,
         transforms=STILL, map_every=14, workers=0,
     )  # fmt: skip
-    report = train(again, eight, taxonomy, params, 3, tmp_path / "out", tmp_path / "live", tmp_path / "checkpoints")
+    report = train(
+        again, eight, taxonomy, params, 3, tmp_path / "out", tmp_path / "live", tmp_path / "checkpoints"
+    )
     assert report.metrics["val/ap50"] > 0.9
     losses = [float(value) for _, value in rows_of(tmp_path / "live", "train/focal_loss")]
     assert losses[-1] < losses[0] / 5
@@ -171,7 +186,13 @@ def test_two_processes_train_one_model(sample_log: Log, tmp_path: Path):
     params = TINY.model_copy(update={"epochs": 2, "map_every": 1})
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, *command(sample_log, work, params)], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*launch, *command(sample_log, work, params)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     meta = json.loads((work / "out" / "model.json").read_text())
     assert meta["report"]["processes"] == 2
@@ -194,7 +215,16 @@ def test_amp_without_a_gpu_is_said_plainly(sample_log: Log, taxonomy: Taxonomy, 
         pytest.skip("this machine has a GPU")
     params = TINY.model_copy(update={"precision": "bf16-mixed"})
     with pytest.raises(UserError, match="bf16-mixed needs a CUDA GPU"):
-        train(sample_log.frames("train"), sample_log.frames("val"), taxonomy, params, 1, tmp_path, tmp_path, tmp_path)
+        train(
+            sample_log.frames("train"),
+            sample_log.frames("val"),
+            taxonomy,
+            params,
+            1,
+            tmp_path,
+            tmp_path,
+            tmp_path,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +239,17 @@ def test_a_pretrained_backbone_is_loaded_from_a_folder(backbone: dict[str, torch
     save_file({**marked, "classifier.weight": torch.zeros(3)}, tmp_path / "tf_efficientnet_b0_x.safetensors")
     model = Teacher(3, 128)
     found = begin(model, EfficientDetParams(weights_dir=tmp_path))
-    assert (found.initialisation, found.source, found.missing) == ("imagenet", "tf_efficientnet_b0_x.safetensors", ())
+    assert (found.initialisation, found.source, found.missing) == (
+        "imagenet",
+        "tf_efficientnet_b0_x.safetensors",
+        (),
+    )
     assert (model.net.backbone.conv_stem.weight == 0.25).all()
 
 
-def test_a_layer_that_the_weights_lack_is_named(backbone: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_layer_that_the_weights_lack_is_named(
+    backbone: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """In the log and in what goes into model.json; the rest is loaded."""
     lacking = {name: value for name, value in backbone.items() if name != "blocks.6.0.conv_pwl.weight"}
     save_file(lacking, tmp_path / "tf_efficientnet_b0_part.safetensors")

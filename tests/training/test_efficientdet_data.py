@@ -21,14 +21,21 @@ MOVING = TransformParams(scale=(0.4, 2.0), flip=0.5, colour=0, min_visibility=0.
 RED = (250, 10, 10)
 
 
-def log_of(root: Path, taxonomy: Taxonomy, *scenes: tuple[NDArray[np.uint8], list[list[float]], list[bool]]) -> Frames:
+def log_of(
+    root: Path, taxonomy: Taxonomy, *scenes: tuple[NDArray[np.uint8], list[list[float]], list[bool]]
+) -> Frames:
     """A log of images with boxes (all of class 3) and crowd flags."""
     frames, labels = [], []
     for image, boxes, crowd in scenes:
         jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
         sha = hashlib.sha256(jpeg).hexdigest()
         frames.append(Frame(sha, jpeg, image.shape[1], image.shape[0], "train", sha, 0, "x.jpg"))
-        labels.append((sha, Labels(np.array(boxes, float).reshape(-1, 4), np.full(len(boxes), 3), np.array(crowd, bool))))
+        labels.append(
+            (
+                sha,
+                Labels(np.array(boxes, float).reshape(-1, 4), np.full(len(boxes), 3), np.array(crowd, bool)),
+            )
+        )
     append_turn(root, "drawn", frames, labels, taxonomy)
     return Log(root, taxonomy).frames("train")
 
@@ -50,7 +57,9 @@ def scene(width: int, height: int, *boxes: tuple[int, int, int, int]) -> NDArray
         ((1, 1000), 0.128, (1, 128)),  # 0.128 rows are still one
     ],
 )
-def test_a_letterboxed_image_lies_top_left_and_the_rest_is_filled(shape: tuple[int, int], scale: float, fitted: tuple[int, int]):
+def test_a_letterboxed_image_lies_top_left_and_the_rest_is_filled(
+    shape: tuple[int, int], scale: float, fitted: tuple[int, int]
+):
     """The longer side fits, the shape stays, no pixel of the rest is anything but the fill."""
     found, factor = letterbox(np.full((*shape, 3), 7, np.uint8), 128)
     assert factor == pytest.approx(scale)
@@ -63,7 +72,9 @@ def test_a_letterboxed_image_lies_top_left_and_the_rest_is_filled(shape: tuple[i
 
 def test_without_random_changes_training_sees_what_validation_sees(tmp_path: Path, taxonomy: Taxonomy):
     """Pixel for pixel; boxes to what rounding the height to whole pixels moves them (77 instead of 76.8)."""
-    frames = log_of(tmp_path / "data", taxonomy, (scene(150, 90, (30, 20, 40, 30)), [[30, 20, 40, 30]], [False]))
+    frames = log_of(
+        tmp_path / "data", taxonomy, (scene(150, 90, (30, 20, 40, 30)), [[30, 20, 40, 30]], [False])
+    )
     trained, validated = Samples(frames, 128, 1, STILL)[0, 0], Samples(frames, 128, 1, None)[0, 0]
     assert np.array_equal(trained.image, validated.image)
     np.testing.assert_allclose(trained.boxes, validated.boxes, atol=0.2)
@@ -73,7 +84,9 @@ def test_without_random_changes_training_sees_what_validation_sees(tmp_path: Pat
 
 def test_boxes_follow_the_image_through_every_random_change(tmp_path: Path, taxonomy: Taxonomy):
     """Scale, crop, flip and place 60 times: red is inside the box and grey just outside it, to a pixel and a half."""
-    frames = log_of(tmp_path / "data", taxonomy, (scene(240, 160, (60, 40, 70, 50)), [[60, 40, 70, 50]], [False]))
+    frames = log_of(
+        tmp_path / "data", taxonomy, (scene(240, 160, (60, 40, 70, 50)), [[60, 40, 70, 50]], [False])
+    )
     samples = Samples(frames, 256, 1, MOVING)
     seen = 0
     for epoch in range(60):
@@ -106,7 +119,9 @@ def test_random_changes_zoom_both_ways_and_flip(tmp_path: Path, taxonomy: Taxono
 
 def test_colours_change_but_never_the_padding(tmp_path: Path, taxonomy: Taxonomy):
     """The fill is what validation pads with."""
-    frames = log_of(tmp_path / "data", taxonomy, (scene(200, 100, (80, 20, 40, 40)), [[80, 20, 40, 40]], [False]))
+    frames = log_of(
+        tmp_path / "data", taxonomy, (scene(200, 100, (80, 20, 40, 40)), [[80, 20, 40, 40]], [False])
+    )
     samples = Samples(frames, 128, 1, TransformParams(scale=(1.0, 1.0), flip=0, colour=1.0))
     images = np.stack([samples[epoch, 0].image for epoch in range(10)])
     assert images[:, 10, 10].std(axis=0).max() > 3
@@ -128,7 +143,11 @@ def test_crowds_are_not_taught_and_backgrounds_stay(tmp_path: Path, taxonomy: Ta
 
 def test_boxes_outside_the_frame_and_slivers_are_not_taught(tmp_path: Path, taxonomy: Taxonomy):
     """What is left of a box within the frame counts; under two pixels of the input it does not."""
-    frames = log_of(tmp_path / "data", taxonomy, (scene(128, 128), [[-20, 10, 40, 40], [50, 50, 1, 40], [127.5, 0, 30, 30]], [False] * 3))
+    frames = log_of(
+        tmp_path / "data",
+        taxonomy,
+        (scene(128, 128), [[-20, 10, 40, 40], [50, 50, 1, 40], [127.5, 0, 30, 30]], [False] * 3),
+    )
     np.testing.assert_allclose(Samples(frames, 128, 1, None)[0, 0].boxes, [[0, 10, 20, 50]])
 
 
@@ -196,7 +215,9 @@ def test_samples_travel_to_a_spawned_worker(sample_log: Log):
     assert np.array_equal(before.boxes, after.boxes)
 
 
-def test_workers_are_as_many_as_shared_memory_holds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_workers_are_as_many_as_shared_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     """Docker's 64 MB hold 16 of 3 MB batches, four for each of 4 workers; it says so, and how to mend it."""
     monkeypatch.setattr(data.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64 * 10**6})())
     # 8 x 360^2 x 3 bytes is 3.1 MB a batch, four of them 12.4 MB a worker

@@ -62,7 +62,9 @@ def test_the_number_of_anchors_is_nine_per_place_of_five_levels(size: int, count
 )
 def test_iou_by_hand(box: tuple[int, ...], anchor: tuple[int, ...], iou: float):
     """Intersection over union of one pair."""
-    found = targets.pairwise_iou(torch.tensor([[box]], dtype=torch.float32), torch.tensor([anchor], dtype=torch.float32))
+    found = targets.pairwise_iou(
+        torch.tensor([[box]], dtype=torch.float32), torch.tensor([anchor], dtype=torch.float32)
+    )
     assert found.item() == pytest.approx(iou)
 
 
@@ -107,7 +109,9 @@ def test_decoding_undoes_encoding(box: tuple[float, ...], anchor: tuple[float, .
     """Whatever the box and the anchor."""
     (y, x, h, w), (ya, xa, ha, wa) = box, anchor
     boxes, anchors = boxes_of((y, x, y + h, x + w)), boxes_of((ya, xa, ya + ha, xa + wa))
-    torch.testing.assert_close(targets.decode(targets.encode(boxes, anchors), anchors), boxes, rtol=1e-3, atol=0.01)
+    torch.testing.assert_close(
+        targets.decode(targets.encode(boxes, anchors), anchors), boxes, rtol=1e-3, atol=0.01
+    )
 
 
 def test_targets_of_a_batch_equal_effdets_image_by_image():
@@ -162,7 +166,9 @@ def test_pieces_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch):
 def test_focal_loss_by_hand(logit: float, answer: int, expected: float):
     """One anchor, one class, alpha 0.25, gamma 1.5 (Lin et al. 2017, eq. 5; Tan et al. 2020)."""
     found = losses.focal_loss(torch.tensor([[[logit]]]), torch.tensor([[answer]]))
-    assert found.item() == pytest.approx(expected, rel=1e-5, abs=2e-7)  # float32: a match's background term cancels
+    assert found.item() == pytest.approx(
+        expected, rel=1e-5, abs=2e-7
+    )  # float32: a match's background term cancels
 
 
 def test_focal_loss_stays_finite_for_logits_of_any_size():
@@ -175,11 +181,15 @@ def test_focal_loss_stays_finite_for_logits_of_any_size():
     assert torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize(("error", "expected"), [(0.0, 0.0), (0.05, 0.00125), (0.1, 0.005), (-0.3, 0.025), (1.0, 0.095)])
+@pytest.mark.parametrize(
+    ("error", "expected"), [(0.0, 0.0), (0.05, 0.00125), (0.1, 0.005), (-0.3, 0.025), (1.0, 0.095)]
+)
 def test_huber_loss_by_hand(error: float, expected: float):
     """delta 0.1: 0.05^2 / 2 = 0.00125; 0.1^2 / 2 = 0.005; 0.1 (0.3 - 0.05) = 0.025; 0.1 (1 - 0.05) = 0.095."""
     goal = Targets(torch.tensor([[0]]), torch.zeros(1, 1, 4))
-    assert losses.box_loss(torch.tensor([[[error, 0.0, 0.0, 0.0]]]), goal).item() == pytest.approx(expected, abs=1e-7)
+    assert losses.box_loss(torch.tensor([[[error, 0.0, 0.0, 0.0]]]), goal).item() == pytest.approx(
+        expected, abs=1e-7
+    )
 
 
 def test_boxes_of_background_anchors_cost_nothing_but_a_perfect_anchor_counts():
@@ -216,7 +226,9 @@ def test_the_loss_equals_effdets():
     flat_codes = torch.cat([c.permute(0, 2, 3, 1).reshape(2, -1, 4) for c in codes], dim=1)
     ours = losses.detection_loss(flat, flat_codes, targets.assign(boxes, classes, anchors.boxes))
     torch.testing.assert_close(torch.stack(list(ours)), torch.stack(list(theirs)), rtol=1e-5, atol=1e-6)
-    gradients = [torch.autograd.grad(total, heads[0], retain_graph=True)[0] for total in (ours.total, theirs[0])]
+    gradients = [
+        torch.autograd.grad(total, heads[0], retain_graph=True)[0] for total in (ours.total, theirs[0])
+    ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
 
 

@@ -45,7 +45,10 @@ def test_300_pixels_have_1917_anchors() -> None:
         (1084, (0.05, 0.05, 0.35 / ROOT2, 0.35 * ROOT2)),
         (1086, (0.05, 0.05, 0.35 / math.sqrt(3), 0.35 * math.sqrt(3))),
         (1087, (0.05, 0.05, 0.35 * math.sqrt(3), 0.35 / math.sqrt(3))),
-        (1088, (0.05, 0.05, math.sqrt(0.35 * 0.5), math.sqrt(0.35 * 0.5))),  # the square between this scale and the next
+        (
+            1088,
+            (0.05, 0.05, math.sqrt(0.35 * 0.5), math.sqrt(0.35 * 0.5)),
+        ),  # the square between this scale and the next
         (1911, (0.5, 0.5, 0.95, 0.95)),  # last map
         (1916, (0.5, 0.5, math.sqrt(0.95), math.sqrt(0.95))),  # the scale after the last is 1
     ],
@@ -60,7 +63,9 @@ def test_encode_by_hand() -> None:
     anchor = np.array([[0.5, 0.5, 0.2, 0.4]], np.float32)  # centre y, x, height, width
     box = np.array([[[0.5, 0.3, 0.7, 0.9]]], np.float32)  # centre (0.6, 0.6), 0.2 high, 0.6 wide
     # ty = 10 * 0.1/0.2 = 5; tx = 10 * 0.1/0.4 = 2.5; th = 5 ln 1 = 0; tw = 5 ln 1.5
-    np.testing.assert_allclose(ops.convert_to_numpy(encode(box, anchor)), [[[5, 2.5, 0, 5 * math.log(1.5)]]], atol=1e-5)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(encode(box, anchor)), [[[5, 2.5, 0, 5 * math.log(1.5)]]], atol=1e-5
+    )
 
 
 sides = st.floats(0.01, 0.5)
@@ -129,23 +134,30 @@ def test_focal_loss_by_hand() -> None:
 
 def test_focal_loss_stays_finite_where_the_network_is_sure_and_wrong() -> None:
     """A logit of -100 for a positive costs alpha * 100, not infinity."""
-    loss = ops.convert_to_numpy(focal_loss(np.array([-100, 100], np.float32), np.array([1, 1], np.float32), 0.75, 2.0))
+    loss = ops.convert_to_numpy(
+        focal_loss(np.array([-100, 100], np.float32), np.array([1, 1], np.float32), 0.75, 2.0)
+    )
     np.testing.assert_allclose(loss, [75, 0], atol=1e-4)
 
 
 def test_smooth_l1_by_hand() -> None:
     """Half the square up to 1, then the size less one half."""
-    np.testing.assert_allclose(ops.convert_to_numpy(smooth_l1(np.array([0.5, -1, 3], np.float32))), [0.125, 0.5, 2.5])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(smooth_l1(np.array([0.5, -1, 3], np.float32))), [0.125, 0.5, 2.5]
+    )
 
 
 def test_the_loss_of_a_batch_by_hand() -> None:
     """Both losses are sums over anchors, divided by the number of matched anchors in the whole batch."""
     anchors = np.array([[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]], np.float32)
     loss = DetectionLoss(anchors, matched_iou=0.5, alpha=0.75, gamma=2.0)
-    # The first image's box has its best anchor in anchor 0; the second image has none. Class 1 of 2. All predictions are 0.
+    # The first image's box has its best anchor in anchor 0; the second image has none. Class 1 of 2. All
+    # predictions are 0.
     boxes = np.array([[[0.5, 0.3, 0.7, 0.9]], [[0, 0, 0, 0]]], np.float32)
     classes = np.array([[1], [-1]], np.int32)
-    box_loss, class_loss = loss(boxes, classes, np.zeros((2, 2, 4), np.float32), np.zeros((2, 2, 2), np.float32))
+    box_loss, class_loss = loss(
+        boxes, classes, np.zeros((2, 2, 4), np.float32), np.zeros((2, 2, 2), np.float32)
+    )
     # goal (5, 2.5, 0, 5 ln 1.5 = 2.02733): 4.5 + 2 + 0 + 1.52733
     assert float(box_loss) == pytest.approx(8.02733, abs=1e-4)
     # one positive, 2 images * 2 anchors * 2 classes - 1 = 7 negatives, one match

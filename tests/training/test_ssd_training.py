@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
-from dataset import Frames, Log, TfrecordParams, write_tfrecords
+from dataset import Frames, Log
 from tests.overfitted import KerasDetector, average_precision, overfitted_ssd
 from training.ssd import SsdParams, TrainReport, train
 from training.ssd.model import build_model, load_backbone, prepare
+from training.ssd.tfrecords import TfrecordParams, write_tfrecords
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -27,12 +28,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def _weights(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     with h5py.File(path / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
     return found
 
 
 def _run(root: Path, taxonomy: Taxonomy, out: str, checkpoints: str, params: SsdParams = TINY) -> TrainReport:
-    return train(root / "tfrecords", taxonomy, params, 3, root / out, root / f"live-{out}", root / checkpoints)
+    return train(
+        root / "tfrecords", taxonomy, params, 3, root / out, root / f"live-{out}", root / checkpoints
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,14 @@ def records(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy:
     """A folder with TFRecords of 8 training and 3 validation frames."""
     root = tmp_path_factory.mktemp("ssd")
     train_frames, val_frames = sample_log.frames("train")[:8], sample_log.frames("val")[:3]
-    write_tfrecords(train_frames, val_frames, taxonomy, root / "tfrecords", TfrecordParams(train_shards=2, val_shards=2), seed=1)
+    write_tfrecords(
+        train_frames,
+        val_frames,
+        taxonomy,
+        root / "tfrecords",
+        TfrecordParams(train_shards=2, val_shards=2),
+        seed=1,
+    )
     return root
 
 
@@ -85,9 +97,15 @@ def test_after_a_kill_training_goes_on_and_ends_where_it_would_have(
         "_run(Path(sys.argv[2]), load_taxonomy(Path(sys.argv[1]) / 'taxonomy.yaml'), 'killed', 'killed-checkpoints')\n"
     )
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", script, str(REPOSITORY), str(records)], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(REPOSITORY), str(records)], stdout=log, stderr=log
+        )
         deadline = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < deadline and _epochs_saved(records / "killed-checkpoints") < 1:
+        while (
+            process.poll() is None
+            and time.monotonic() < deadline
+            and _epochs_saved(records / "killed-checkpoints") < 1
+        ):
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -127,15 +145,27 @@ def test_a_record_file_that_was_cut_off_is_refused(records: Path, tmp_path: Path
 def test_records_of_another_taxonomy_are_refused(records: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Class 5 of the records must be class 5 of the taxonomy, by name."""
     first, second, *rest = taxonomy.classes
-    swapped = replace(taxonomy, classes=(replace(first, name=second.name), replace(second, name=first.name), *rest))
+    swapped = replace(
+        taxonomy, classes=(replace(first, name=second.name), replace(second, name=first.name), *rest)
+    )
     with pytest.raises(UserError, match="other classes"):
-        train(records / "tfrecords", swapped, TINY, 1, tmp_path / "out", tmp_path / "live", tmp_path / "checkpoints")
+        train(
+            records / "tfrecords",
+            swapped,
+            TINY,
+            1,
+            tmp_path / "out",
+            tmp_path / "live",
+            tmp_path / "checkpoints",
+        )
 
 
 def test_a_weights_folder_without_weights_is_refused(tmp_path: Path) -> None:
     """A wish for pretrained weights is never quietly granted with random ones."""
     with pytest.raises(UserError, match=r"mobilenet_v2_1\.0_224_no_top"):
-        load_backbone(build_model(64, 3), TINY.model_copy(update={"weights": "imagenet", "weights_dir": tmp_path}))
+        load_backbone(
+            build_model(64, 3), TINY.model_copy(update={"weights": "imagenet", "weights_dir": tmp_path})
+        )
 
 
 def test_pretrained_weights_fill_the_backbone_and_freeze_its_statistics(tmp_path: Path) -> None:
@@ -182,7 +212,9 @@ def test_augmented_boxes_stay_on_their_items(records: Path, sample_log: Log) -> 
     params = TINY.model_copy(update={"epochs": 8})
     known = {int(c) - 1 for frame in sample_log.frames("train")[:8] for c in frame.labels.class_ids}  # type: ignore[union-attr]
     seen = 0
-    for images, truth in training_batches(find_records(records / "tfrecords", "train"), params, 4, 1).as_numpy_iterator():
+    for images, truth in training_batches(
+        find_records(records / "tfrecords", "train"), params, 4, 1
+    ).as_numpy_iterator():
         assert images.shape == (4, 64, 64, 3)
         assert images.min() >= -1
         assert images.max() <= 1
@@ -200,7 +232,9 @@ def test_plain_batches_are_the_frames_themselves(records: Path, sample_log: Log)
     from trashnet.detectors._tflite import fit_image, normalise
 
     frames: Frames = sample_log.frames("val")[:3]
-    images, truth = next(validation_batches(find_records(records / "tfrecords", "val"), TINY, 3).as_numpy_iterator())
+    images, truth = next(
+        validation_batches(find_records(records / "tfrecords", "val"), TINY, 3).as_numpy_iterator()
+    )
     by_boxes = {round(float(f.labels.boxes[0, 0] / 160), 4): f for f in frames}  # type: ignore[union-attr]
     for image, boxes, classes in zip(images, truth["boxes"], truth["classes"], strict=True):
         frame = by_boxes[round(float(boxes[0, 1]), 4)]
@@ -209,7 +243,9 @@ def test_plain_batches_are_the_frames_themselves(records: Path, sample_log: Log)
         np.testing.assert_allclose(boxes[classes >= 0], np.stack([y, x, y + h, x + w], axis=1), atol=1e-6)
         assert (classes[classes >= 0] + 1).tolist() == frame.labels.class_ids.tolist()
         difference = np.abs(image - normalise(fit_image(frame.image(), 64))) * 127.5
-        assert difference.max() <= 2  # grey levels: OpenCV's 11-bit weights and another JPEG decoder's rounding
+        assert (
+            difference.max() <= 2
+        )  # grey levels: OpenCV's 11-bit weights and another JPEG decoder's rounding
 
 
 @pytest.mark.slow  # a process of its own, with torch
@@ -229,6 +265,12 @@ truth = {"boxes": np.array([[[.1, .1, .6, .7]], [[.3, .2, .9, .8]]], "float32"),
 losses = model.fit(images, truth, batch_size=2, epochs=6, verbose=0).history["loss"]
 assert losses[-1] < 0.9 * losses[0], losses
 """
-    environment = os.environ | {"KERAS_BACKEND": "torch", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    environment = os.environ | {
+        "KERAS_BACKEND": "torch",
+        "PYTHONPATH": str(REPOSITORY),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from trashnet.box_drawing import Mark, draw, line_width, luminance, text_colour
 from trashnet.taxonomy import Taxonomy
 from viewer import drawing
-from viewer.drawing import Mark, draw, line_width, luminance, text_colour
 
 BLUE, GREY = "#1f77b4", "#7f7f7f"
 BLUE_RGB, WHITE_RGB = (31, 119, 180), (255, 255, 255)
@@ -64,7 +64,9 @@ def test_a_label_stands_above_its_box_with_words_that_contrast() -> None:
         ((1, 5000), (1, 1280)),  # never without width
     ],
 )
-def test_a_picture_is_scaled_to_the_page_and_keeps_its_shape(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_a_picture_is_scaled_to_the_page_and_keeps_its_shape(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
     """Width and height shrink or grow by one factor to fit 960 × 1280."""
     width, height = size
     assert draw(black(width, height), []).shape == (expected[1], expected[0], 3)
@@ -120,7 +122,9 @@ def test_the_first_mark_lies_on_top() -> None:
     assert not is_colour(drawn, (127, 127, 127))[400, 400:599].all()
 
 
-@pytest.mark.parametrize("box", [(-50, -50, 20, 20), (950, 710, 500, 500), (0, 0, 960, 720), (480, 360, 0, 0), (0, 0, 0.4, 0.4)])
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 20, 20), (950, 710, 500, 500), (0, 0, 960, 720), (480, 360, 0, 0), (0, 0, 0.4, 0.4)]
+)
 def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, float, float, float]) -> None:
     """A box without area, or partly or wholly outside, raises nothing, and its words are still on the picture."""
     drawn = draw(black(), [Mark(box, "Cigarette 0.31", GREY)])
@@ -133,9 +137,14 @@ def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, fl
     st.integers(1, 300),
     st.lists(st.tuples(*[st.floats(-400, 400)] * 2, *[st.floats(0, 600)] * 2), max_size=5),
 )
-def test_any_boxes_on_any_picture_can_be_drawn(width: int, height: int, boxes: list[tuple[float, float, float, float]]) -> None:
+def test_any_boxes_on_any_picture_can_be_drawn(
+    width: int, height: int, boxes: list[tuple[float, float, float, float]]
+) -> None:
     """Nothing that a model can report makes drawing fail, and the picture fits the page."""
-    drawn = draw(black(width, height), [Mark(box, "Garbage bag 0.50", GREY, "dashed" if i % 2 else "solid") for i, box in enumerate(boxes)])
+    drawn = draw(
+        black(width, height),
+        [Mark(box, "Garbage bag 0.50", GREY, "dashed" if i % 2 else "solid") for i, box in enumerate(boxes)],
+    )
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] <= drawing.MAX_WIDTH
     assert drawn.shape[0] <= drawing.MAX_HEIGHT

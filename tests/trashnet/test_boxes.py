@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.boxes import clip, iou, likeness, pair_up, to_percent, to_pixels
+from trashnet.boxes import clip, iou, likeness, pair_up, to_percent, to_pixels
 
 sides = st.integers(16, 10_000)
 
@@ -30,7 +30,9 @@ def test_a_box_in_percent_by_hand(box: tuple[float, ...], percent: tuple[float, 
 
 
 @given(width=sides, height=sides, place=st.tuples(*[st.floats(0, 1)] * 4))
-def test_pixels_survive_the_way_to_percent_and_back(width: int, height: int, place: tuple[float, ...]) -> None:
+def test_pixels_survive_the_way_to_percent_and_back(
+    width: int, height: int, place: tuple[float, ...]
+) -> None:
     """To a millionth of a pixel, in frames of any size."""
     box = (place[0] * width, place[1] * height, place[2] * width, place[3] * height)
     there = to_percent(box, width, height)
@@ -67,8 +69,8 @@ def test_intersection_over_union_by_hand(other: tuple[float, ...], expected: flo
 def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:
     """b0 overlaps both, a1 only b0: taking the best pair first would leave a1 alone.
 
-    a0 = 0..10, a1 = 4..14, b0 = 2..12, b1 = -4..6 (all 10 high): a0b0 8/12 = .67, a0b1 6/14 = .43, a1b0 8/12 = .67, a1b1 2/18.
-    """
+    a0 = 0..10, a1 = 4..14, b0 = 2..12, b1 = -4..6 (all 10 high): a0b0 8/12 = .67, a0b1 6/14 = .43, a1b0 8/12
+    = .67, a1b1 2/18."""
     a = boxes((0, 0, 10, 10), (4, 0, 10, 10))
     b = boxes((2, 0, 10, 10), (-4, 0, 10, 10))
     assert [(i, j) for i, j, _ in pair_up(a, b, 0.4)] == [(0, 1), (1, 0)]

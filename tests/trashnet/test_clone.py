@@ -15,7 +15,9 @@ from trashnet.errors import UserError
 
 def git(where: Path, *command: str) -> str:
     """Run git as somebody."""
-    return subprocess.check_output(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=where, text=True)
+    return subprocess.check_output(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=where, text=True
+    )
 
 
 def change(where: Path, text: str, name: str = "params.yaml") -> None:
@@ -62,7 +64,9 @@ def test_an_older_clone_gets_the_repository_s_new_code(origin: Path, tmp_path: P
     assert (clone.path / "data.dvc").read_text() == "turn"
 
 
-def test_changes_that_only_a_person_can_merge_are_said_and_nothing_is_half_merged(origin: Path, tmp_path: Path) -> None:
+def test_changes_that_only_a_person_can_merge_are_said_and_nothing_is_half_merged(
+    origin: Path, tmp_path: Path
+) -> None:
     """The clone is as it was; the message names the branch to merge."""
     clone = make_clone(origin, tmp_path / "clone")
     (clone.path / "params.yaml").write_text("the flywheel's")

@@ -33,7 +33,10 @@ def test_a_section_is_read_into_its_model_with_its_defaults(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("oven: {minutes: 12, degree: 200}", r"oven\.degree"),  # a misspelt key would otherwise train with the default for hours
+        (
+            "oven: {minutes: 12, degree: 200}",
+            r"oven\.degree",
+        ),  # a misspelt key would otherwise train with the default for hours
         ("oven: {minutes: soon}", r"oven\.minutes"),
         ("oven: {}", r"oven\.minutes"),
         ("pan: {}", "section `oven` is missing"),
@@ -41,7 +44,9 @@ def test_a_section_is_read_into_its_model_with_its_defaults(tmp_path: Path) -> N
         ("oven: [", "not YAML"),
     ],
 )
-def test_a_faulty_section_is_refused_by_the_name_of_its_fault(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_faulty_section_is_refused_by_the_name_of_its_fault(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     """A key nobody reads, a wrong type, a missing value or section, a broken file."""
     with pytest.raises(UserError, match=complaint):
         load_params("oven", Oven, write(tmp_path, text))
@@ -69,7 +74,9 @@ def test_a_value_is_set_and_everything_else_stays_as_written(tmp_path: Path) -> 
     """Comments, order and the other values are kept to the letter."""
     path = write(tmp_path, "# all\noven:\n  degrees: 180  # hot\n  minutes: 12\n  range: [1, 2]\nseed: 20\n")
     set_params({"oven.degrees": "90", "seed": "7", "oven.range": "[3, 4]"}, path)
-    assert path.read_text() == "# all\noven:\n  degrees: 90   # hot\n  minutes: 12\n  range: [3, 4]\nseed: 7\n"
+    assert (
+        path.read_text() == "# all\noven:\n  degrees: 90   # hot\n  minutes: 12\n  range: [3, 4]\nseed: 7\n"
+    )
 
 
 @pytest.mark.parametrize("key", ["oven.degree", "pan.size", "seed.deep"])

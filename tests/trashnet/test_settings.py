@@ -13,8 +13,8 @@ COMPLETE = {
     "TRASHNET_S3_SECRET_KEY": "s3-secret-word",
     "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:8080",
     "TRASHNET_LABEL_STUDIO_TOKEN": "token-secret-word",
-    "TRASHNET_DOORBELL_URL": "http://127.0.0.1:4300",
-    "TRASHNET_DOORBELL_SECRET": "doorbell-secret-word",
+    "TRASHNET_GATEWAY_URL": "http://127.0.0.1:4300",
+    "TRASHNET_GATEWAY_SECRET": "event gateway-secret-word",
 }
 
 
@@ -46,14 +46,16 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     assert all(name in str(caught.value) for name in COMPLETE)
 
 
-def test_a_malformed_value_is_named_and_no_secret_is_shown(stack_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_value_is_named_and_no_secret_is_shown(
+    stack_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The message says which variable is wrong; neither it nor the settings' own text contain a secret."""
     settings = load_settings(stack_file)
     monkeypatch.setenv("TRASHNET_S3_ENDPOINT", "127.0.0.1:9000")
-    monkeypatch.setenv("TRASHNET_DOORBELL_SECRET", "short-word")
+    monkeypatch.setenv("TRASHNET_GATEWAY_SECRET", "short-word")
     with pytest.raises(UserError, match="TRASHNET_S3_ENDPOINT") as caught:
         load_settings(stack_file)
-    assert "TRASHNET_DOORBELL_SECRET" in str(caught.value)
+    assert "TRASHNET_GATEWAY_SECRET" in str(caught.value)
     for shown in (str(caught.value), str(settings), repr(settings)):
         assert "secret-word" not in shown
         assert "short-word" not in shown

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from operations.stack import free_port
 from tests.servers import S3Server
 from trashnet import store as store_module
-from trashnet.stack import free_port
 from trashnet.store import NoSuchObject, ObjectStore, StoreDown, TooLarge
 
 
@@ -61,7 +61,9 @@ def test_moving_may_be_done_again_at_every_point(store: ObjectStore) -> None:
         store.move("inbox/never", "frames/never")
 
 
-def test_a_listing_goes_over_pages_in_the_order_of_keys(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_goes_over_pages_in_the_order_of_keys(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seven objects in pages of three: each once, in order, from behind any key on."""
     monkeypatch.setattr(store_module, "PAGE", 3)
     keys = [f"inbox/{n}.json" for n in range(7)]
@@ -106,7 +108,9 @@ def test_wrong_keys_are_refused_at_once(s3_server: S3Server, fresh_bucket: str) 
     """Trying again would not help: the answer comes without waiting, and says what to check."""
     began = time.monotonic()
     with pytest.raises(StoreDown, match="keys"):
-        ObjectStore(s3_server.url, s3_server.access_key, "not-the-secret", fresh_bucket, "us-east-1").put("a", b"")
+        ObjectStore(s3_server.url, s3_server.access_key, "not-the-secret", fresh_bucket, "us-east-1").put(
+            "a", b""
+        )
     assert time.monotonic() - began < 2
 
 
@@ -138,7 +142,9 @@ def test_a_fault_that_passes_is_tried_again(bad: int, succeeds: bool) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Flaky)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _Flaky.bad = bad
-    store = ObjectStore(f"http://127.0.0.1:{server.server_port}", "key-of-many", "secret-of-many", "bucket", "us-east-1")
+    store = ObjectStore(
+        f"http://127.0.0.1:{server.server_port}", "key-of-many", "secret-of-many", "bucket", "us-east-1"
+    )
     try:
         if succeeds:
             store.put("a", b"1")

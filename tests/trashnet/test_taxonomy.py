@@ -12,7 +12,11 @@ from trashnet.taxonomy import Taxonomy, load_taxonomy
 def test_the_shipped_taxonomy_has_57_classes_each_in_one_of_four_streams(taxonomy: Taxonomy) -> None:
     """57 classes; recycling, organics, landfill and special."""
     assert len(taxonomy.classes) == 57
-    assert set(taxonomy.stream_of.values()) == set(taxonomy.streams) == {"recycling", "organics", "landfill", "special"}
+    assert (
+        set(taxonomy.stream_of.values())
+        == set(taxonomy.streams)
+        == {"recycling", "organics", "landfill", "special"}
+    )
 
 
 def test_released_ids_keep_their_meaning(taxonomy: Taxonomy) -> None:
@@ -28,8 +32,14 @@ def test_an_index_is_an_id_less_one(taxonomy: Taxonomy) -> None:
 
 
 BASE = {
-    "classes": [{"id": 1, "name": "Can", "supercategory": "Metal"}, {"id": 2, "name": "Peel", "supercategory": "Food"}],
-    "streams": {"recycling": {"colour": "#0000ff", "classes": ["Can"]}, "organics": {"colour": "#00ff00", "classes": ["Peel"]}},
+    "classes": [
+        {"id": 1, "name": "Can", "supercategory": "Metal"},
+        {"id": 2, "name": "Peel", "supercategory": "Food"},
+    ],
+    "streams": {
+        "recycling": {"colour": "#0000ff", "classes": ["Can"]},
+        "organics": {"colour": "#00ff00", "classes": ["Peel"]},
+    },
 }
 
 
@@ -49,15 +59,29 @@ def test_a_sound_file_loads(tmp_path: Path) -> None:
     ("change", "complaint"),
     [
         ({"classes": [BASE["classes"][1]]}, "ids must be 1, 2, 3"),
-        ({"classes": [BASE["classes"][0], {"id": 2, "name": "Can", "supercategory": "Metal"}]}, "'Can' stands twice"),
+        (
+            {"classes": [BASE["classes"][0], {"id": 2, "name": "Can", "supercategory": "Metal"}]},
+            "'Can' stands twice",
+        ),
         ({"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can"]}}}, "'Peel' is in no stream"),
-        ({"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Can"]}}}, "'Can' stands in 2 streams"),
-        ({"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Tin"]}}}, "'Tin' is not in `classes`"),
-        ({"streams": {"recycling": {"colour": "blue", "classes": ["Can", "Peel"]}}}, "streams.recycling.colour"),
+        (
+            {"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Can"]}}},
+            "'Can' stands in 2 streams",
+        ),
+        (
+            {"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Tin"]}}},
+            "'Tin' is not in `classes`",
+        ),
+        (
+            {"streams": {"recycling": {"colour": "blue", "classes": ["Can", "Peel"]}}},
+            "streams.recycling.colour",
+        ),
         ({"colours": {}}, "colours"),
     ],
 )
-def test_a_faulty_file_is_refused_by_the_name_of_its_fault(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
+def test_a_faulty_file_is_refused_by_the_name_of_its_fault(
+    tmp_path: Path, change: dict[str, object], complaint: str
+) -> None:
     """Each fault is named in words, with the file."""
     path = write(tmp_path, BASE | change)
     with pytest.raises(UserError) as refusal:

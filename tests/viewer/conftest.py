@@ -11,7 +11,7 @@ from dataset import Log
 from evaluation import EvaluationParams, evaluate
 from trashnet.detectors import open_detector
 from trashnet.taxonomy import Taxonomy
-from viewer.looking import MODELS
+from viewer.inference import MODELS
 
 # What each says of the middle quarter of a photo: x and y from a quarter to three quarters.
 SAYS = {"efficientdet": ("Drink can", 0.9), "ssd_float": ("Drink can", 0.8), "ssd_int8": ("Cigarette", 0.6)}
@@ -22,14 +22,18 @@ def build(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy: T
     """A build folder as the pipeline leaves it: ``models``, and the ``predictions`` and ``scorecards`` that evaluation wrote of them."""
     build = tmp_path_factory.mktemp("viewer") / "build"
     (build / "models").mkdir(parents=True)
-    params = EvaluationParams(sort_score=0.3, warm_up=1, worst_confusions=3, examples=0, quantisation_gate=1.0)
+    params = EvaluationParams(
+        sort_score=0.3, warm_up=1, worst_confusions=3, examples=0, quantisation_gate=1.0
+    )
     for model in MODELS:
         path = build / "models" / model.file
         class_name, score = SAYS[model.name]
         if path.suffix == ".onnx":
             write_onnx(path, taxonomy.names, class_name, score)
         else:
-            write_tflite(path, taxonomy.names, class_name, score, np.uint8 if "int8" in path.name else np.float32)
+            write_tflite(
+                path, taxonomy.names, class_name, score, np.uint8 if "int8" in path.name else np.float32
+            )
         evaluate(open_detector(path, taxonomy), sample_log, taxonomy, params, build, model=path)
     return build
 
@@ -66,8 +70,20 @@ def write_onnx(path: Path, names: tuple[str, ...], class_name: str, score: float
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    anchors = {"min_level": 7, "max_level": 7, "num_scales": 1, "aspect_ratios": [[1, 1]], "anchor_scale": 0.5}
-    facts = {"format": 1, "classes": names, "image_size": 128, "letterbox": {"fill": [0, 0, 0]}, "anchors": anchors}
+    anchors = {
+        "min_level": 7,
+        "max_level": 7,
+        "num_scales": 1,
+        "aspect_ratios": [[1, 1]],
+        "anchor_scale": 0.5,
+    }
+    facts = {
+        "format": 1,
+        "classes": names,
+        "image_size": 128,
+        "letterbox": {"fill": [0, 0, 0]},
+        "anchors": anchors,
+    }
     helper.set_model_props(model, {f"trashnet.{key}": json.dumps(value) for key, value in facts.items()})
     onnx.save(model, path)
 

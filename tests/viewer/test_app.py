@@ -31,7 +31,9 @@ def served(options: Options, log: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with log.open("w") as out:
-        process = subprocess.Popen(command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             deadline = time.monotonic() + PATIENCE / 1000
@@ -57,7 +59,13 @@ def is_up(address: str) -> bool:
 @pytest.fixture(scope="module")
 def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the drawn log, with all models and scorecards."""
-    options = Options(sample_log.root, build / "models", build / "scorecards", build / "predictions", REPOSITORY / "taxonomy.yaml")
+    options = Options(
+        sample_log.root,
+        build / "models",
+        build / "scorecards",
+        build / "predictions",
+        REPOSITORY / "taxonomy.yaml",
+    )
     with served(options, tmp_path_factory.mktemp("served") / "streamlit.log") as address:
         yield address
 
@@ -98,7 +106,9 @@ def move_slider(page: Page, key: str, times: int) -> None:
 
 def upload(page: Page, name: str, data: bytes) -> None:
     """Bring a photo."""
-    page.locator('input[type="file"]').set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": data})
+    page.locator('input[type="file"]').set_input_files(
+        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    )
 
 
 def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
@@ -113,11 +123,15 @@ def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
 def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page, address: str) -> None:
     """Each model's box, class and score; which stream that means; and that int8 would have sorted it elsewhere."""
     open_photos(page, address)
-    expect(page.get_by_text("The models disagree. EfficientDet-D0 and SSD float: recycling; SSD int8: landfill.")).to_be_visible()
+    expect(
+        page.get_by_text("The models disagree. EfficientDet-D0 and SSD float: recycling; SSD int8: landfill.")
+    ).to_be_visible()
     expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "Cigarette 0.60")
 
 
-def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(page: Page, address: str, sample_log: Log) -> None:
+def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(
+    page: Page, address: str, sample_log: Log
+) -> None:
     """Next shows the next test frame; the toggle adds what a person boxed on it, and how many items went right."""
     frames = sample_log.frames("test")
     open_photos(page, address)
@@ -155,7 +169,9 @@ def test_one_class_can_be_shown_alone(page: Page, address: str) -> None:
     expect(page.get_by_text("The models disagree.")).to_be_visible()
 
 
-def test_frames_can_be_chosen_by_class_split_and_disagreement(page: Page, address: str, sample_log: Log) -> None:
+def test_frames_can_be_chosen_by_class_split_and_disagreement(
+    page: Page, address: str, sample_log: Log
+) -> None:
     """Choosing a class leaves the frames that show it; disagreement is known for the test split and said to be unknown elsewhere."""
     open_photos(page, address)
     labels = [frame.labels for frame in sample_log.frames("test")]
@@ -210,9 +226,17 @@ def test_the_scorecards_stand_beside_each_other(page: Page, address: str) -> Non
     expect(page.locator('[data-testid="stDataFrame"]')).to_have_count(3)
 
 
-def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(page: Page, sample_log: Log, tmp_path: Path) -> None:
+def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
+    page: Page, sample_log: Log, tmp_path: Path
+) -> None:
     """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen all the same."""
-    options = Options(sample_log.root, tmp_path / "models", tmp_path / "cards", tmp_path / "predictions", REPOSITORY / "taxonomy.yaml")
+    options = Options(
+        sample_log.root,
+        tmp_path / "models",
+        tmp_path / "cards",
+        tmp_path / "predictions",
+        REPOSITORY / "taxonomy.yaml",
+    )
     with served(options, tmp_path / "streamlit.log") as address:
         page.goto(address)
         expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
@@ -224,17 +248,27 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(page: Page
         page.goto("about:blank")
 
 
-def test_one_missing_model_does_not_keep_the_others_from_working(build: Path, page: Page, tmp_path: Path) -> None:
+def test_one_missing_model_does_not_keep_the_others_from_working(
+    build: Path, page: Page, tmp_path: Path
+) -> None:
     """Without the teacher, and without a log: said plainly, and a photo still goes through the two students."""
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")
-    options = Options(tmp_path / "data", tmp_path / "models", tmp_path / "cards", tmp_path / "predictions", REPOSITORY / "taxonomy.yaml")
+    options = Options(
+        tmp_path / "data",
+        tmp_path / "models",
+        tmp_path / "cards",
+        tmp_path / "predictions",
+        REPOSITORY / "taxonomy.yaml",
+    )
     with served(options, tmp_path / "streamlit.log") as address:
         page.goto(address)
         expect(page.get_by_text("no dataset log here. dvc pull")).to_be_visible()
         page.get_by_text("Your photo", exact=True).click()
         upload(page, "lunch.jpg", jpeg(80, 80))
         expect(page.get_by_text("no such model. dvc repro")).to_have_count(1)
-        expect(page.get_by_text("The models disagree. SSD float: recycling; SSD int8: landfill.")).to_be_visible()
+        expect(
+            page.get_by_text("The models disagree. SSD float: recycling; SSD int8: landfill.")
+        ).to_be_visible()
         page.goto("about:blank")

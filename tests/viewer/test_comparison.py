@@ -6,7 +6,7 @@ import pytest
 from dataset import Labels
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
-from viewer.verdict import agreement, find_items, item_rows, judge_photo
+from viewer.comparison import agreement, find_items, item_rows, judge_photo
 
 LEFT, RIGHT = (0, 0, 100, 100), (200, 0, 100, 100)
 Found = tuple[tuple[float, float, float, float], str, float]
@@ -23,7 +23,10 @@ def seen(taxonomy: Taxonomy, *found: Found) -> Detections:
 
 def test_two_classes_of_one_stream_agree(taxonomy: Taxonomy) -> None:
     """A drink can taken for a food can lands in the same chamber."""
-    items = find_items({"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy, (LEFT, "Food Can", 0.6))}, taxonomy)
+    items = find_items(
+        {"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy, (LEFT, "Food Can", 0.6))},
+        taxonomy,
+    )
     assert len(items) == 1
     together = agreement(items, ["A", "B"])
     assert together.kind == "agree"
@@ -40,7 +43,9 @@ def test_two_streams_disagree_and_the_sentence_says_who_said_what(taxonomy: Taxo
 
 def test_a_model_that_misses_the_item_disagrees(taxonomy: Taxonomy) -> None:
     """Seeing nothing leaves the item unsorted, which is not what the other says."""
-    together = agreement(find_items({"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy)}, taxonomy), ["A", "B"])
+    together = agreement(
+        find_items({"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy)}, taxonomy), ["A", "B"]
+    )
     assert together.kind == "disagree"
     assert "B: not seen" in together.sentence
 
@@ -57,7 +62,10 @@ def test_models_that_are_surer_of_different_items_agree_all_the_same(taxonomy: T
     a = seen(taxonomy, (LEFT, "Drink can", 0.9), (RIGHT, "Pizza box", 0.5))
     b = seen(taxonomy, (RIGHT, "Pizza box", 0.8), (LEFT, "Drink can", 0.4))
     items = find_items({"A": a, "B": b}, taxonomy)
-    assert agreement(items, ["A", "B"]).sentence == "Both models send 2 items to **recycling** and **organics**, each to the same."
+    assert (
+        agreement(items, ["A", "B"]).sentence
+        == "Both models send 2 items to **recycling** and **organics**, each to the same."
+    )
 
 
 def test_agreeing_on_some_items_is_said_with_their_number(taxonomy: Taxonomy) -> None:
@@ -76,7 +84,9 @@ def test_a_models_answer_is_its_best_detection_of_the_item(taxonomy: Taxonomy) -
 
 def test_nothing_found_is_said(taxonomy: Taxonomy) -> None:
     """An empty photo, or a confidence that nothing reaches."""
-    together = agreement(find_items({"A": seen(taxonomy), "B": seen(taxonomy), "C": seen(taxonomy)}, taxonomy), ["A", "B", "C"])
+    together = agreement(
+        find_items({"A": seen(taxonomy), "B": seen(taxonomy), "C": seen(taxonomy)}, taxonomy), ["A", "B", "C"]
+    )
     assert together.kind == "nothing"
     assert together.sentence.startswith("All models find nothing")
 
@@ -90,9 +100,16 @@ def test_a_model_alone_speaks_for_itself(taxonomy: Taxonomy) -> None:
 def test_the_table_of_items_says_who_saw_what(taxonomy: Taxonomy) -> None:
     """One row per item, the surest first."""
     a = seen(taxonomy, (LEFT, "Drink can", 0.9), (RIGHT, "Pizza box", 0.5))
-    rows = item_rows(find_items({"A": a, "B": seen(taxonomy, (LEFT, "Drink can", 0.625))}, taxonomy), ["A", "B"])
+    rows = item_rows(
+        find_items({"A": a, "B": seen(taxonomy, (LEFT, "Drink can", 0.625))}, taxonomy), ["A", "B"]
+    )
     assert rows == [
-        {"Item": 1, "A": "recycling · Drink can 0.90", "B": "recycling · Drink can 0.62", "One stream": "yes"},
+        {
+            "Item": 1,
+            "A": "recycling · Drink can 0.90",
+            "B": "recycling · Drink can 0.62",
+            "One stream": "yes",
+        },
         {"Item": 2, "A": "organics · Pizza box 0.50", "B": "not seen", "One stream": "no"},
     ]
 
@@ -101,7 +118,9 @@ def test_a_photo_is_judged_as_the_scorecard_judges(taxonomy: Taxonomy) -> None:
     """Three items: one to its stream (as another class of it), one to a wrong stream, one missed; and one false detection."""
     boxes = np.array([LEFT, RIGHT, (400, 0, 50, 50)], float)
     ids = np.array([taxonomy.id_of[name] for name in ("Drink can", "Pizza box", "Shoe")])
-    found = seen(taxonomy, (LEFT, "Food Can", 0.9), (RIGHT, "Cigarette", 0.8), ((0, 300, 50, 50), "Battery", 0.7))
+    found = seen(
+        taxonomy, (LEFT, "Food Can", 0.9), (RIGHT, "Cigarette", 0.8), ((0, 300, 50, 50), "Battery", 0.7)
+    )
     judged = judge_photo(Labels(boxes, ids, np.zeros(3, bool)), found, taxonomy)
     assert (judged.right, judged.wrong, judged.missed, judged.false_detections) == (1, 1, 1, 1)
 

@@ -10,7 +10,7 @@ from tests.viewer.conftest import SAYS
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
-from viewer.looking import MODELS, Looker, found_marks, found_rows, only, truth_marks, truth_words
+from viewer.inference import MODELS, Looker, found_marks, found_rows, only, truth_marks, truth_words
 
 
 @pytest.fixture
@@ -72,4 +72,7 @@ def test_ground_truth_is_dashed_and_told_by_stream(taxonomy: Taxonomy) -> None:
     labels = Labels(np.ones((4, 4)), ids, np.zeros(4, bool))
     assert {mark.line for mark in truth_marks(labels, taxonomy)} == {"dashed"}
     assert truth_words(labels, taxonomy) == "**recycling**: 2 × Drink can, Glass jar; **special**: Shoe"
-    assert truth_words(Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)), taxonomy) == "an empty bin"
+    assert (
+        truth_words(Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)), taxonomy)
+        == "an empty bin"
+    )

@@ -26,7 +26,9 @@ def halves(width: int = 60, height: int = 40) -> Image.Image:
     return picture
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF"]
+)
 def test_common_formats_come_out_as_rgb(kind: str) -> None:
     """Whatever the format: uint8 pixels, red on the left and blue on the right."""
     image = read_photo(encoded(halves(64, 64), kind), "photo")
@@ -42,7 +44,11 @@ def test_common_formats_come_out_as_rgb(kind: str) -> None:
 def test_every_kind_of_pixel_comes_out_as_rgb(mode: str) -> None:
     """Grey, palette, ink and sixteen bits alike: three channels of eight bits that use the range."""
     gradient = Image.linear_gradient("L")  # 256 × 256, black on top, white below
-    picture = Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257) if mode == "I;16" else gradient.convert("RGB").convert(mode)
+    picture = (
+        Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else gradient.convert("RGB").convert(mode)
+    )
     image = read_photo(encoded(picture, "TIFF"), "photo")
     assert image.shape == (256, 256, 3)
     assert image[:20].mean() < 30
@@ -86,7 +92,10 @@ def test_the_first_picture_of_an_animation_is_taken() -> None:
         (b"\xff\xd8\xff\xe0" + b"\x00" * 40, "is not a picture|is damaged"),
         (encoded(halves(600, 400), "JPEG")[:1500], "is damaged"),
         (encoded(halves(600, 400), "PNG")[:400], "is damaged"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not a picture"),  # would start Ghostscript
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+            "is not a picture",
+        ),  # would start Ghostscript
     ],
 )
 def test_what_is_no_photo_is_refused_in_plain_words(data: bytes, words: str) -> None:
@@ -118,7 +127,10 @@ def test_a_decompression_bomb_is_refused_in_plain_words() -> None:
         read_photo(bomb, "photo")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "TGA", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "QOI"])
+@pytest.mark.parametrize(
+    "kind",
+    ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "TGA", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "QOI"],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_damage_never_reaches_a_person_as_a_traceback(kind: str) -> None:
     """Of 150 files with bytes changed or cut off each is either read or refused with a UserError; nothing else is raised."""

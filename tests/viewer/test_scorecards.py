@@ -29,13 +29,17 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_read(build: Path, tm
 
 def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scorecard]) -> None:
     """Every model in its row; shares times 100, seconds times 1000."""
-    changed = cards["ssd_int8"].model_copy(update={"coco": cards["ssd_int8"].coco | {"ap": 0.12345, "ap50": None}})
+    changed = cards["ssd_int8"].model_copy(
+        update={"coco": cards["ssd_int8"].coco | {"ap": 0.12345, "ap50": None}}
+    )
     rows = headline_rows({"efficientdet": cards["efficientdet"], "ssd_int8": changed})
     assert [row["Model"] for row in rows] == ["EfficientDet-D0", "SSD int8"]
     assert rows[1]["AP"] == 12.35
     assert rows[1]["AP at IoU 0.5"] is None
     assert rows[1]["Latency"] == pytest.approx(1000 * (changed.latency.median_s or 0))
-    assert rows[0]["Missed"] == pytest.approx(100 * cards["efficientdet"].sorting.missed / cards["efficientdet"].sorting.items, abs=0.01)
+    assert rows[0]["Missed"] == pytest.approx(
+        100 * cards["efficientdet"].sorting.missed / cards["efficientdet"].sorting.items, abs=0.01
+    )
 
 
 def test_classes_come_with_their_test_boxes_the_most_first(cards: dict[str, Scorecard]) -> None:
@@ -45,7 +49,15 @@ def test_classes_come_with_their_test_boxes_the_most_first(cards: dict[str, Scor
     assert boxes == sorted(boxes, reverse=True)  # type: ignore[type-var]
     assert min(boxes) > 0  # type: ignore[type-var]
     assert len(class_rows(cards, "ap", untested=True)) == 57
-    assert set(rows[0]) == {"Class", "Stream", "Train boxes", "Test boxes", "EfficientDet-D0", "SSD float", "SSD int8"}
+    assert set(rows[0]) == {
+        "Class",
+        "Stream",
+        "Train boxes",
+        "Test boxes",
+        "EfficientDet-D0",
+        "SSD float",
+        "SSD int8",
+    }
 
 
 def test_streams_show_what_arrives_and_how_clean_it_is(cards: dict[str, Scorecard]) -> None:

@@ -7,7 +7,7 @@ from dataset import Log
 from evaluation import Predictions
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
-from viewer.choosing import disagreement, frames_with, most_apart_first
+from viewer.selection import disagreement, frames_with, most_apart_first
 
 
 def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
@@ -27,7 +27,11 @@ def test_frames_with_a_class_are_those_that_show_it(sample_log: Log, taxonomy: T
     """For every class: exactly the frames whose labels name it, in the log's order."""
     frames = sample_log.frames("train")
     for one in taxonomy.classes:
-        expected = [i for i, frame in enumerate(frames) if frame.labels is not None and one.id in frame.labels.class_ids]
+        expected = [
+            i
+            for i, frame in enumerate(frames)
+            if frame.labels is not None and one.id in frame.labels.class_ids
+        ]
         assert frames_with(frames, one.id).tolist() == expected
 
 
@@ -49,7 +53,9 @@ def test_any_class_is_every_frame(sample_log: Log) -> None:
         ([(0, 12, 0.9), (0, 57, 0.2)], [(0, 12, 0.9)], 0),  # 0.2 is too unsure to count
     ],
 )
-def test_disagreement_of_two_models(a: list[tuple[float, int, float]], b: list[tuple[float, int, float]], expected: float) -> None:
+def test_disagreement_of_two_models(
+    a: list[tuple[float, int, float]], b: list[tuple[float, int, float]], expected: float
+) -> None:
     """Dice's distance over pairs of one class at an IoU of 0.5."""
     assert disagreement([predictions(a), predictions(b)], 0.3).tolist() == pytest.approx([expected])
 
@@ -57,7 +63,9 @@ def test_disagreement_of_two_models(a: list[tuple[float, int, float]], b: list[t
 def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
     """Two say the same, the third nothing: (0 + 1 + 1) / 3."""
     same: list[tuple[float, int, float]] = [(0, 12, 0.9)]
-    assert disagreement([predictions(same), predictions(same), predictions([])], 0.3).tolist() == pytest.approx([2 / 3])
+    assert disagreement(
+        [predictions(same), predictions(same), predictions([])], 0.3
+    ).tolist() == pytest.approx([2 / 3])
 
 
 def test_the_frames_that_models_disagree_on_come_first() -> None:

@@ -22,7 +22,9 @@ def test_options_survive_the_command_line() -> None:
 
 def test_what_is_not_said_has_the_pipelines_own_places() -> None:
     """Started in the repository without arguments the app finds everything."""
-    assert Options.parse(["--data", "elsewhere"]) == Options(Path("elsewhere"), Path("build/models"), Path("build/scorecards"))
+    assert Options.parse(["--data", "elsewhere"]) == Options(
+        Path("elsewhere"), Path("build/models"), Path("build/scorecards")
+    )
 
 
 def test_an_unknown_argument_is_an_error_in_plain_words() -> None:
@@ -47,5 +49,7 @@ def test_the_app_loads_neither_torch_nor_tensorflow_nor_prefect() -> None:
         "import sys; import viewer.photo_page, viewer.scorecard_page; "
         "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', 'fiftyone', 'dvc'})"
     )
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
     assert loaded.stdout.split() == []

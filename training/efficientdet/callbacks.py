@@ -9,15 +9,16 @@ import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
-WARM_EPOCHS = 1  # left out of the throughput where there are more: worker processes start, cuDNN tries its algorithms
+WARM_EPOCHS = (
+    1  # left out of the throughput where there are more: worker processes start, cuDNN tries its algorithms
+)
 
 
 class EmaWeights(WeightAveraging):
     """Exponential moving average of weights and BatchNorm statistics, the weights that are validated and kept.
 
-    The decay warms up as ``(1 + t) / (10 + t)`` (as TensorFlow's ``ExponentialMovingAverage(num_updates)``, which EfficientDet used), so
-    that a run of a few hundred steps does not end near its random start.
-    """
+    The decay warms up as ``(1 + t) / (10 + t)`` (as TensorFlow's ``ExponentialMovingAverage(num_updates)``,
+    which EfficientDet used), so that a run of a few hundred steps does not end near its random start."""
 
     def __init__(self, decay: float) -> None:
         super().__init__(use_buffers=True, multi_avg_fn=ema(decay))
@@ -26,7 +27,9 @@ class EmaWeights(WeightAveraging):
         """The average lives where training happens: the module itself is moved there only later."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:  # the counter is asked at every step: on the GPU each time would wait for it
+        if (
+            self._average_model is not None
+        ):  # the counter is asked at every step: on the GPU each time would wait for it
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
@@ -34,11 +37,15 @@ def ema(decay: float) -> Any:
     """How :class:`EmaWeights` moves lists of averaged tensors towards the current ones after so many updates, in place, on the GPU."""
 
     def average(averaged: Any, current: Any, updates: Any) -> None:
-        if not torch.is_floating_point(averaged[0]):  # called once per data type; BatchNorm's step counters are integers
+        if not torch.is_floating_point(
+            averaged[0]
+        ):  # called once per data type; BatchNorm's step counters are integers
             torch._foreach_copy_(averaged, current)
             return
         share = 1 - torch.clamp((1 + updates) / (10 + updates), max=decay)
-        torch._foreach_add_(averaged, torch._foreach_mul(torch._foreach_sub(current, averaged), share.to(averaged[0].dtype)))
+        torch._foreach_add_(
+            averaged, torch._foreach_mul(torch._foreach_sub(current, averaged), share.to(averaged[0].dtype))
+        )
 
     return average
 
@@ -46,8 +53,8 @@ def ema(decay: float) -> Any:
 class Pace(Callback):
     """Images per second and the share of training time between a batch's end and the next one's start: waiting for data.
 
-    Validation is not counted. The measure is the host's: on a GPU it includes the copy of the batch, and is an upper bound.
-    """
+    Validation is not counted. The measure is the host's: on a GPU it includes the copy of the batch, and is
+    an upper bound."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float, float]] = []  # images, seconds, seconds waited
@@ -63,7 +70,9 @@ class Pace(Callback):
         """The batch is here."""
         self._waited += time.perf_counter() - self._batch_ended
 
-    def on_train_batch_end(self, trainer: pl.Trainer, _module: Any, _outputs: Any, batch: Any, _index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _module: Any, _outputs: Any, batch: Any, _index: int
+    ) -> None:
         """The step is issued; now for the next batch."""
         self._images += len(batch.images) * trainer.world_size
         self._batch_ended = time.perf_counter()
@@ -103,8 +112,8 @@ class Pace(Callback):
 class Journal(Callback):
     """One line per epoch, on the screen and in DVCLive.
 
-    Its rows travel in the checkpoint: a resumed run writes the whole history again, whatever became of the folder, and no epoch twice.
-    """
+    Its rows travel in the checkpoint: a resumed run writes the whole history again, whatever became of the
+    folder, and no epoch twice."""
 
     def __init__(self, folder: Path, pace: Pace) -> None:
         self.folder, self.pace = folder, pace
@@ -159,7 +168,12 @@ class Journal(Callback):
 
 def line(row: dict[str, float]) -> str:
     """An epoch in one line."""
-    shown = {"train/loss": "loss {:.3f}", "val/loss": "val {:.3f}", "val/ap50": "AP50 {:.3f}", "images_per_second": "{:.1f} images/s"}
+    shown = {
+        "train/loss": "loss {:.3f}",
+        "val/loss": "val {:.3f}",
+        "val/ap50": "AP50 {:.3f}",
+        "images_per_second": "{:.1f} images/s",
+    }
     parts = [form.format(row[name]) for name, form in shown.items() if name in row]
     return ", ".join([*parts, f"{row['data_wait_share']:.0%} waiting for data"])
 

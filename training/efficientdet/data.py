@@ -19,7 +19,9 @@ from dataset import Frames
 from training.efficientdet.params import EfficientDetParams, TransformParams
 from trashnet.letterbox import blank, letterbox, resize
 
-PADDED_TO = 8  # boxes per image are padded to a multiple of this: fewer different shapes for the GPU's allocator
+PADDED_TO = (
+    8  # boxes per image are padded to a multiple of this: fewer different shapes for the GPU's allocator
+)
 PREFETCH = 4  # batches ready per worker
 SMALLEST_BOX = 2.0  # pixels of the model's input; a sliver that small teaches nothing
 log = logging.getLogger(__name__)
@@ -38,9 +40,8 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, ``(y0, x0, y1, x1)``; ``classes``: int64 ``(B, M)``.
 
-    Where boxes are padded the class is -1. ``frame``: its place in its split; ``scale``: from the frame's pixels to the image's, known
-    only in validation.
-    """
+    Where boxes are padded the class is -1. ``frame``: its place in its split; ``scale``: from the frame's
+    pixels to the image's, known only in validation."""
 
     images: Tensor
     boxes: Tensor
@@ -52,9 +53,9 @@ class Batch(NamedTuple):
 class Shuffled(Sampler[tuple[int, int]]):
     """This process's share of a shuffled epoch, as ``(epoch, index)``.
 
-    The epoch travels with the index, so that a sample's random changes depend on seed, epoch and frame alone: not on which worker draws
-    it, nor on whether training was interrupted. ``drop_last`` evens the shares out by dropping, else by repeating.
-    """
+    The epoch travels with the index, so that a sample's random changes depend on seed, epoch and frame alone:
+    not on which worker draws it, nor on whether training was interrupted. ``drop_last`` evens the shares out
+    by dropping, else by repeating."""
 
     def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1, *, shuffle: bool = True) -> None:
         self.size, self.seed, self.rank, self.world, self.shuffle = size, seed, rank, world, shuffle
@@ -65,20 +66,28 @@ class Shuffled(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.size / self.world) if self.shuffle else len(range(self.rank, self.size, self.world))
+        return (
+            math.ceil(self.size / self.world)
+            if self.shuffle
+            else len(range(self.rank, self.size, self.world))
+        )
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.size)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-            order = np.resize(order, len(self) * self.world)  # every process the same number of steps, or they wait for ever
+            order = np.resize(
+                order, len(self) * self.world
+            )  # every process the same number of steps, or they wait for ever
         return iter([(self.epoch, int(i)) for i in order[self.rank :: self.world]])
 
 
 class Samples(Dataset[Sample]):
     """Samples by ``(epoch, index)``. Crowd boxes are left out; frames without boxes stay, as backgrounds."""
 
-    def __init__(self, frames: Frames, image_size: int, seed: int, transforms: TransformParams | None) -> None:
+    def __init__(
+        self, frames: Frames, image_size: int, seed: int, transforms: TransformParams | None
+    ) -> None:
         self.frames, self.image_size, self.seed, self.transforms = frames, image_size, seed, transforms
         self._pixels: Any = None
 
@@ -105,7 +114,11 @@ class Samples(Dataset[Sample]):
         return Sample(image, corners[fits].astype(np.float32), classes[fits], index, scale)
 
     def _changed(
-        self, image: NDArray[np.uint8], corners: NDArray[np.float64], classes: NDArray[np.int64], rng: np.random.Generator
+        self,
+        image: NDArray[np.uint8],
+        corners: NDArray[np.float64],
+        classes: NDArray[np.int64],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
         """Random scale and crop, flip, colours; then placed on the canvas. One resampling, and colours change on the small image."""
         assert self.transforms is not None
@@ -127,13 +140,17 @@ class Samples(Dataset[Sample]):
 
 
 def scale_and_crop(
-    image: NDArray[np.uint8], corners: NDArray[np.float64], size: int, transforms: TransformParams, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    corners: NDArray[np.float64],
+    size: int,
+    transforms: TransformParams,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
     """Scale an image at random against its letterboxed size and cut out what fits into ``(size, size)``, as EfficientDet's jitter does.
 
-    The cut goes through a box taken at random, so that zooming in does not mean looking at nothing. Boxes are cut with the image; one
-    that keeps less than ``min_visibility`` of its area goes. Returns the piece, its boxes ``(x0, y0, x1, y1)``, and which were kept.
-    """
+    The cut goes through a box taken at random, so that zooming in does not mean looking at nothing. Boxes are
+    cut with the image; one that keeps less than ``min_visibility`` of its area goes. Returns the piece, its
+    boxes ``(x0, y0, x1, y1)``, and which were kept."""
     height, width = image.shape[:2]
     scale = size / max(height, width) * math.exp(rng.uniform(*np.log(transforms.scale)))
     taken_width, taken_height = min(width, size / scale), min(height, size / scale)
@@ -146,8 +163,13 @@ def scale_and_crop(
     first_x, first_y = int(left), int(top)
     last_x, last_y = min(width, math.ceil(left + taken_width)), min(height, math.ceil(top + taken_height))
     cut = image[first_y:last_y, first_x:last_x]
-    to_width, to_height = min(size, max(1, round(cut.shape[1] * scale))), min(size, max(1, round(cut.shape[0] * scale)))
-    exactly = np.array([to_width / cut.shape[1], to_height / cut.shape[0]] * 2)  # after rounding to whole pixels
+    to_width, to_height = (
+        min(size, max(1, round(cut.shape[1] * scale))),
+        min(size, max(1, round(cut.shape[0] * scale))),
+    )
+    exactly = np.array(
+        [to_width / cut.shape[1], to_height / cut.shape[0]] * 2
+    )  # after rounding to whole pixels
     moved = (corners - [first_x, first_y, first_x, first_y]) * exactly
     clipped = moved.clip(0, [to_width, to_height, to_width, to_height])
     kept = _area(clipped) >= transforms.min_visibility * _area(moved)
@@ -165,7 +187,9 @@ def pixel_changes(transforms: TransformParams) -> Any:
     return A.Compose(
         [
             A.RandomBrightnessContrast(brightness_limit=0.25, contrast_limit=0.25, p=transforms.colour),
-            A.HueSaturationValue(hue_shift_limit=8, sat_shift_limit=30, val_shift_limit=0, p=transforms.colour / 2),
+            A.HueSaturationValue(
+                hue_shift_limit=8, sat_shift_limit=30, val_shift_limit=0, p=transforms.colour / 2
+            ),
         ]
     )
 
@@ -200,15 +224,26 @@ def worker_count(wanted: int | None, batch_size: int, image_size: int, share: in
     room = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").exists() else math.inf
     fits = int(min(workers, room / share // (PREFETCH * batch_size * image_size**2 * 3)))
     if fits < workers:
-        log.warning(f"/dev/shm has room for {fits} of {workers} loader processes; give the container more (docker run --shm-size).")
+        log.warning(
+            f"/dev/shm has room for {fits} of {workers} loader processes; give the container more (docker run --shm-size)."
+        )
     return fits
 
 
 def make_loader(
-    frames: Frames, params: EfficientDetParams, seed: int, *, training: bool, rank: int = 0, world: int = 1, pin: bool = False
+    frames: Frames,
+    params: EfficientDetParams,
+    seed: int,
+    *,
+    training: bool,
+    rank: int = 0,
+    world: int = 1,
+    pin: bool = False,
 ) -> "DataLoader[Sample]":
     """Batches of one split: shuffled and changed for training, letterboxed and in order for validation."""
-    workers = worker_count(params.workers, params.batch_size, params.image_size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    workers = worker_count(
+        params.workers, params.batch_size, params.image_size, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    )
     sampler = Shuffled(len(frames), seed, rank, world, shuffle=training)
     return DataLoader(
         Samples(frames, params.image_size, seed, params.transforms if training else None),

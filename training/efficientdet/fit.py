@@ -23,7 +23,7 @@ from training.efficientdet.model import Backbone, Teacher, begin, describe
 from training.efficientdet.module import TeacherModule
 from training.efficientdet.params import EfficientDetParams
 from trashnet.errors import UserError
-from trashnet.files import write_json, written_whole
+from trashnet.files import atomic_write, write_json
 from trashnet.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ PASSING = {"images_per_second", "data_wait_share", "resumed_from"}  # of a run, 
 class TrainReport:
     """What a run did: also under ``report`` in ``model.json``, but for its pace and its interruptions.
 
-    ``metrics``: the last epoch's; ``resumed_from``: epochs already done when this process took over, 0 for an undisturbed run;
-    ``images_per_second`` and ``data_wait_share``: training alone, without validation and without the first epoch.
-    """
+    ``metrics``: the last epoch's; ``resumed_from``: epochs already done when this process took over, 0 for an
+    undisturbed run; ``images_per_second`` and ``data_wait_share``: training alone, without validation and
+    without the first epoch."""
 
     metrics: dict[str, float]
     epochs: int
@@ -55,12 +55,22 @@ class TrainReport:
     def summary(self) -> str:
         """The run in a few lines, for a person."""
         scores = ", ".join(
-            f"{name} {self.metrics[name]:.4g}" for name in ("train/loss", "val/loss", "val/ap50", "val/ap") if name in self.metrics
+            f"{name} {self.metrics[name]:.4g}"
+            for name in ("train/loss", "val/loss", "val/ap50", "val/ap")
+            if name in self.metrics
         )
-        done = f"{self.epochs} epochs" + (f" ({self.resumed_from} of them before a resume)" if self.resumed_from else "")
-        pace = f"{self.images_per_second:.1f} images/s, {self.data_wait_share:.0%} of the time waiting for data"
-        where = f"{self.device}, {self.precision}" + (f", {self.processes} processes" if self.processes > 1 else "")
-        return "\n".join([f"{done}: {scores}", f"{pace} ({where})", f"backbone: {self.backbone}", *self.notices])
+        done = f"{self.epochs} epochs" + (
+            f" ({self.resumed_from} of them before a resume)" if self.resumed_from else ""
+        )
+        pace = (
+            f"{self.images_per_second:.1f} images/s, {self.data_wait_share:.0%} of the time waiting for data"
+        )
+        where = f"{self.device}, {self.precision}" + (
+            f", {self.processes} processes" if self.processes > 1 else ""
+        )
+        return "\n".join(
+            [f"{done}: {scores}", f"{pace} ({where})", f"backbone: {self.backbone}", *self.notices]
+        )
 
 
 def train(
@@ -75,26 +85,31 @@ def train(
 ) -> TrainReport:
     """Train the teacher and write ``out/model.safetensors`` and, last, ``out/model.json``.
 
-    The weights kept are the moving average at the end of the schedule, not the best epoch by validation: the cosine ends where it was
-    meant to, the average is what the paper evaluates, and no epoch is picked by its luck on a small validation split.
+    The weights kept are the moving average at the end of the schedule, not the best epoch by validation: the
+    cosine ends where it was meant to, the average is what the paper evaluates, and no epoch is picked by its
+    luck on a small validation split.
 
-    Killed and called again with the same frames, labels, parameters and seed, it goes on after the last finished epoch from
-    ``checkpoints/<identity>``, which is removed at the end. One process trains on one device; for several GPUs start the same command
-    with ``torchrun --nproc-per-node``. Raises :class:`UserError` if there is nothing to train on.
-    """
+    Killed and called again with the same frames, labels, parameters and seed, it goes on after the last
+    finished epoch from ``checkpoints/<identity>``, which is removed at the end. One process trains on one
+    device; for several GPUs start the same command with ``torchrun --nproc-per-node``. Raises
+    :class:`UserError` if there is nothing to train on."""
     if not len(train):
         raise UserError("no labelled frame is in the training split: import some with `trashnet import`")
     if not len(val):
         raise UserError("no labelled frame is in the validation split: import more, or of more groups")
     if params.precision in ("16-mixed", "bf16-mixed") and not torch.cuda.is_available():
-        raise UserError(f"efficientdet.precision: {params.precision} needs a CUDA GPU and there is none; set `auto`")
+        raise UserError(
+            f"efficientdet.precision: {params.precision} needs a CUDA GPU and there is none; set `auto`"
+        )
     pl.seed_everything(seed, verbose=False)
     folder = checkpoints / identity(train, val, taxonomy, params, seed)
     model = Teacher(len(taxonomy.names), params.image_size, params.drop_path, params.batch_norm_momentum)
     checkpoint = newest_checkpoint(folder)
     backbone = begin(model, params)
     precision = precision_of(params)
-    module = TeacherModule(model, params, seed, val, fused=torch.cuda.is_available() and precision != "16-mixed")
+    module = TeacherModule(
+        model, params, seed, val, fused=torch.cuda.is_available() and precision != "16-mixed"
+    )
     pace = Pace()
     journal = Journal(live, pace)
     trainer = _trainer(params, precision, folder, [EmaWeights(params.ema_decay), pace, journal])
@@ -106,9 +121,19 @@ def train(
         ckpt_path=checkpoint,
         weights_only=False,  # our own file: it carries the journal beside the weights
     )
-    report = _report(trainer, journal, backbone, precision, resumed_from=_epoch_of(checkpoint) if checkpoint else 0)
+    report = _report(
+        trainer, journal, backbone, precision, resumed_from=_epoch_of(checkpoint) if checkpoint else 0
+    )
     if trainer.is_global_zero:
-        write_trained(model, taxonomy, params, seed, out, report, counts={"train_frames": len(train), "val_frames": len(val)})
+        write_trained(
+            model,
+            taxonomy,
+            params,
+            seed,
+            out,
+            report,
+            counts={"train_frames": len(train), "val_frames": len(val)},
+        )
         shutil.rmtree(folder, ignore_errors=True)
     trainer.strategy.barrier()
     return report
@@ -147,13 +172,28 @@ def precision_of(params: EfficientDetParams) -> Any:
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
-def _trainer(params: EfficientDetParams, precision: Any, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+def _trainer(
+    params: EfficientDetParams, precision: Any, folder: Path, callbacks: list[Callback]
+) -> pl.Trainer:
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
-    keep = ModelCheckpoint(folder, "{epoch}", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # which devices there are not, and advertisements
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", module="lightning")  # so it should be on resume
-    warnings.filterwarnings("ignore", ".*does not have many workers", module="lightning")  # on a small machine, rightly
+    keep = ModelCheckpoint(
+        folder,
+        "{epoch}",
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    logging.getLogger("lightning.pytorch").setLevel(
+        logging.WARNING
+    )  # which devices there are not, and advertisements
+    warnings.filterwarnings(
+        "ignore", "Checkpoint directory .* exists and is not empty", module="lightning"
+    )  # so it should be on resume
+    warnings.filterwarnings(
+        "ignore", ".*does not have many workers", module="lightning"
+    )  # on a small machine, rightly
     watched = sys.stderr.isatty()  # in a log file the lines of the journal say enough
     return pl.Trainer(
         accelerator="auto",
@@ -178,7 +218,9 @@ def _lasting(report: TrainReport) -> dict[str, Any]:
     return said | {"metrics": {name: value for name, value in report.metrics.items() if name not in PASSING}}
 
 
-def _report(trainer: pl.Trainer, journal: Journal, backbone: Backbone, precision: str, resumed_from: int) -> TrainReport:
+def _report(
+    trainer: pl.Trainer, journal: Journal, backbone: Backbone, precision: str, resumed_from: int
+) -> TrainReport:
     gpu = torch.cuda.is_available()
     return TrainReport(
         metrics=journal.rows[-1],
@@ -196,11 +238,17 @@ def _report(trainer: pl.Trainer, journal: Journal, backbone: Backbone, precision
 
 
 def write_trained(
-    model: Teacher, taxonomy: Taxonomy, params: EfficientDetParams, seed: int, out: Path, report: TrainReport, counts: dict[str, int]
+    model: Teacher,
+    taxonomy: Taxonomy,
+    params: EfficientDetParams,
+    seed: int,
+    out: Path,
+    report: TrainReport,
+    counts: dict[str, int],
 ) -> None:
     """Write the weights and, last, ``model.json``: where that stands, both are whole and belong together."""
     (out / "model.json").unlink(missing_ok=True)
-    with written_whole(out / "model.safetensors") as temporary:
+    with atomic_write(out / "model.safetensors") as temporary:
         save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, temporary)
     write_json(
         out / "model.json",

@@ -9,7 +9,10 @@ from torch import Tensor
 from training.efficientdet.targets import Targets
 
 ALPHA, GAMMA = 0.25, 1.5  # Tan et al. 2020, section 5.1
-DELTA, BOX_WEIGHT = 0.1, 50.0  # as in the authors' implementation: box codes of matched anchors are about 0.1 to 0.2
+DELTA, BOX_WEIGHT = (
+    0.1,
+    50.0,
+)  # as in the authors' implementation: box codes of matched anchors are about 0.1 to 0.2
 
 
 class Loss(NamedTuple):
@@ -23,15 +26,17 @@ class Loss(NamedTuple):
 def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
     """Summed focal loss, ``-alpha_t (1 - p_t)^gamma log p_t`` over every anchor and class (Lin et al. 2017, eq. 5).
 
-    ``logits``: ``(B, A, C)``; ``classes``: int64 ``(B, A)``, the one class an anchor answers for, or -1. Every entry is first counted as
-    background, then the few positive ones are exchanged: no one-hot tensor, no waiting for the GPU.
-    """
+    ``logits``: ``(B, A, C)``; ``classes``: int64 ``(B, A)``, the one class an anchor answers for, or -1.
+    Every entry is first counted as background, then the few positive ones are exchanged: no one-hot tensor,
+    no waiting for the GPU."""
     logits = logits.float()
     background = ((1 - alpha) * logits.sigmoid() ** gamma * F.softplus(logits)).sum()
     positive = classes >= 0
     chosen = logits.gather(2, classes.clamp(min=0)[..., None]).squeeze(2)
     probability = chosen.sigmoid()
-    exchange = alpha * (1 - probability) ** gamma * F.softplus(-chosen) - (1 - alpha) * probability**gamma * F.softplus(chosen)
+    exchange = alpha * (1 - probability) ** gamma * F.softplus(-chosen) - (
+        1 - alpha
+    ) * probability**gamma * F.softplus(chosen)
     return background + torch.where(positive, exchange, 0.0).sum()
 
 

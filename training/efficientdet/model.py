@@ -33,15 +33,17 @@ class Backbone:
 class Teacher(nn.Module):
     """EfficientDet-D0 on raw pixels.
 
-    Takes uint8 RGB ``(B, S, S, 3)``; returns class logits ``(B, A, C)`` and box codes ``(B, A, 4)``, ``(ty, tx, th, tw)``, anchors in the
-    order of ``anchors`` ``(A, 4)``, ``(y0, x0, y1, x1)``. Mean and deviation are taken off here, on the GPU: a quarter of the bytes travel.
-    """
+    Takes uint8 RGB ``(B, S, S, 3)``; returns class logits ``(B, A, C)`` and box codes ``(B, A, 4)``, ``(ty,
+    tx, th, tw)``, anchors in the order of ``anchors`` ``(A, 4)``, ``(y0, x0, y1, x1)``. Mean and deviation
+    are taken off here, on the GPU: a quarter of the bytes travel."""
 
     anchors: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, classes: int, image_size: int, drop_path: float = 0.0, batch_norm_momentum: float = 0.1) -> None:
+    def __init__(
+        self, classes: int, image_size: int, drop_path: float = 0.0, batch_norm_momentum: float = 0.1
+    ) -> None:
         super().__init__()
         from effdet import EfficientDet, get_efficientdet_config
 
@@ -84,10 +86,12 @@ def anchor_settings(model: Teacher) -> dict[str, Any]:
 def begin(model: Teacher, params: EfficientDetParams) -> Backbone:
     """Load the pretrained backbone that ``params`` ask for: a file of ``weights_dir`` if there is one, else timm's hub.
 
-    Where neither is to be had the backbone stays random, and says so loudly: in the log, and in what is returned.
-    """
+    Where neither is to be had the backbone stays random, and says so loudly: in the log, and in what is
+    returned."""
     if params.weights == "none":
-        return Backbone("random", notices=("The backbone starts from random weights, as `weights: none` asks.",))
+        return Backbone(
+            "random", notices=("The backbone starts from random weights, as `weights: none` asks.",)
+        )
     path, problem = _weights_file(params.weights_dir)
     if path is None:
         notice = (
@@ -124,7 +128,9 @@ def _load_backbone(model: Teacher, path: Path) -> Backbone:
         raise UserError(f"{path}: not the weights of {BACKBONE}: {str(error).splitlines()[0]}") from None
     missing = tuple(key for key in loaded.missing_keys if not key.endswith("num_batches_tracked"))
     if len(missing) > 20:
-        raise UserError(f"{path}: not the weights of {BACKBONE}: {len(missing)} layers are missing, such as {missing[0]}")
+        raise UserError(
+            f"{path}: not the weights of {BACKBONE}: {len(missing)} layers are missing, such as {missing[0]}"
+        )
     if not missing:
         return Backbone("imagenet", path.name)
     notice = f"{path.name} lacks {', '.join(missing)}: initialised at random, the rest of the backbone is pretrained."
@@ -139,7 +145,9 @@ def load_trained(folder: Path) -> tuple[Teacher, dict[str, Any]]:
     try:
         meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder}: no finished training here (model.json is missing). `dvc repro` trains it.") from None
+        raise UserError(
+            f"{folder}: no finished training here (model.json is missing). `dvc repro` trains it."
+        ) from None
     model = Teacher(len(meta["classes"]), meta["image_size"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), meta

@@ -21,7 +21,9 @@ from training.efficientdet.targets import assign
 class TeacherModule(pl.LightningModule):
     """The teacher in training. ``fused``: AdamW in one kernel, which fp16's gradient scaling does not allow together with clipping."""
 
-    def __init__(self, model: Teacher, params: EfficientDetParams, seed: int, val: Frames, *, fused: bool) -> None:
+    def __init__(
+        self, model: Teacher, params: EfficientDetParams, seed: int, val: Frames, *, fused: bool
+    ) -> None:
         super().__init__()
         self.model, self.params, self.seed, self.val, self.fused = model, params, seed, val, fused
         self._found: dict[int, np.ndarray[Any, Any]] = {}
@@ -45,7 +47,9 @@ class TeacherModule(pl.LightningModule):
         loss, logits, codes = self.losses(batch)
         self._log("val", loss, len(batch.images))
         if self.scored:
-            for frame, scale, rows in zip(batch.frame, batch.scale, detections(logits, codes, self.model.anchors), strict=True):
+            for frame, scale, rows in zip(
+                batch.frame, batch.scale, detections(logits, codes, self.model.anchors), strict=True
+            ):
                 boxes = rows.cpu().double().numpy()
                 boxes[:, :4] /= float(scale)
                 self._found[int(frame)] = boxes
@@ -68,7 +72,9 @@ class TeacherModule(pl.LightningModule):
         every, epoch = self.params.map_every, self.current_epoch + 1
         return every > 0 and (epoch % every == 0 or epoch == self.params.epochs)
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
         """Clip by norm here: Lightning's own refuses fused optimizers under any mixed precision, bf16 too, which has no scaler."""
         nn.utils.clip_grad_norm_(self.parameters(), self.params.gradient_clip)
 
@@ -76,21 +82,34 @@ class TeacherModule(pl.LightningModule):
         """AdamW or SGD, warmed up linearly and then down a cosine to 1 %; norms and biases do not decay."""
         weights = [p for p in self.parameters() if p.ndim > 1]
         rest = [p for p in self.parameters() if p.ndim <= 1]
-        groups = [{"params": weights, "weight_decay": self.params.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        groups = [
+            {"params": weights, "weight_decay": self.params.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
         optimizer: torch.optim.Optimizer
         if self.params.optimizer == "adamw":
             optimizer = torch.optim.AdamW(groups, lr=self.params.learning_rate, fused=self.fused)
         else:
-            optimizer = torch.optim.SGD(groups, lr=self.params.learning_rate, momentum=0.9, nesterov=True, fused=self.fused)
+            optimizer = torch.optim.SGD(
+                groups, lr=self.params.learning_rate, momentum=0.9, nesterov=True, fused=self.fused
+            )
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = min(steps / 2, self.params.warmup_epochs * steps / self.params.epochs)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_at(step, steps, warmup))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_at(step, steps, warmup)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _log(self, split: str, loss: Loss, images: int) -> None:
-        values = {f"{split}/loss": loss.total, f"{split}/focal_loss": loss.focal, f"{split}/box_loss": loss.box}
+        values = {
+            f"{split}/loss": loss.total,
+            f"{split}/focal_loss": loss.focal,
+            f"{split}/box_loss": loss.box,
+        }
         values = {name: value.detach() for name, value in values.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=images, sync_dist=self.trainer.world_size > 1)
+        self.log_dict(
+            values, on_step=False, on_epoch=True, batch_size=images, sync_dist=self.trainer.world_size > 1
+        )
 
 
 def learning_rate_at(step: int, steps: int, warmup: float) -> float:

@@ -1,22 +1,18 @@
-"""The ``efficientdet`` section of ``params.yaml``."""
-
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from trashnet.params import Params
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TransformParams(Params):
     """Random changes of each training image, on top of the offline ones; all zero (and scale 1 to 1) is none."""
 
     scale: tuple[float, float] = (0.6, 2.0)
-    flip: Share = 0.5
-    colour: Share = 0.8
-    min_visibility: Share = 0.4
+    flip: float = Field(0.5, ge=0, le=1)
+    colour: float = Field(0.8, ge=0, le=1)
+    min_visibility: float = Field(0.4, ge=0, le=1)
 
     @field_validator("scale")
     @classmethod
@@ -27,25 +23,25 @@ class TransformParams(Params):
 
 
 class EfficientDetParams(Params):
-    """What the teacher is trained with."""
+    """Section ``efficientdet`` of ``params.yaml``: what the teacher is trained with."""
 
     image_size: int = 512
-    epochs: Annotated[int, Field(ge=1)] = 50
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(32, ge=1)
     weights: Literal["imagenet", "none"] = "imagenet"
     weights_dir: Path | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
-    gradient_clip: Annotated[float, Field(gt=0)] = 10.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9998
-    batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
-    drop_path: Share = 0.2
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_epochs: float = Field(2.0, ge=0)
+    gradient_clip: float = Field(10.0, gt=0)
+    ema_decay: float = Field(0.9998, ge=0, lt=1)
+    batch_norm_momentum: float = Field(0.1, gt=0, le=1)
+    drop_path: float = Field(0.2, ge=0, le=1)
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
     transforms: TransformParams = TransformParams()
-    map_every: Annotated[int, Field(ge=0)] = 5
-    workers: Annotated[int, Field(ge=0)] | None = None
+    map_every: int = Field(5, ge=0)
+    workers: int | None = Field(None, ge=0)
 
     @field_validator("image_size")
     @classmethod

@@ -1,7 +1,7 @@
 """Which anchor answers for which box: anchors, matching and box codes, for a whole batch at once and without leaving the GPU.
 
-effdet's own ``AnchorLabeler`` gives the same targets image by image with boolean indexing, which waits for the GPU at every image.
-"""
+effdet's own ``AnchorLabeler`` gives the same targets image by image with boolean indexing, which waits for
+the GPU at every image."""
 
 from typing import Any, NamedTuple
 
@@ -9,8 +9,12 @@ import torch
 from effdet.anchors import Anchors
 from torch import Tensor
 
-MATCH_IOU = 0.5  # an anchor answers for the box it overlaps by at least this much (Tan et al. 2020, as in RetinaNet)
-PAIRS_AT_ONCE = 1 << 27  # anchor-box pairs compared in one go: 0.5 GB a tensor, so that crowded frames do not fill the GPU
+MATCH_IOU = (
+    0.5  # an anchor answers for the box it overlaps by at least this much (Tan et al. 2020, as in RetinaNet)
+)
+PAIRS_AT_ONCE = (
+    1 << 27
+)  # anchor-box pairs compared in one go: 0.5 GB a tensor, so that crowded frames do not fill the GPU
 
 
 class Targets(NamedTuple):
@@ -42,9 +46,9 @@ def _area(corners: Tensor) -> Tensor:
 def match(iou: Tensor, valid: Tensor) -> Tensor:
     """The box each anchor answers for, int64 ``(B, A)``, -1 for none; ``iou``: ``(B, M, A)``, ``valid``: bool ``(B, M)``.
 
-    An anchor takes the box it overlaps most if by :data:`MATCH_IOU` or more; besides, every box takes its best anchor whatever the
-    overlap (of boxes that want the same anchor the first gets it), so that no box goes unlearned.
-    """
+    An anchor takes the box it overlaps most if by :data:`MATCH_IOU` or more; besides, every box takes its
+    best anchor whatever the overlap (of boxes that want the same anchor the first gets it), so that no box
+    goes unlearned."""
     count, anchors = iou.shape[1:]
     iou = iou.masked_fill(~valid[:, :, None], -1.0)
     best, box = iou.max(dim=1)
@@ -59,16 +63,21 @@ def match(iou: Tensor, valid: Tensor) -> Tensor:
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Box codes ``(ty, tx, th, tw)`` of corner boxes against anchors, both ``(..., 4)``, ``(y0, x0, y1, x1)``.
 
-    ``ty = (y - ya) / ha``, ``th = log(h / ha)``, with centres y and heights h (Ren et al. 2015, Faster R-CNN, eq. 2; no scale factors).
-    """
+    ``ty = (y - ya) / ha``, ``th = log(h / ha)``, with centres y and heights h (Ren et al. 2015, Faster R-CNN,
+    eq. 2; no scale factors)."""
     size, anchor_size = boxes[..., 2:] - boxes[..., :2], anchors[..., 2:] - anchors[..., :2]
     centre, anchor_centre = (boxes[..., 2:] + boxes[..., :2]) / 2, (anchors[..., 2:] + anchors[..., :2]) / 2
-    return torch.cat([(centre - anchor_centre) / anchor_size, (size.clamp(min=1e-3) / anchor_size).log()], dim=-1)
+    return torch.cat(
+        [(centre - anchor_centre) / anchor_size, (size.clamp(min=1e-3) / anchor_size).log()], dim=-1
+    )
 
 
 def decode(codes: Tensor, anchors: Tensor) -> Tensor:
     """The inverse of :func:`encode`."""
-    anchor_size, anchor_centre = anchors[..., 2:] - anchors[..., :2], (anchors[..., 2:] + anchors[..., :2]) / 2
+    anchor_size, anchor_centre = (
+        anchors[..., 2:] - anchors[..., :2],
+        (anchors[..., 2:] + anchors[..., :2]) / 2,
+    )
     centre, half = codes[..., :2] * anchor_size + anchor_centre, codes[..., 2:].exp() * anchor_size / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
@@ -77,10 +86,12 @@ def decode(codes: Tensor, anchors: Tensor) -> Tensor:
 def assign(boxes: Tensor, classes: Tensor, anchors: Tensor) -> Targets:
     """Targets of a batch.
 
-    ``boxes``: ``(B, M, 4)``, ``(y0, x0, y1, x1)`` in pixels of the model's input; ``classes``: int64 ``(B, M)``, -1 where padded.
-    """
+    ``boxes``: ``(B, M, 4)``, ``(y0, x0, y1, x1)`` in pixels of the model's input; ``classes``: int64 ``(B,
+    M)``, -1 where padded."""
     step = max(1, PAIRS_AT_ONCE // (boxes.shape[1] * len(anchors)))
-    pieces = [_assign(boxes[i : i + step], classes[i : i + step], anchors) for i in range(0, len(boxes), step)]
+    pieces = [
+        _assign(boxes[i : i + step], classes[i : i + step], anchors) for i in range(0, len(boxes), step)
+    ]
     return Targets(torch.cat([p.classes for p in pieces]), torch.cat([p.codes for p in pieces]))
 
 

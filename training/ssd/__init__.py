@@ -8,7 +8,15 @@ from trashnet.taxonomy import Taxonomy
 __all__ = ["SsdParams", "TrainReport", "train"]
 
 
-def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out: Path, live: Path, checkpoints: Path) -> TrainReport:
+def train(
+    tfrecords: Path,
+    taxonomy: Taxonomy,
+    params: SsdParams,
+    seed: int,
+    out: Path,
+    live: Path,
+    checkpoints: Path,
+) -> TrainReport:
     """Train the student; see :func:`training.ssd.loop.train`."""
     from training.ssd.loop import train as run
 

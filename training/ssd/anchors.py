@@ -1,7 +1,7 @@
 """The default boxes of SSD and the box coder, in numpy: pure geometry, no framework.
 
-All coordinates are normalised to [0, 1] and ordered y before x, as the TensorFlow Object Detection API and the post-processing
-operator of TFLite have them; elsewhere in the house boxes are ``(x, y, w, h)`` in pixels.
+All coordinates are normalised to [0, 1] and ordered y before x, as the TensorFlow Object Detection API and
+the post-processing operator of TFLite have them; elsewhere in the house boxes are ``(x, y, w, h)`` in pixels.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 
 MIN_SCALE, MAX_SCALE, MAPS = 0.2, 0.95, 6
 ASPECT_RATIOS = (1.0, 2.0, 1 / 2, 3.0, 1 / 3)  # width / height
-BOX_SCALES = (10.0, 10.0, 5.0, 5.0)  # of ty, tx, th, tw (Ren et al. 2015, as the inverse "variances" of Liu et al. 2016)
+BOX_SCALES = (
+    10.0,
+    10.0,
+    5.0,
+    5.0,
+)  # of ty, tx, th, tw (Ren et al. 2015, as the inverse "variances" of Liu et al. 2016)
 
 
 def box_shapes(level: int) -> list[tuple[float, float]]:
     """``(scale, aspect ratio)`` of every anchor on one of the six maps, finest first (``create_ssd_anchors`` of the OD API).
 
-    The finest map has three ("reduce_boxes_in_lowest_layer"): a square of scale 0.1 and two of scale 0.2. Every other map has the five
-    aspect ratios, and one square whose scale lies between this map's and the next (Liu et al. 2016, arXiv:1512.02325, section 2.2).
-    """
+    The finest map has three ("reduce_boxes_in_lowest_layer"): a square of scale 0.1 and two of scale 0.2.
+    Every other map has the five aspect ratios, and one square whose scale lies between this map's and the
+    next (Liu et al. 2016, arXiv:1512.02325, section 2.2)."""
     scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * i / (MAPS - 1) for i in range(MAPS)] + [1.0]
     scale = scales[level]
     if level == 0:
@@ -47,8 +52,8 @@ def map_sizes(image_size: int) -> list[int]:
 def make_anchors(sides: Sequence[int]) -> NDArray[np.float32]:
     """All anchors, float32 ``(N, 4)``: centre y, centre x, height, width; not clipped to the image.
 
-    In the order in which a convolution's output reads when it is flattened: map, row, column, anchor of the cell. 300 px give 1,917.
-    """
+    In the order in which a convolution's output reads when it is flattened: map, row, column, anchor of the
+    cell. 300 px give 1,917."""
     grids = []
     for level, side in enumerate(sides):
         shapes = box_shapes(level)

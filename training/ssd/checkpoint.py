@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trashnet.files import written_whole
+from trashnet.files import atomic_write
 
 FILE = "state.npz"
 
@@ -21,7 +21,7 @@ def run_identity(parts: dict[str, Any]) -> str:
 def save_state(folder: Path, model: keras.Model, history: list[dict[str, float]]) -> None:
     """Write weights, optimizer and the metrics of every epoch done so far."""
     arrays = {f"v{n:05d}": keras.ops.convert_to_numpy(v) for n, v in enumerate(_variables(model))}
-    with written_whole(folder / FILE) as temporary, temporary.open("wb") as stream:
+    with atomic_write(folder / FILE) as temporary, temporary.open("wb") as stream:
         np.savez(stream, history=np.array(json.dumps(history)), **arrays)
 
 

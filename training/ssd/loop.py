@@ -20,7 +20,7 @@ from training.ssd.input import count_records, find_records, training_batches, va
 from training.ssd.model import Ssd, build_model, load_backbone, prepare
 from training.ssd.params import SsdParams, TrainReport
 from trashnet.errors import UserError
-from trashnet.files import write_json, written_whole
+from trashnet.files import atomic_write, write_json
 from trashnet.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,25 @@ class _Clock:
         return self.waiting / self.stepping if self.stepping else 0.0
 
 
-def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out: Path, live: Path, checkpoints: Path) -> TrainReport:
+def train(
+    tfrecords: Path,
+    taxonomy: Taxonomy,
+    params: SsdParams,
+    seed: int,
+    out: Path,
+    live: Path,
+    checkpoints: Path,
+) -> TrainReport:
     """Train SSD MobileNet v2 on a folder of TFRecords and write ``out/model.weights.h5``, then ``out/model.json``.
 
-    On several GPUs the batch is split among them (``tf.distribute.MirroredStrategy``). Metrics of every epoch go to the DVCLive folder
-    ``live``. The state of every epoch goes to ``checkpoints/<identity of the run>``: started again after a crash with the same
-    parameters, seed and records, training goes on from there and ends where it would have; the folder is removed on success. On a
-    CPU two runs end with the same weights, to the last bit.
+    On several GPUs the batch is split among them (``tf.distribute.MirroredStrategy``). Metrics of every epoch
+    go to the DVCLive folder ``live``. The state of every epoch goes to ``checkpoints/<identity of the run>``:
+    started again after a crash with the same parameters, seed and records, training goes on from there and
+    ends where it would have; the folder is removed on success. On a CPU two runs end with the same weights,
+    to the last bit.
 
-    Raises :class:`UserError` if the TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no weights.
-    """
+    Raises :class:`UserError` if the TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no
+    weights."""
     began = time.perf_counter()
     run = Run(tfrecords, taxonomy, params, seed)
     folder = checkpoints / run.identity
@@ -71,7 +80,9 @@ def train(tfrecords: Path, taxonomy: Taxonomy, params: SsdParams, seed: int, out
             history.append(row)
             save_state(folder, model, history)
     with run.strategy.scope():
-        model.optimizer.finalize_variable_values(model.trainable_variables)  # the moving average, if one was asked for
+        model.optimizer.finalize_variable_values(
+            model.trainable_variables
+        )  # the moving average, if one was asked for
     report = TrainReport(
         epochs=params.epochs,
         steps=params.epochs * run.steps,
@@ -101,9 +112,16 @@ class Run:
             raise UserError(f"{tfrecords}: its training records are empty; label some frames first")
         manifest = json.loads((tfrecords / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("classes", list(taxonomy.names)) != list(taxonomy.names):
-            raise UserError(f"{tfrecords}: written with other classes than the taxonomy has now. `dvc repro tfrecords` writes them anew.")
+            raise UserError(
+                f"{tfrecords}: written with other classes than the taxonomy has now. `dvc repro tfrecords` writes them anew."
+            )
         self.identity = run_identity(
-            {"params": params.model_dump(mode="json"), "seed": seed, "classes": taxonomy.names, "tfrecords": manifest}
+            {
+                "params": params.model_dump(mode="json"),
+                "seed": seed,
+                "classes": taxonomy.names,
+                "tfrecords": manifest,
+            }
         )
         gpus = tf.config.list_logical_devices("GPU")
         self.strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -121,8 +139,16 @@ class Run:
         model = build_model(params.image_size, len(self.taxonomy.classes))
         backbone = load_backbone(model, params)
         if backbone.startswith("random, because"):
-            log.warning("THE BACKBONE IS RANDOM: %s. Expect a poor model; put the weights into ssd.weights_dir.", backbone)
-        prepare(model, params, pretrained=not backbone.startswith("random"), replicas=self.strategy.num_replicas_in_sync)
+            log.warning(
+                "THE BACKBONE IS RANDOM: %s. Expect a poor model; put the weights into ssd.weights_dir.",
+                backbone,
+            )
+        prepare(
+            model,
+            params,
+            pretrained=not backbone.startswith("random"),
+            replicas=self.strategy.num_replicas_in_sync,
+        )
         total = params.epochs * self.steps
         warmup = min(round(params.warmup_epochs * self.steps), total - 1)
         rate = keras.optimizers.schedules.CosineDecay(
@@ -155,7 +181,13 @@ class Run:
         for epoch in range(first, self.params.epochs):
             model.reset_metrics()
             epoch_clock = _Clock()
-            for number in tqdm(range(self.steps), desc=f"epoch {epoch + 1}/{self.params.epochs}", unit="batch", leave=False, disable=None):
+            for number in tqdm(
+                range(self.steps),
+                desc=f"epoch {epoch + 1}/{self.params.epochs}",
+                unit="batch",
+                leave=False,
+                disable=None,
+            ):
                 asked = time.perf_counter()
                 batch = next(arriving)
                 got = time.perf_counter()
@@ -170,7 +202,10 @@ class Run:
                     each.images += self.batch_size
             row = {name: float(value) for name, value in logs.items()}
             row["learning_rate"] = float(model.optimizer.learning_rate)
-            row |= {"images_per_second": epoch_clock.images_per_second, "waiting_share": epoch_clock.waiting_share}
+            row |= {
+                "images_per_second": epoch_clock.images_per_second,
+                "waiting_share": epoch_clock.waiting_share,
+            }
             row |= {f"val_{name}": value for name, value in self.validate(model).items()}
             yield row
 
@@ -179,7 +214,9 @@ class Run:
         if not self.val_files:
             return {}
         if self._validation is None:
-            batches = self.strategy.experimental_distribute_dataset(validation_batches(self.val_files, self.params, self.batch_size))
+            batches = self.strategy.experimental_distribute_dataset(
+                validation_batches(self.val_files, self.params, self.batch_size)
+            )
             self._validation = batches, compiled_step(model.test_step, self.strategy, batches)
         batches, step = self._validation
         model.reset_metrics()
@@ -205,9 +242,8 @@ def compiled_step(one: Callable[[Any], Any], strategy: Any, batches: Any) -> Cal
 def _compute_repeatably() -> None:
     """The same sums in the same order whatever the threads do.
 
-    Op determinism alone is not enough: the graph's arithmetic optimiser merges the sum of all gradients' norms into one AddN, which begins
-    with whichever addend's buffer happens to be free.
-    """
+    Op determinism alone is not enough: the graph's arithmetic optimiser merges the sum of all gradients'
+    norms into one AddN, which begins with whichever addend's buffer happens to be free."""
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
@@ -233,7 +269,9 @@ def _live(folder: Path, history: list[dict[str, float]]) -> Iterator[Callable[[d
 
         def publish(row: dict[str, float]) -> None:
             for name, value in row.items():
-                live.log_metric(name.replace("val_", "val/", 1) if name.startswith("val_") else f"train/{name}", value)
+                live.log_metric(
+                    name.replace("val_", "val/", 1) if name.startswith("val_") else f"train/{name}", value
+                )
             live.next_step()
 
         for row in history:
@@ -245,11 +283,13 @@ def _write(out: Path, model: Ssd, run: Run, report: TrainReport) -> None:
     """The weights, then the description that makes them complete."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.json").unlink(missing_ok=True)  # a half-replaced model must not look whole
-    with written_whole(out / "model.weights.h5") as temporary:
+    with atomic_write(out / "model.weights.h5") as temporary:
         named = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
         model.save_weights(named)
         named.replace(temporary)
-    devices = [device.name for device in tf.config.list_logical_devices("GPU")] or [platform.processor() or platform.machine()]
+    devices = [device.name for device in tf.config.list_logical_devices("GPU")] or [
+        platform.processor() or platform.machine()
+    ]
     write_json(
         out / "model.json",
         {
@@ -259,7 +299,8 @@ def _write(out: Path, model: Ssd, run: Run, report: TrainReport) -> None:
             "backbone": report.backbone,
             "seed": run.seed,
             "params": run.params.model_dump(mode="json"),
-            # What two runs of the same training agree on: this folder is an input of later stages, and must not differ by a second.
+            # What two runs of the same training agree on: this folder is an input of later stages, and must
+            # not differ by a second.
             "training": {name: value for name, value in asdict(report).items() if name not in PASSING}
             | {"devices": devices, "batch_size": run.batch_size},
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},

@@ -1,10 +1,10 @@
 """Matching and the loss, in ``keras.ops``: the same code on TensorFlow, JAX and torch.
 
-Classification is sigmoid focal loss (Lin et al. 2017, arXiv:1708.02002), not softmax with 3:1 hard negatives (Liu et al. 2016,
-arXiv:1512.02325, section 2.2). Reasons: the scores are made on the EdgeTPU, whose Softmax takes one dimension only while LOGISTIC maps
-at any shape; no background column is needed; and no sort over 1,917 anchors per image. It is also what the Object Detection API's own
-SSD MobileNet v2 for the Coral trains with (alpha 0.75, gamma 2). Localisation is smooth L1 on the encodings of matched anchors.
-"""
+Classification is sigmoid focal loss (Lin et al. 2017, arXiv:1708.02002), not softmax with 3:1 hard negatives
+(Liu et al. 2016, arXiv:1512.02325, section 2.2). Reasons: the scores are made on the EdgeTPU, whose Softmax
+takes one dimension only while LOGISTIC maps at any shape; no background column is needed; and no sort over
+1,917 anchors per image. It is also what the Object Detection API's own SSD MobileNet v2 for the Coral trains
+with (alpha 0.75, gamma 2). Localisation is smooth L1 on the encodings of matched anchors."""
 
 from typing import Any
 
@@ -31,11 +31,12 @@ def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
 def match(boxes: Tensor, classes: Tensor, anchors: Tensor, matched_iou: float) -> tuple[Tensor, Tensor]:
     """Give every anchor the box it must predict, or none.
 
-    ``boxes`` ``(B, M, 4)`` (y0, x0, y1, x1) and ``classes`` ``(B, M)`` (class index, -1 where a row is padding); ``anchors`` ``(N, 4)``
-    (y0, x0, y1, x1). Returns the box's row ``(B, N)`` and whether the anchor is matched, bool ``(B, N)``. An anchor takes the box it
-    overlaps most if their IoU is at least ``matched_iou``; besides, every box takes the anchor it overlaps most, so that none goes
-    unlearnt. Of two boxes with the same best anchor the first has it ("argmax matcher" of the OD API, ``force_match_for_each_row``).
-    """
+    ``boxes`` ``(B, M, 4)`` (y0, x0, y1, x1) and ``classes`` ``(B, M)`` (class index, -1 where a row is
+    padding); ``anchors`` ``(N, 4)`` (y0, x0, y1, x1). Returns the box's row ``(B, N)`` and whether the anchor
+    is matched, bool ``(B, N)``. An anchor takes the box it overlaps most if their IoU is at least
+    ``matched_iou``; besides, every box takes the anchor it overlaps most, so that none goes unlearnt. Of two
+    boxes with the same best anchor the first has it ("argmax matcher" of the OD API,
+    ``force_match_for_each_row``)."""
     real = ops.expand_dims(classes >= 0, -1)
     iou = ops.where(real, pairwise_iou(boxes, anchors), -1.0)
     row, best = ops.argmax(iou, axis=1), ops.max(iou, axis=1)
@@ -49,8 +50,8 @@ def match(boxes: Tensor, classes: Tensor, anchors: Tensor, matched_iou: float) -
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """What the network should say, ``(B, N, 4)``: ``10 dy/h, 10 dx/w, 5 ln(h'/h), 5 ln(w'/w)`` of each anchor.
 
-    ``boxes`` ``(B, N, 4)`` (y0, x0, y1, x1), one per anchor; ``anchors`` ``(N, 4)`` (centre y, centre x, height, width).
-    """
+    ``boxes`` ``(B, N, 4)`` (y0, x0, y1, x1), one per anchor; ``anchors`` ``(N, 4)`` (centre y, centre x,
+    height, width)."""
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-6)
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     offset = (centre - anchors[:, :2]) / anchors[:, 2:]
@@ -74,21 +75,29 @@ def smooth_l1(error: Tensor) -> Tensor:
 class DetectionLoss:
     """Both losses of a batch, each summed over anchors and divided by the number of matched anchors in the batch."""
 
-    def __init__(self, anchors: NDArray[np.float32], *, matched_iou: float, alpha: float, gamma: float) -> None:
+    def __init__(
+        self, anchors: NDArray[np.float32], *, matched_iou: float, alpha: float, gamma: float
+    ) -> None:
         """``anchors``: float32 ``(N, 4)``, centre y, centre x, height, width."""
         half = anchors[:, 2:] / 2
         self.anchors = anchors
         self.anchor_corners = np.concatenate([anchors[:, :2] - half, anchors[:, :2] + half], axis=-1)
         self.matched_iou, self.alpha, self.gamma = matched_iou, alpha, gamma
 
-    def __call__(self, boxes: Tensor, classes: Tensor, encodings: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, boxes: Tensor, classes: Tensor, encodings: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """``(box loss, class loss)``, scalars; boxes ``(B, M, 4)``, classes ``(B, M)``, encodings ``(B, N, 4)``, logits ``(B, N, C)``."""
         encodings, logits = ops.cast(encodings, "float32"), ops.cast(logits, "float32")
         anchors = ops.convert_to_tensor(self.anchors, dtype="float32")
-        row, matched = match(boxes, classes, ops.convert_to_tensor(self.anchor_corners, dtype="float32"), self.matched_iou)
+        row, matched = match(
+            boxes, classes, ops.convert_to_tensor(self.anchor_corners, dtype="float32"), self.matched_iou
+        )
         matches = ops.maximum(ops.sum(ops.cast(matched, "float32")), 1.0)
         wanted = ops.where(matched, ops.take_along_axis(classes, row, axis=1), -1)
-        targets = ops.one_hot(wanted, logits.shape[-1], dtype="float32")  # -1 becomes a row of zeros: background
+        targets = ops.one_hot(
+            wanted, logits.shape[-1], dtype="float32"
+        )  # -1 becomes a row of zeros: background
         class_loss = ops.sum(focal_loss(logits, targets, self.alpha, self.gamma)) / matches
         goal = encode(ops.take_along_axis(boxes, ops.expand_dims(row, -1), axis=1), anchors)
         error = ops.where(ops.expand_dims(matched, -1), encodings - goal, 0.0)

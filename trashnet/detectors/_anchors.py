@@ -19,9 +19,9 @@ def make_anchors(
 ) -> Array:
     """Anchors of a square input, float32 ``(A, 4)``, ``(x0, y0, x1, y1)`` in pixels: level, row, column, then octave and ratio.
 
-    Level l has stride ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``, times ``(x, y)`` of the ratio
-    (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4). Equal to ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``.
-    """
+    Level l has stride ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``,
+    times ``(x, y)`` of the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4). Equal to
+    ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``."""
     levels: list[NDArray[np.float64]] = []
     for level in range(min_level, max_level + 1):
         stride = 2**level
@@ -43,7 +43,9 @@ def decode(codes: Array, anchors: Array) -> Array:
     return np.concatenate([centre - half, centre + half], axis=1)  # type: ignore[no-any-return]
 
 
-def best_candidates(logits: Array, most: int, least: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+def best_candidates(
+    logits: Array, most: int, least: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
     """The ``most`` highest of all ``(A, C)`` logits that are at least ``least``: anchors, class indices and logits, best first."""
     flat = logits.ravel()
     chosen = np.flatnonzero(flat >= least)
@@ -56,8 +58,8 @@ def best_candidates(logits: Array, most: int, least: float) -> tuple[NDArray[np.
 def suppress(boxes: Array, classes: NDArray[np.int64], most: int, iou: float) -> NDArray[np.int64]:
     """Greedy non-maximum suppression per class: positions of at most ``most`` boxes ``(x0, y0, x1, y1)``, given and returned best first.
 
-    A box goes if it overlaps a kept one of its class by more than ``iou``. It stops at ``most``, so 5,000 candidates cost 100 rounds.
-    """
+    A box goes if it overlaps a kept one of its class by more than ``iou``. It stops at ``most``, so 5,000
+    candidates cost 100 rounds."""
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     left = np.arange(len(boxes))
     kept: list[int] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trashnet.detectors._anchors import best_candidates, decode, make_anchors, suppress
-from trashnet.detectors._detector import Detections
+from trashnet.detectors._types import Detections
 from trashnet.errors import UserError
 from trashnet.letterbox import letterbox
 from trashnet.taxonomy import Taxonomy
@@ -28,7 +28,13 @@ class OnnxDetector:
     """
 
     def __init__(
-        self, path: Path, taxonomy: Taxonomy, *, min_score: float = 0.001, nms_iou: float = 0.5, max_detections: int = 100
+        self,
+        path: Path,
+        taxonomy: Taxonomy,
+        *,
+        min_score: float = 0.001,
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
     ) -> None:
         """Open the file. Raises :class:`UserError` if it is damaged, is no model of ours, or knows a class that the taxonomy does not."""
         import onnxruntime
@@ -40,7 +46,13 @@ class OnnxDetector:
         faults = onnxruntime.capi.onnxruntime_pybind11_state
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except (faults.InvalidProtobuf, faults.InvalidGraph, faults.Fail, faults.InvalidArgument, faults.NoSuchFile) as error:
+        except (
+            faults.InvalidProtobuf,
+            faults.InvalidGraph,
+            faults.Fail,
+            faults.InvalidArgument,
+            faults.NoSuchFile,
+        ) as error:
             raise UserError(
                 f"{path}: damaged, or not an ONNX model ({str(error).splitlines()[0]}). `dvc repro` exports it again."
             ) from None
@@ -63,12 +75,16 @@ class OnnxDetector:
         for first in range(0, len(images), IMAGES_AT_ONCE):
             some = images[first : first + IMAGES_AT_ONCE]
             fitted = [letterbox(image, self.image_size, self._fill) for image in some]
-            logits, codes = self._session.run(["class_logits", "box_codes"], {"images": np.stack([one for one, _ in fitted])})
+            logits, codes = self._session.run(
+                ["class_logits", "box_codes"], {"images": np.stack([one for one, _ in fitted])}
+            )
             for image, (_, scale), rows, code in zip(some, fitted, logits, codes, strict=True):
                 found.append(self._detections(rows, code, image.shape[1], image.shape[0], scale))
         return found
 
-    def _detections(self, logits: NDArray[np.float32], codes: NDArray[np.float32], width: int, height: int, scale: float) -> Detections:
+    def _detections(
+        self, logits: NDArray[np.float32], codes: NDArray[np.float32], width: int, height: int, scale: float
+    ) -> Detections:
         least = np.log(self.min_score / (1 - self.min_score)) if self.min_score > 0 else -np.inf
         anchor, label, best = best_candidates(logits, CANDIDATES, float(least))
         boxes = decode(codes[anchor], self._anchors[anchor])
@@ -76,7 +92,9 @@ class OnnxDetector:
         kept = suppress(boxes, label, self.max_detections, self.nms_iou)
         corners = boxes[kept] / np.float32(scale)
         return Detections(
-            boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).astype(np.float32),
+            boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).astype(
+                np.float32
+            ),
             class_ids=self._ids[label[kept]],
             scores=(1 / (1 + np.exp(-best[kept]))).astype(np.float32),
         )
@@ -84,7 +102,11 @@ class OnnxDetector:
 
 def read_metadata(path: Path, stored: dict[str, str]) -> dict[str, Any]:
     """What the exporter wrote beside the graph. Raises :class:`UserError` for a model that did not come from it."""
-    meta = {key.removeprefix(METADATA_PREFIX): json.loads(value) for key, value in stored.items() if key.startswith(METADATA_PREFIX)}
+    meta = {
+        key.removeprefix(METADATA_PREFIX): json.loads(value)
+        for key, value in stored.items()
+        if key.startswith(METADATA_PREFIX)
+    }
     if meta.get("format") != FORMAT:
         raise UserError(
             f"{path}: an ONNX model, but not one this version exported (metadata `{METADATA_PREFIX}format` {FORMAT} is missing)"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trashnet.detectors._detector import Detections
+from trashnet.detectors._types import Detections
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -17,9 +17,9 @@ OUTPUTS = 4  # boxes, classes, scores, count: their order is the contract, compi
 def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Stretch an RGB image ``(h, w, 3)`` to ``(side, side, 3)``, bilinear without antialiasing.
 
-    What a bin, the calibration of the int8 model and the evaluation all do. Training resizes with ``tf.image.resize``, which is the
-    same sampling in floating point: the two differ by less than one grey level, because OpenCV rounds its weights to 11 bits.
-    """
+    What a bin, the calibration of the int8 model and the evaluation all do. Training resizes with
+    ``tf.image.resize``, which is the same sampling in floating point: the two differ by less than one grey
+    level, because OpenCV rounds its weights to 11 bits."""
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
@@ -41,15 +41,27 @@ class TfliteDetector:
             self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: not a TFLite model that runs here ({error}). Export it again: `dvc repro export_ssd`.") from None
+            raise UserError(
+                f"{path}: not a TFLite model that runs here ({error}). Export it again: `dvc repro export_ssd`."
+            ) from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._outputs = [int(detail["index"]) for detail in outputs]
         shape = inputs[0]["shape"].tolist()
         kind = inputs[0]["dtype"]
-        if not (len(inputs) == 1 and len(outputs) == OUTPUTS and len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2]):
-            raise UserError(f"{path}: not an SSD detector: it takes {shape} and gives {len(outputs)} tensors, not boxes to count")
+        if not (
+            len(inputs) == 1
+            and len(outputs) == OUTPUTS
+            and len(shape) == 4
+            and shape[0] == 1
+            and shape[1] == shape[2]
+        ):
+            raise UserError(
+                f"{path}: not an SSD detector: it takes {shape} and gives {len(outputs)} tensors, not boxes to count"
+            )
         if kind not in (np.uint8, np.float32):
-            raise UserError(f"{path}: takes {np.dtype(kind).name} images; a detector for bins takes uint8 pixels (or float32 in [-1, 1])")
+            raise UserError(
+                f"{path}: takes {np.dtype(kind).name} images; a detector for bins takes uint8 pixels (or float32 in [-1, 1])"
+            )
         self._input, self.image_size, self._raw = int(inputs[0]["index"]), int(shape[1]), kind == np.uint8
 
     @property
@@ -67,20 +79,30 @@ class TfliteDetector:
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
         found = int(count[0])
-        return self._detections(boxes[0, :found], classes[0, :found].astype(np.int64), scores[0, :found], image.shape)
+        return self._detections(
+            boxes[0, :found], classes[0, :found].astype(np.int64), scores[0, :found], image.shape
+        )
 
     def _detections(
-        self, boxes: NDArray[np.float32], classes: NDArray[np.int64], scores: NDArray[np.float32], shape: tuple[int, ...]
+        self,
+        boxes: NDArray[np.float32],
+        classes: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        shape: tuple[int, ...],
     ) -> Detections:
         """From (y0, x0, y1, x1) in [0, 1] to (x, y, w, h) in pixels, clipped; what lies outside the image altogether is left out."""
         height, width = shape[:2]
         if len(classes) and int(classes.max()) >= len(self._class_ids):
-            raise UserError(f"{self._path}: predicts class {int(classes.max())}, but {LABELS} has {len(self._class_ids)} lines")
+            raise UserError(
+                f"{self._path}: predicts class {int(classes.max())}, but {LABELS} has {len(self._class_ids)} lines"
+            )
         y0, x0, y1, x1 = (np.clip(boxes, 0.0, 1.0) * np.array([height, width, height, width], np.float32)).T
         keep = (x1 > x0) & (y1 > y0)
         order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
         xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)[order].astype(np.float32)
-        return Detections(xywh, self._class_ids[classes[order]], np.clip(scores[order], 0.0, 1.0).astype(np.float32))
+        return Detections(
+            xywh, self._class_ids[classes[order]], np.clip(scores[order], 0.0, 1.0).astype(np.float32)
+        )
 
 
 def _class_ids(path: Path, taxonomy: Taxonomy) -> NDArray[np.int64]:
@@ -102,5 +124,7 @@ def _labels(path: Path) -> list[str]:
                 return packed.read(LABELS).decode("utf-8").splitlines()
     beside = path.parent / LABELS
     if not beside.is_file():
-        raise UserError(f"{path}: carries no {LABELS}, and there is none beside it; put the class names there, one per line")
+        raise UserError(
+            f"{path}: carries no {LABELS}, and there is none beside it; put the class names there, one per line"
+        )
     return beside.read_text(encoding="utf-8").splitlines()

@@ -1,21 +1,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from trashnet.errors import UserError
-from trashnet.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
     """What a model sees on one image, best first.
 
-    ``boxes``: float32 ``(N, 4)``, ``(x, y, w, h)`` in pixels of the image given, clipped to it; ``class_ids``: int64 ``(N,)``, ids of
-    the taxonomy; ``scores``: float32 ``(N,)`` in [0, 1], descending.
+    ``boxes``: float32 ``(N, 4)``, ``(x, y, w, h)`` in pixels of the image given, clipped to it;
+    ``class_ids``: int64 ``(N,)``, ids of the taxonomy; ``scores``: float32 ``(N,)`` in [0, 1], descending.
     """
 
     boxes: NDArray[np.float32]
@@ -40,23 +36,3 @@ class Detector(Protocol):
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Detect on RGB images, uint8 ``(height, width, 3)``, sizes may differ; one :class:`Detections` per image, in order."""
-
-
-def open_detector(path: Path, taxonomy: Taxonomy) -> Detector:
-    """Open an exported model by its suffix.
-
-    Raises :class:`UserError` if the file is missing, is of an unknown kind, or knows a class that the taxonomy does not.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such model. `dvc repro` trains and exports the models, `dvc pull` fetches trained ones.")
-    match path.suffix:
-        case ".onnx":
-            from trashnet.detectors._onnx import OnnxDetector
-
-            return OnnxDetector(path, taxonomy)
-        case ".tflite":
-            from trashnet.detectors._tflite import TfliteDetector
-
-            return TfliteDetector(path, taxonomy)
-        case _:
-            raise UserError(f"{path}: not a model this program opens; it opens .onnx and .tflite")

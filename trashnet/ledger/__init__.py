@@ -4,9 +4,19 @@
 -> ``labelled`` (a checked answer was collected) -> ``released`` (a published candidate was trained on it); ``quarantined`` is refused.
 """
 
-from ingest.ledger.annotations import OUTCOMES, Answer, AnswerRow
-from ingest.ledger.ledger import Ledger, open_ledger
-from ingest.ledger.rows import STATES, FrameRow, State
-from ingest.ledger.turns import TurnRow
+from trashnet.ledger.annotations import OUTCOMES, Answer, AnswerRow
+from trashnet.ledger.ledger import Ledger, open_ledger
+from trashnet.ledger.rows import STATES, FrameRow, State
+from trashnet.ledger.turns import TurnRow
 
-__all__ = ["OUTCOMES", "STATES", "Answer", "AnswerRow", "FrameRow", "Ledger", "State", "TurnRow", "open_ledger"]
+__all__ = [
+    "OUTCOMES",
+    "STATES",
+    "Answer",
+    "AnswerRow",
+    "FrameRow",
+    "Ledger",
+    "State",
+    "TurnRow",
+    "open_ledger",
+]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, select, update
 
-from ingest.ledger.tables import annotations, frames
+from trashnet.ledger.tables import annotations, frames
 
 Outcome = Literal["boxes", "nothing", "skipped", "refused"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -43,7 +43,11 @@ def write_answer(connection: Connection, answer: AnswerRow) -> bool:
     A changed answer has to grow again: its ``turn`` is taken back.
     """
     values = asdict(answer) | {"turn": None}
-    known = connection.execute(select(annotations).where(annotations.c.annotation_id == answer.annotation_id)).mappings().one_or_none()
+    known = (
+        connection.execute(select(annotations).where(annotations.c.annotation_id == answer.annotation_id))
+        .mappings()
+        .one_or_none()
+    )
     if known is None:
         connection.execute(annotations.insert().values(values))
         return True
@@ -52,7 +56,9 @@ def write_answer(connection: Connection, answer: AnswerRow) -> bool:
         return False
     if all(known[name] == values[name] for name in said):
         values["turn"] = known["turn"]  # touched, not changed
-    connection.execute(update(annotations).where(annotations.c.annotation_id == answer.annotation_id).values(values))
+    connection.execute(
+        update(annotations).where(annotations.c.annotation_id == answer.annotation_id).values(values)
+    )
     return True
 
 

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, create_engine, event, func, or_, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
-from ingest.ledger import annotations as answers
-from ingest.ledger import turns
-from ingest.ledger.annotations import Answer, AnswerRow
-from ingest.ledger.rows import FrameRow, State
-from ingest.ledger.tables import BANDS, annotations, cursors, frames, transitions
-from ingest.ledger.turns import TurnRow
 from trashnet.errors import UserError
+from trashnet.ledger import annotations as answers
+from trashnet.ledger import turns
+from trashnet.ledger.annotations import Answer, AnswerRow
+from trashnet.ledger.rows import FrameRow, State
+from trashnet.ledger.tables import BANDS, annotations, cursors, frames, transitions
+from trashnet.ledger.turns import TurnRow
 
 FARTHEST = BANDS - 1  # bits: hashes farther apart may share no band
 SQLITE_WAIT = 30_000  # milliseconds that one writer waits for another
@@ -57,7 +57,15 @@ class Ledger:
         with self.transaction() as connection:
             return add(connection, row)
 
-    def move(self, sha256: str, from_: State | Sequence[State], to: State, *, note: str | None = None, **values: Any) -> bool:
+    def move(
+        self,
+        sha256: str,
+        from_: State | Sequence[State],
+        to: State,
+        *,
+        note: str | None = None,
+        **values: Any,
+    ) -> bool:
         """Move a frame to another state and set columns with it; ``False``, and nothing changed, if it is not in ``from_`` any more."""
         with self.transaction() as connection:
             return move(connection, sha256, from_, to, note=note, **values)
@@ -81,12 +89,18 @@ class Ledger:
         with self.reading() as connection:
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
-                known |= set(connection.execute(select(frames.c.uploaded_sha256).where(frames.c.uploaded_sha256.in_(some))).scalars())
+                known |= set(
+                    connection.execute(
+                        select(frames.c.uploaded_sha256).where(frames.c.uploaded_sha256.in_(some))
+                    ).scalars()
+                )
         return known
 
     def in_state(self, *states: State, limit: int | None = None) -> list[FrameRow]:
         """Frames in these states, oldest capture first, then by SHA-256."""
-        return list(self._rows(frames.c.state.in_(states), order=(frames.c.captured_at, frames.c.sha256), limit=limit))
+        return list(
+            self._rows(frames.c.state.in_(states), order=(frames.c.captured_at, frames.c.sha256), limit=limit)
+        )
 
     def most_valuable(self, limit: int) -> list[FrameRow]:
         """Accepted frames that triage has scored, highest first, ties by SHA-256."""
@@ -100,7 +114,10 @@ class Ledger:
         share = or_(*(frames.c[name] == value for name, value in _bands(phash).items()))
         wanted = int(phash, 16)
         found = [(row, (int(row.phash, 16) ^ wanted).bit_count()) for row in self._rows(share) if row.phash]
-        return sorted(((row, bits) for row, bits in found if bits <= distance), key=lambda pair: (pair[1], pair[0].sha256))
+        return sorted(
+            ((row, bits) for row, bits in found if bits <= distance),
+            key=lambda pair: (pair[1], pair[0].sha256),
+        )
 
     def counts(self) -> dict[State, int]:
         """How many frames are in each state; states without any are left out."""
@@ -112,7 +129,9 @@ class Ledger:
         """A frame's transitions, oldest first: from, to, when, note."""
         columns = (transitions.c.from_state, transitions.c.to_state, transitions.c.at, transitions.c.note)
         with self.reading() as connection:
-            found = connection.execute(select(*columns).where(transitions.c.sha256 == sha256).order_by(transitions.c.id)).all()
+            found = connection.execute(
+                select(*columns).where(transitions.c.sha256 == sha256).order_by(transitions.c.id)
+            ).all()
         return [(row[0], row[1], row[2], row[3]) for row in found]
 
     # Answers
@@ -121,12 +140,18 @@ class Ledger:
         """Keep an annotation, and with ``labelled`` move its frame on from ``tasked``, together; ``False`` if nothing was new."""
         with self.transaction() as connection:
             changed = answers.write_answer(connection, answer)
-            moved = labelled and move(connection, answer.sha256, "tasked", "labelled", note=f"annotation {answer.annotation_id}")
+            moved = labelled and move(
+                connection, answer.sha256, "tasked", "labelled", note=f"annotation {answer.annotation_id}"
+            )
             return changed or moved
 
     def answers_of(self, sha256: str) -> list[AnswerRow]:
         """A frame's annotations, oldest first."""
-        query = select(annotations).where(annotations.c.sha256 == sha256).order_by(annotations.c.labelled_at, annotations.c.annotation_id)
+        query = (
+            select(annotations)
+            .where(annotations.c.sha256 == sha256)
+            .order_by(annotations.c.labelled_at, annotations.c.annotation_id)
+        )
         with self.reading() as connection:
             return [AnswerRow(**row) for row in connection.execute(query).mappings()]
 
@@ -157,17 +182,19 @@ class Ledger:
         with self.reading() as connection:
             return [turn for turn in turns.listed(connection, "done") if turn.name is not None]
 
-    def untrained(self) -> int:
+    def count_untrained_frames(self) -> int:
         """How many frames are in the dataset with labels that no published candidate has been trained on."""
         wanted = (frames.c.state == "labelled") & frames.c.turn.is_not(None)
         with self.reading() as connection:
             return int(connection.execute(select(func.count()).where(wanted)).scalar() or 0)
 
-    def release(self, turns_: Sequence[str]) -> int:
+    def mark_trained(self, turns_: Sequence[str]) -> int:
         """Move the labelled frames of these turns on to ``released``: a published candidate was trained on them. How many moved."""
         moved = 0
         with self.transaction() as connection:
-            wanted = select(frames.c.sha256).where(frames.c.state == "labelled", frames.c.turn.in_(list(turns_)))
+            wanted = select(frames.c.sha256).where(
+                frames.c.state == "labelled", frames.c.turn.in_(list(turns_))
+            )
             for sha256 in connection.execute(wanted).scalars().all():
                 moved += move(connection, sha256, "labelled", "released")
         return moved
@@ -182,11 +209,20 @@ class Ledger:
     def set_cursor(self, name: str, value: str) -> None:
         """Remember where the reader of that name has got to."""
         with self.transaction() as connection:
-            if not connection.execute(update(cursors).where(cursors.c.name == name).values(value=value)).rowcount:
+            if not connection.execute(
+                update(cursors).where(cursors.c.name == name).values(value=value)
+            ).rowcount:
                 connection.execute(cursors.insert().values(name=name, value=value))
 
-    def _rows(self, wanted: Any, order: Sequence[Any] = (frames.c.sha256,), limit: int | None = None) -> Iterator[FrameRow]:
-        query = select(*(frames.c[name] for name in FrameRow.__dataclass_fields__)).where(wanted).order_by(*order).limit(limit)
+    def _rows(
+        self, wanted: Any, order: Sequence[Any] = (frames.c.sha256,), limit: int | None = None
+    ) -> Iterator[FrameRow]:
+        query = (
+            select(*(frames.c[name] for name in FrameRow.__dataclass_fields__))
+            .where(wanted)
+            .order_by(*order)
+            .limit(limit)
+        )
         with self.reading() as connection:
             found = connection.execute(query).mappings().all()
         for row in found:
@@ -196,8 +232,8 @@ class Ledger:
 def open_ledger(url: str) -> Ledger:
     """Open the ledger at an SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://...``, and bring its tables up to date.
 
-    Raises :class:`UserError` if the URL is malformed, the database cannot be reached, or it is newer than this program.
-    """
+    Raises :class:`UserError` if the URL is malformed, the database cannot be reached, or it is newer than
+    this program."""
     try:
         path = make_url(url).database if make_url(url).get_backend_name() == "sqlite" else None
         if path and path != ":memory:":
@@ -227,23 +263,42 @@ def add_new(connection: Connection, rows: Sequence[FrameRow]) -> None:
     """Enter frames none of which the ledger has, all at once; :class:`sqlalchemy.exc.IntegrityError` if it has one of them."""
     now = datetime.now(UTC)
     connection.execute(frames.insert(), [_values(row, now) for row in rows])
-    notes = [{"sha256": row.sha256, "from_state": None, "to_state": row.state, "at": now, "note": row.note} for row in rows]
+    notes = [
+        {"sha256": row.sha256, "from_state": None, "to_state": row.state, "at": now, "note": row.note}
+        for row in rows
+    ]
     connection.execute(transitions.insert(), notes)
 
 
-def move(connection: Connection, sha256: str, from_: State | Sequence[State], to: State, *, note: str | None = None, **values: Any) -> bool:
+def move(
+    connection: Connection,
+    sha256: str,
+    from_: State | Sequence[State],
+    to: State,
+    *,
+    note: str | None = None,
+    **values: Any,
+) -> bool:
     """:meth:`Ledger.move` within a transaction of the caller's."""
     now = datetime.now(UTC)
-    before = connection.execute(select(frames.c.state).where(frames.c.sha256 == sha256).with_for_update()).scalar()
+    before = connection.execute(
+        select(frames.c.state).where(frames.c.sha256 == sha256).with_for_update()
+    ).scalar()
     if before is None or before not in ((from_,) if isinstance(from_, str) else from_):
         return False
-    connection.execute(update(frames).where(frames.c.sha256 == sha256).values(state=to, changed_at=now, **values))
+    connection.execute(
+        update(frames).where(frames.c.sha256 == sha256).values(state=to, changed_at=now, **values)
+    )
     _note(connection, sha256, before, to, now, note)
     return True
 
 
-def _note(connection: Connection, sha256: str, before: str | None, after: str, at: datetime, note: str | None) -> None:
-    connection.execute(transitions.insert().values(sha256=sha256, from_state=before, to_state=after, at=at, note=note))
+def _note(
+    connection: Connection, sha256: str, before: str | None, after: str, at: datetime, note: str | None
+) -> None:
+    connection.execute(
+        transitions.insert().values(sha256=sha256, from_state=before, to_state=after, at=at, note=note)
+    )
 
 
 def _insert_or_ignore(connection: Connection, values: Mapping[str, Any]) -> Any:
@@ -278,8 +333,11 @@ def _plainly() -> Iterator[None]:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that begins by reading and then writes could find that somebody wrote in between: it takes its turn from the start.
-    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READING) else "BEGIN IMMEDIATE")
+    # A transaction that begins by reading and then writes could find that somebody wrote in between: it takes
+    # its turn from the start.
+    connection.exec_driver_sql(
+        "BEGIN" if connection.get_execution_options().get(READING) else "BEGIN IMMEDIATE"
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -302,4 +360,6 @@ def _migrate(ledger: Ledger) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise UserError(f"the ledger was written by another version of this program ({error}); update this one") from None
+            raise UserError(
+                f"the ledger was written by another version of this program ({error}); update this one"
+            ) from None

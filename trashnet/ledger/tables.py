@@ -45,7 +45,11 @@ class UtcDateTime(TypeDecorator[object]):
 
 
 metadata = MetaData(
-    naming_convention={"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
 )
 
 frames = Table(
@@ -114,7 +118,9 @@ annotations = Table(
     Index("ix_annotations_turn", "turn", "outcome"),
 )
 
-cursors = Table("cursors", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+cursors = Table(
+    "cursors", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False)
+)
 
 turns = Table(
     "turns",

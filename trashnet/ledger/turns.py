@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, select, update
 
-from ingest.ledger.tables import annotations, frames, turns
+from trashnet.ledger.tables import annotations, frames, turns
 
 PIECE = 500  # values in one statement: SQLite takes a limited number
 
@@ -34,7 +34,9 @@ def plan(connection: Connection, turn: TurnRow, annotation_ids: Sequence[int]) -
     connection.execute(turns.insert().values(asdict(turn)))
     for start in range(0, len(annotation_ids), PIECE):
         some = annotation_ids[start : start + PIECE]
-        connection.execute(update(annotations).where(annotations.c.annotation_id.in_(some)).values(turn=turn.digest))
+        connection.execute(
+            update(annotations).where(annotations.c.annotation_id.in_(some)).values(turn=turn.digest)
+        )
 
 
 def finish(connection: Connection, digest: str, name: str | None, version: str | None) -> None:

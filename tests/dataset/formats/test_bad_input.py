@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
-from dataset import ImportParams, Log, import_dataset, turns_of
-from tests.dataset.pictures import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
+from dataset import Log, turns_of
+from dataset.formats import ImportParams, import_dataset
+from tests.dataset.sample_images import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -51,8 +52,12 @@ BROKEN_IMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("data", "match"), [case[1:] for case in BROKEN_IMAGES], ids=[case[0] for case in BROKEN_IMAGES])
-def test_an_unfit_image_is_refused(data: bytes, match: str, tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("data", "match"), [case[1:] for case in BROKEN_IMAGES], ids=[case[0] for case in BROKEN_IMAGES]
+)
+def test_an_unfit_image_is_refused(
+    data: bytes, match: str, tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is named with what is wrong, decoded only within limits, even if a library told Pillow to put up with truncation."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     images = [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)]
@@ -66,7 +71,9 @@ def test_an_unfit_image_is_refused(data: bytes, match: str, tmp_path: Path, taxo
     assert "1.jpg" in report.summary()
 
 
-def test_a_huge_header_is_refused_before_decoding(tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_header_is_refused_before_decoding(
+    tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the header announces is judged before any pixel is decoded."""
     folder = write_coco(tmp_path / "set", [{"id": 1, "file_name": "1.jpg"}], [])
     (folder / "images" / "1.jpg").write_bytes(png_header(8_000, 8_000))
@@ -99,9 +106,15 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
         ([64.5, 2, 0.4, 4], 90),
     ]
     annotations = [box_entry(n, 1, box, category) for n, (box, category) in enumerate(boxes)]
-    annotations += [box_entry(50, 99, [1, 2, 3, 4]), box_entry(0, 1, [5, 5, 5, 5]), box_entry(60, 4, [1, 2, 3, 4])]
+    annotations += [
+        box_entry(50, 99, [1, 2, 3, 4]),
+        box_entry(0, 1, [5, 5, 5, 5]),
+        box_entry(60, 4, [1, 2, 3, 4]),
+    ]
     categories = [{"id": 90, "name": "Drink can"}, {"id": 18, "name": "Drinkcan"}]
-    folder = write_coco(tmp_path / "set", [entry for entry in images if entry["id"] != 6], annotations, categories)
+    folder = write_coco(
+        tmp_path / "set", [entry for entry in images if entry["id"] != 6], annotations, categories
+    )
     document = json.loads((folder / "annotations.json").read_text())
     (folder / "annotations.json").write_text(json.dumps(document | {"images": images}))
     (folder / "images" / "3.jpg").unlink()
@@ -137,7 +150,9 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
 
 def test_a_long_list_is_cut(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Of 50 faults of one kind 20 are named, and the count is told."""
-    folder = write_coco(tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, [1, 2, 0, 4]) for n in range(50)])
+    folder = write_coco(
+        tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, [1, 2, 0, 4]) for n in range(50)]
+    )
     message = refused(folder, "coco", tmp_path / "data", taxonomy)
     assert "50 boxes without area" in message
     assert message.count("Drink can [") == 20
@@ -183,11 +198,20 @@ def test_bad_voc(tmp_path: Path, taxonomy: Taxonomy) -> None:
         (root / "Annotations" / f"{name}.xml").write_text(text)
 
     def thing(corners: tuple[Any, ...], name: str = "Shoe") -> str:
-        box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=False))
+        box = "".join(
+            f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=False)
+        )
         return f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
 
     write("a", thing((1, 1, 10, 10)))
-    write("b", thing((20, 1, 10, 10)) + thing((1, "two", 3, 4)) + thing((1, 1, "nan", 9)) + thing((1, 1, 3)) + thing((1, 1, 99, 9)))
+    write(
+        "b",
+        thing((20, 1, 10, 10))
+        + thing((1, "two", 3, 4))
+        + thing((1, 1, "nan", 9))
+        + thing((1, 1, 3))
+        + thing((1, 1, 99, 9)),
+    )
     write("c", thing((1, 1, 10, 10), "Spaceship"))
     write("d", "", "<width>48</width><height>64</height>")
     write("e", "<object><name>Shoe</name></object>")
@@ -217,7 +241,9 @@ def test_bad_voc(tmp_path: Path, taxonomy: Taxonomy) -> None:
 def test_an_exploding_xml_is_only_broken(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Entities that grow to gigabytes are refused by the parser, as broken XML."""
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
-    (tmp_path / "a.xml").write_text(f'<!DOCTYPE a [<!ENTITY e0 "lol">{entities}]><annotation><folder>&e11;</folder></annotation>')
+    (tmp_path / "a.xml").write_text(
+        f'<!DOCTYPE a [<!ENTITY e0 "lol">{entities}]><annotation><folder>&e11;</folder></annotation>'
+    )
     assert "not XML" in refused(tmp_path, "voc", tmp_path / "data", taxonomy)
 
 

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from dataset import SPLITS, Frame, ImportParams, Labels, Log, append_turn, export_dataset, import_dataset
-from dataset.coco import read_coco
-from dataset.voc import _box, _corners
-from tests.dataset.pictures import box_entry, drawn, jpeg, picture_entry, write_coco
+from dataset import SPLITS, Frame, Labels, Log, append_turn
+from dataset.formats import ImportParams, export_dataset, import_dataset
+from dataset.formats.coco import read_coco
+from dataset.formats.voc import _box, _corners
+from tests.dataset.sample_images import box_entry, drawn, jpeg, picture_entry, write_coco
 from tests.dataset.test_log import frame
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
@@ -40,21 +41,30 @@ EXTRAS = st.fixed_dictionaries(
     optional={
         "area": st.floats(0.1, 1e4),
         "segmentation": st.lists(st.lists(st.floats(0, 60), min_size=6, max_size=6), min_size=1, max_size=2),
-        "attributes": st.dictionaries(st.text(max_size=5), st.one_of(st.booleans(), st.text(max_size=5)), max_size=2),
+        "attributes": st.dictionaries(
+            st.text(max_size=5), st.one_of(st.booleans(), st.text(max_size=5)), max_size=2
+        ),
         "pose": st.sampled_from(["Left", " padded ", "<b>&", "", "Ünï", "\x0b"]),
         "difficult": st.sampled_from([0, 1, True, "1"]),
         "odd key!": st.integers(),
     },
 )
 THINGS = st.lists(st.tuples(boxes(), st.integers(1, 57), st.booleans(), EXTRAS), max_size=3)
-SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def log_of(root: Path, frames: list[Any], taxonomy: Taxonomy) -> Log:
     """A log with one labelled picture per list of things."""
     made, said = [], []
     for number, things in enumerate(frames):
-        one = frame(number, group=f"g{number % 3}", bin_id="b" if number else None, extra={"weather": "rain", "id": number + 5})
+        one = frame(
+            number,
+            group=f"g{number % 3}",
+            bin_id="b" if number else None,
+            extra={"weather": "rain", "id": number + 5},
+        )
         labels = Labels(
             np.array([thing[0] for thing in things], float).reshape(-1, 4),
             np.array([thing[1] for thing in things], np.int64),
@@ -65,7 +75,21 @@ def log_of(root: Path, frames: list[Any], taxonomy: Taxonomy) -> Log:
         sha = hashlib.sha256(JPEGS[number]).hexdigest()
         name = f"batch {number}/é{number}.jpg"
         made.append(
-            Frame(sha, JPEGS[number], WIDTH, HEIGHT, one.split, one.group, 0, name, None, one.bin_id, str(number % 3), None, one.extra)
+            Frame(
+                sha,
+                JPEGS[number],
+                WIDTH,
+                HEIGHT,
+                one.split,
+                one.group,
+                0,
+                name,
+                None,
+                one.bin_id,
+                str(number % 3),
+                None,
+                one.extra,
+            )
         )
         said.append((sha, labels))
     append_turn(root, "made", made, said, taxonomy)
@@ -103,7 +127,11 @@ def test_coco_loses_nothing(frames: list[Any], taxonomy: Taxonomy) -> None:
             for word in ("file_name", "group", "split", "bin_id", "burst", "extra"):
                 assert getattr(before, word) == getattr(after, word)
             assert before.labels.annotator == after.labels.annotator
-        if not any("area" in extra and extra["area"] == w * h for things in frames for (_, _, w, h), _, _, extra in things):
+        if not any(
+            "area" in extra and extra["area"] == w * h
+            for things in frames
+            for (_, _, w, h), _, _, extra in things
+        ):
             assert import_dataset(folder / "out", "coco", folder / "data", taxonomy, PARAMS).turn is None
 
 
@@ -154,11 +182,27 @@ def test_voc_corners_by_hand() -> None:
 
 def test_a_foreign_coco_file_comes_out_as_it_went_in(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Every key of every image and annotation, ids and licences included, is in the export; and pycocotools reads it."""
-    images = [picture_entry(n, license=4 if n == 10 else 9, date_captured="2020", split=SPLITS[n % 3]) for n in (30, 10, 20)]
-    annotations = [
-        box_entry(100 + n, n, [1.1, 2.2, 3.3, 4.4], 3, area=14.0, segmentation=[[1, 2, 3, 4, 5, 6]], attributes={"a": 1}) for n in (10, 30)
+    images = [
+        picture_entry(n, license=4 if n == 10 else 9, date_captured="2020", split=SPLITS[n % 3])
+        for n in (30, 10, 20)
     ]
-    annotations.append(box_entry(7, 10, [0, 0, 5, 5], 17, iscrowd=1, segmentation={"counts": [0, 25], "size": [48, 64]}, area=25))
+    annotations = [
+        box_entry(
+            100 + n,
+            n,
+            [1.1, 2.2, 3.3, 4.4],
+            3,
+            area=14.0,
+            segmentation=[[1, 2, 3, 4, 5, 6]],
+            attributes={"a": 1},
+        )
+        for n in (10, 30)
+    ]
+    annotations.append(
+        box_entry(
+            7, 10, [0, 0, 5, 5], 17, iscrowd=1, segmentation={"counts": [0, 25], "size": [48, 64]}, area=25
+        )
+    )
     licenses = [{"id": 9, "name": "nine"}, {"id": 4, "name": "four", "url": "x"}]
     folder = write_coco(tmp_path / "set", images, annotations, licenses=licenses)
     import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
@@ -169,9 +213,17 @@ def test_a_foreign_coco_file_comes_out_as_it_went_in(tmp_path: Path, taxonomy: T
     names = {category["id"]: category["name"].lower() for category in written["categories"]}
     out = {annotation["id"]: annotation for annotation in written["annotations"]}
     for annotation in annotations:
-        assert out[annotation["id"]].items() >= {k: v for k, v in annotation.items() if k != "category_id"}.items()
-        assert names[out[annotation["id"]]["category_id"]] == {3: "glass bottle", 17: "cigarette"}[annotation["category_id"]]
-    assert sorted(written["licenses"], key=lambda entry: entry["id"]) == sorted(licenses, key=lambda entry: entry["id"])
+        assert (
+            out[annotation["id"]].items()
+            >= {k: v for k, v in annotation.items() if k != "category_id"}.items()
+        )
+        assert (
+            names[out[annotation["id"]]["category_id"]]
+            == {3: "glass bottle", 17: "cigarette"}[annotation["category_id"]]
+        )
+    assert sorted(written["licenses"], key=lambda entry: entry["id"]) == sorted(
+        licenses, key=lambda entry: entry["id"]
+    )
     coco = COCO(tmp_path / "out" / "annotations.json")
     assert len(coco.getAnnIds(imgIds=[10])) == 2
     again = read_coco(tmp_path / "out")
@@ -184,7 +236,13 @@ def test_names_never_collide(tmp_path: Path, taxonomy: Taxonomy) -> None:
     log = tmp_path / "data"
     for number, name in enumerate(names):
         one = frame(number, file_name=name)
-        append_turn(log, "t", [one], [(one.sha256, Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)))], taxonomy)
+        append_turn(
+            log,
+            "t",
+            [one],
+            [(one.sha256, Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)))],
+            taxonomy,
+        )
     for kind, pattern in (("coco", "images/**/*"), ("voc", "JPEGImages/**/*"), ("yolo", "images/**/*")):
         out = tmp_path / kind
         export_dataset(Log(log, taxonomy), kind, out)  # type: ignore[arg-type]

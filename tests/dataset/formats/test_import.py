@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataset import ImportParams, Log, import_dataset, load_mapping
-from dataset.checking import normalise
-from tests.dataset.pictures import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
+from dataset import Log
+from dataset.formats import ImportParams, import_dataset, load_mapping
+from dataset.formats.image_validation import normalise
+from tests.dataset.sample_images import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -21,7 +22,9 @@ PARAMS = ImportParams()
 def test_a_coco_set_enters_as_one_turn(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Ids with holes, other cases of a name, a class without boxes, a background, a crowd and unknown keys all arrive."""
     images = [
-        picture_entry(7, license=4, bin_id="b1", burst=3, captured_at="2026-05-01T12:00:00+02:00", weather="rain"),
+        picture_entry(
+            7, license=4, bin_id="b1", burst=3, captured_at="2026-05-01T12:00:00+02:00", weather="rain"
+        ),
         picture_entry(2, group="kitchen"),
         picture_entry(3),
     ]
@@ -174,7 +177,9 @@ def test_exif_orientation(orientation: int) -> None:
 
 def test_converted_images_enter_under_what_they_became(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A PNG named .jpg is known by its content, counted in the report, decodes from the log, and is known again the next time."""
-    folder = write_coco(tmp_path / "set", [picture_entry(1), picture_entry(2)], [box_entry(1, 1, [1, 2, 3, 4])])
+    folder = write_coco(
+        tmp_path / "set", [picture_entry(1), picture_entry(2)], [box_entry(1, 1, [1, 2, 3, 4])]
+    )
     (folder / "images" / "1.jpg").write_bytes(encoded(drawn(1), "PNG"))
     report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
     assert report.converted == {"PNG RGB to JPEG RGB": 1}
@@ -186,7 +191,9 @@ def test_converted_images_enter_under_what_they_became(tmp_path: Path, taxonomy:
 def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """What reaches outside by up to one pixel is cut at the border, by hand: (-0.5, -1, 10, 10) becomes (0, 0, 9.5, 9)."""
     boxes = [[-0.5, -1, 10, 10], [60, 40, 5, 9], [0, 0, 64, 48]]
-    folder = write_coco(tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, box) for n, box in enumerate(boxes)])
+    folder = write_coco(
+        tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, box) for n, box in enumerate(boxes)]
+    )
     report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
     said = Log(tmp_path / "data", taxonomy).labels(0)
     assert said is not None
@@ -214,21 +221,34 @@ def test_groups_and_splits_across_imports(tmp_path: Path, taxonomy: Taxonomy) ->
 
 def test_a_splits_word_is_heeded(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """COCO's `split` key decides for a new group; a word that is not ours is kept as source_split."""
-    images = [picture_entry(1, split="test"), picture_entry(2, split="val"), picture_entry(3, split="train2017")]
+    images = [
+        picture_entry(1, split="test"),
+        picture_entry(2, split="val"),
+        picture_entry(3, split="train2017"),
+    ]
     import_dataset(write_coco(tmp_path / "set", images, []), "coco", tmp_path / "data", taxonomy, PARAMS)
     found = {f.file_name: f for f in Log(tmp_path / "data", taxonomy).frames()}
     assert (found["1.jpg"].split, found["2.jpg"].split) == ("test", "val")
     assert found["3.jpg"].extra["source_split"] == "train2017"
 
 
-def test_progress_and_many_processes(tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_many_processes(
+    tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Progress is told image by image, and a pool of processes finds the same as one."""
     folder = write_coco(tmp_path / "set", [picture_entry(n) for n in range(1, 13)], [])
     (folder / "images" / "3.jpg").write_bytes(encoded(drawn(3), "PNG"))
     told: list[tuple[int, int]] = []
-    import_dataset(folder, "coco", tmp_path / "one", taxonomy, PARAMS, on_progress=lambda done, total: told.append((done, total)))
+    import_dataset(
+        folder,
+        "coco",
+        tmp_path / "one",
+        taxonomy,
+        PARAMS,
+        on_progress=lambda done, total: told.append((done, total)),
+    )
     assert told == [(n, 12) for n in range(1, 13)]
-    monkeypatch.setattr("dataset.checking.IN_ONE_PROCESS", 0)
+    monkeypatch.setattr("dataset.formats.image_validation.IN_ONE_PROCESS", 0)
     import_dataset(folder, "coco", tmp_path / "pool", taxonomy, PARAMS)
     one, pool = Log(tmp_path / "one", taxonomy), Log(tmp_path / "pool", taxonomy)
     assert one.turns == pool.turns
@@ -240,7 +260,11 @@ def test_where_coco_keeps_its_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
     made = write_coco(tmp_path / "made", [picture_entry(1)], [box_entry(1, 1, [1, 2, 3, 4])])
     text, picture = (made / "annotations.json").read_text(), made / "images" / "1.jpg"
     official, roboflow = tmp_path / "official", tmp_path / "roboflow"
-    for path in (official / "annotations", official / "val2017", *(roboflow / word for word in ("train", "valid", "test"))):
+    for path in (
+        official / "annotations",
+        official / "val2017",
+        *(roboflow / word for word in ("train", "valid", "test")),
+    ):
         path.mkdir(parents=True)
     (official / "annotations" / "instances_val2017.json").write_text(text)
     shutil.copy(picture, official / "val2017")
@@ -248,7 +272,11 @@ def test_where_coco_keeps_its_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
     for number, word in enumerate(("train", "valid", "test")):
         (roboflow / word / "_annotations.coco.json").write_text(text)
         (roboflow / word / "1.jpg").write_bytes(jpeg(drawn(number)))
-    assert import_dataset(roboflow, "coco", tmp_path / "b", taxonomy, PARAMS).splits == {"train": 1, "val": 1, "test": 1}
+    assert import_dataset(roboflow, "coco", tmp_path / "b", taxonomy, PARAMS).splits == {
+        "train": 1,
+        "val": 1,
+        "test": 1,
+    }
     assert import_dataset(made / "annotations.json", "coco", tmp_path / "c", taxonomy, PARAMS).frames == 1
     (made / "annotations.json").rename(made / "one.json")
     (made / "two.json").write_text(text)
@@ -300,7 +328,9 @@ def test_voc_counts_from_one(tmp_path: Path, taxonomy: Taxonomy) -> None:
     one = Log(tmp_path / "data", taxonomy).frame(0)
     assert one.labels is not None
     assert one.labels.boxes.tolist() == [[0, 10, 64, 10]]
-    assert one.labels.extra == ({"pose": "Left", "difficult": 1, "voc_xml": ["<part><name>lace</name></part>"]},)
+    assert one.labels.extra == (
+        {"pose": "Left", "difficult": 1, "voc_xml": ["<part><name>lace</name></part>"]},
+    )
     assert one.extra == {"folder": "x"}
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataset import Labels
-from dataset.augmentation import Augmenter, AugmentParams, mirror
+from dataset.rebalance.augmentation import Augmenter, AugmentParams, mirror
 from trashnet.letterbox import FILL
 
 STILL = AugmentParams(flip=0, translate=0, rotate=0, scale=(1, 1), min_visible=0.4, jpeg_quality=90)
@@ -48,12 +48,15 @@ def test_a_flip_mirrors_the_box() -> None:
         ({"scale": (1.2, 1.2)}, (150, 100, 50, 40), [140, 90, 60, 48]),
         # scale 0.5: the corner (0, 0) comes to (100, 75)
         ({"scale": (0.5, 0.5)}, (0, 0, 400, 300), [100, 75, 200, 150]),
-        # 2 degrees about the centre, ellipse: w' = sqrt(w^2 cos^2 + h^2 sin^2) = sqrt(100^2 * 0.998782 + 20^2 * 0.001218) = 99.9415,
-        # h' = sqrt(w^2 sin^2 + h^2 cos^2) = sqrt(100^2 * 0.001218 + 20^2 * 0.998782) = 20.2911; the centre stays at (200, 150)
+        # 2 degrees about the centre, ellipse: w' = sqrt(w^2 cos^2 + h^2 sin^2) = sqrt(100^2 * 0.998782 + 20^2
+        # * 0.001218) = 99.9415, h' = sqrt(w^2 sin^2 + h^2 cos^2) = sqrt(100^2 * 0.001218 + 20^2 * 0.998782) =
+        # 20.2911; the centre stays at (200, 150)
         ({"rotate": 2.0}, (150, 140, 100, 20), [150.0292, 139.8545, 99.9415, 20.2911]),
     ],
 )
-def test_boxes_agree_with_arithmetic_by_hand(change: dict[str, object], box: tuple[float, ...], expected: list[float]) -> None:
+def test_boxes_agree_with_arithmetic_by_hand(
+    change: dict[str, object], box: tuple[float, ...], expected: list[float]
+) -> None:
     """Scaling is about the image's centre, and a turned box is the bounds of its turned ellipse."""
     params = STILL.model_copy(update=change)
     step = Augmenter(params)._steps[1.0]
@@ -67,8 +70,13 @@ def test_a_translation_moves_the_box_by_as_much_as_the_image() -> None:
     """A shift of 0.1 of the width and -0.2 of the height: x' = x + 40, y' = y - 60, and what leaves the frame is cut off."""
     step = Augmenter(STILL)._steps[1.0]
     step.transforms[1].translate_percent = {"x": (0.1, 0.1), "y": (-0.2, -0.2)}
-    result = step(image=black(), bboxes=[(100, 100, 50, 40), (10, 50, 20, 20), (350, 100, 20, 20), (100, 20, 20, 20)], rows=[0, 1, 2, 3])
-    # the second: y' = -10, 10 of 20 rows are left (0.5 >= 0.4); the third: x' = 390, 10 of 20 columns; the fourth: y' = -40, gone
+    result = step(
+        image=black(),
+        bboxes=[(100, 100, 50, 40), (10, 50, 20, 20), (350, 100, 20, 20), (100, 20, 20, 20)],
+        rows=[0, 1, 2, 3],
+    )
+    # the second: y' = -10, 10 of 20 rows are left (0.5 >= 0.4); the third: x' = 390, 10 of 20 columns; the
+    # fourth: y' = -40, gone
     assert np.allclose(result["bboxes"], [[140, 40, 50, 40], [50, 0, 20, 10], [390, 40, 10, 20]], atol=2e-3)
     assert list(result["rows"]) == [0, 1, 2]
 
@@ -104,7 +112,9 @@ def test_boxes_follow_the_pixels(seed: int) -> None:
     ),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_copy_keeps_a_box_of_every_class_it_counts_for(seed: int, boxes: list[tuple[float, float, float, float]]) -> None:
+def test_a_copy_keeps_a_box_of_every_class_it_counts_for(
+    seed: int, boxes: list[tuple[float, float, float, float]]
+) -> None:
     """However boxes lie, none of the wanted classes is lost, and no box leaves the frame; each keeps its class and extras."""
     wild = USUAL.model_copy(update={"translate": 0.9, "scale": (0.5, 3.0)})
     given_labels = labels_of(*boxes)
@@ -130,7 +140,9 @@ def test_the_last_resort_is_a_flip() -> None:
 
 def test_a_crowd_stays_a_crowd_and_satisfies_no_class() -> None:
     """A class that only a crowd is left of has lost its box: the copy is drawn again until the single one is in it."""
-    labels = Labels(np.array([[0, 0, 400, 300], [0, 140, 12, 12]], float), np.array([5, 5]), np.array([True, False]))
+    labels = Labels(
+        np.array([[0, 0, 400, 300], [0, 140, 12, 12]], float), np.array([5, 5]), np.array([True, False])
+    )
     for seed in range(12):
         _, kept = Augmenter(USUAL).copy(black(), labels, {5}, seed)
         assert False in kept.crowd.tolist()

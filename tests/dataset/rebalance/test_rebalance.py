@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dataset import Frame, Labels, Log, RebalanceParams, Split, append_turn, rebalance
-from dataset.rebalancing import _pruned, plan_copies
+from dataset import Frame, Labels, Log, Split, append_turn
+from dataset.rebalance import RebalanceParams, rebalance
+from dataset.rebalance.plan import _pruned, plan_copies
 from trashnet.errors import UserError
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
@@ -38,28 +39,49 @@ def with_(**changes: Any) -> RebalanceParams:
     return PARAMS.model_copy(update=changes)
 
 
-def frame_of(number: int, split: Split, class_ids: list[int], crowd: list[bool] | None = None) -> tuple[Frame, Labels]:
+def frame_of(
+    number: int, split: Split, class_ids: list[int], crowd: list[bool] | None = None
+) -> tuple[Frame, Labels]:
     """A frame of 96 x 64 with a bright square for each class."""
     image = np.random.default_rng(number).integers(0, 60, (64, 96, 3)).astype(np.uint8)
     boxes = np.array([[8 + 14 * i, 20 + 3 * i, 12, 12] for i in range(len(class_ids))], float).reshape(-1, 4)
     for x, y, w, h in boxes.astype(int):
         image[y : y + h, x : x + w] = 230
     jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-    frame = Frame(hashlib.sha256(jpeg).hexdigest(), jpeg, 96, 64, split, f"g{number}", number, f"b/{number}.jpg", extra={"note": number})
+    frame = Frame(
+        hashlib.sha256(jpeg).hexdigest(),
+        jpeg,
+        96,
+        64,
+        split,
+        f"g{number}",
+        number,
+        f"b/{number}.jpg",
+        extra={"note": number},
+    )
     extra = tuple({"item": i} for i in range(len(class_ids)))
-    return frame, Labels(boxes, np.array(class_ids, np.int64), np.array(crowd or [False] * len(class_ids), bool), extra)
+    return frame, Labels(
+        boxes, np.array(class_ids, np.int64), np.array(crowd or [False] * len(class_ids), bool), extra
+    )
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Log:
     """Class 1 is common, 2 and 3 rare, 4 only in val and test, 5 only as a crowd; one background frame, one unlabelled."""
     pairs = [frame_of(n, "train", [1]) for n in range(7)]
-    pairs += [frame_of(10, "train", [1, 2]), frame_of(11, "train", [2]), frame_of(12, "train", [2, 2, 3]), frame_of(13, "train", [])]
+    pairs += [
+        frame_of(10, "train", [1, 2]),
+        frame_of(11, "train", [2]),
+        frame_of(12, "train", [2, 2, 3]),
+        frame_of(13, "train", []),
+    ]
     pairs += [frame_of(14, "train", [1, 5], [False, True])]
     pairs += [frame_of(20, "val", [3, 4]), frame_of(21, "test", [3, 4])]
     unlabelled = frame_of(30, "train", [1])[0]
     root = tmp_path_factory.mktemp("rebalance") / "data"
-    append_turn(root, "made", [f for f, _ in pairs] + [unlabelled], [(f.sha256, one) for f, one in pairs], taxonomy)
+    append_turn(
+        root, "made", [f for f, _ in pairs] + [unlabelled], [(f.sha256, one) for f, one in pairs], taxonomy
+    )
     return Log(root, taxonomy)
 
 
@@ -76,7 +98,9 @@ def fewest(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
 
 
 @given(
-    images=st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=n, max_size=n)),
+    images=st.integers(1, 5).flatmap(
+        lambda n: st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=n, max_size=n)
+    ),
     target=st.integers(1, 9),
     cap=st.integers(0, 3),
 )
@@ -97,7 +121,8 @@ def test_an_original_of_two_rare_classes_serves_both() -> None:
     """Two classes miss 3 images each: 3 copies of the original that shows both, not 3 of each of the other two."""
     shown = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0]], bool)
     plan = plan_copies(shown, with_(target_images=5, max_copies=10), seed=0)
-    # classes have 2, 2, 2 images: each misses 3; x1 + x3, x2 + x3, x1 + x2 >= 3 sum to 2 (x1 + x2 + x3) >= 9, so 5 copies
+    # classes have 2, 2, 2 images: each misses 3; x1 + x3, x2 + x3, x1 + x2 >= 3 sum to 2 (x1 + x2 + x3) >= 9,
+    # so 5 copies
     assert plan.copies.sum() == 5
 
 
@@ -111,7 +136,10 @@ def test_of_equal_plans_the_one_that_inflates_least_is_taken() -> None:
 def test_copies_are_spread_evenly_over_alike_originals() -> None:
     """11 copies of 4 originals that show the same: 3, 3, 3 and 2 in some order that the seed decides."""
     shown = np.ones((4, 1), bool)
-    plans = [plan_copies(shown, with_(target_images=15, max_copies=9), seed=seed).copies.tolist() for seed in range(8)]
+    plans = [
+        plan_copies(shown, with_(target_images=15, max_copies=9), seed=seed).copies.tolist()
+        for seed in range(8)
+    ]
     assert all(sorted(p) == [2, 3, 3, 3] for p in plans)
     assert len(set(map(tuple, plans))) > 1
 
@@ -148,7 +176,8 @@ def test_the_counts_reported_are_the_counts_written(log: Log, tmp_path: Path, ta
         assert frame.labels is not None
         images[np.unique(frame.labels.class_ids[~frame.labels.crowd]) - 1] += 1
     assert images.tolist() == [c.copied_images for c in report.classes]
-    # class 1: 9 images; class 2: 3 of 6, misses 3; class 3: 1 original, at most 3 copies, so 4 of 6: 3 copies of [2, 2, 3] serve both
+    # class 1: 9 images; class 2: 3 of 6, misses 3; class 3: 1 original, at most 3 copies, so 4 of 6: 3 copies
+    # of [2, 2, 3] serve both
     one, two, three, four, five = report.classes[:5]
     assert (one.images, one.total, one.short) == (9, 9, 0)
     assert (two.images, two.boxes, two.total, two.short) == (3, 4, 6, 0)
@@ -178,19 +207,24 @@ def test_any_number_of_workers_writes_the_same_bytes(log: Log, tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "other", "two"]
 
 
-def test_processes_write_the_same_bytes_as_threads(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_write_the_same_bytes_as_threads(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Large plans are carried out by processes, small ones by threads, and nobody can tell from the result."""
     params = with_(target_images=80, max_copies=30)
     rebalance(log, tmp_path / "threads", params, seed=1, workers=2)
-    monkeypatch.setattr("dataset.rebalancing.MANY", 0)
+    monkeypatch.setattr("dataset.rebalance.plan.MANY", 0)
     rebalance(log, tmp_path / "processes", params, seed=1, workers=2)
     threads, processes = (
-        {p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()} for d in (tmp_path / "threads", tmp_path / "processes")
+        {p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()}
+        for d in (tmp_path / "threads", tmp_path / "processes")
     )
     assert threads == processes
 
 
-def test_only_labelled_training_frames_with_waste_are_copied(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_only_labelled_training_frames_with_waste_are_copied(
+    log: Log, tmp_path: Path, taxonomy: Taxonomy
+) -> None:
     """Nothing of val or test is touched, no empty bin and nothing unlabelled is copied, though class 4 could be had from val."""
     rebalance(log, tmp_path / "out", with_(target_images=100), seed=1, workers=1)
     out = Log(tmp_path / "out", taxonomy)
@@ -214,7 +248,9 @@ def test_a_copy_says_what_it_is_of_and_keeps_the_rest(log: Log, tmp_path: Path, 
         assert frame.image().shape == original.image().shape
         assert frame.labels is not None
         assert original.labels is not None
-        for class_id, crowd, extra in zip(frame.labels.class_ids, frame.labels.crowd, frame.labels.extra, strict=True):
+        for class_id, crowd, extra in zip(
+            frame.labels.class_ids, frame.labels.crowd, frame.labels.extra, strict=True
+        ):
             assert class_id == original.labels.class_ids[extra["item"]]
             assert crowd == original.labels.crowd[extra["item"]]
     assert all(n == list(range(1, len(n) + 1)) for n in numbers.values())

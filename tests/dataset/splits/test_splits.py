@@ -6,19 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from dataset import SPLITS, Log, append_turn, assign_splits, perceptual_hash, place_frames
-from dataset.grouping import KnownGroups, Origin, group_frames, pairs_within
-from tests.dataset.pictures import drawn
+from dataset import SPLITS, Log, append_turn
+from dataset.splits import assign_groups_and_splits, assign_splits
+from dataset.splits.groups import KnownGroups, Origin, group_frames, pairs_within
+from tests.dataset.sample_images import drawn
 from tests.dataset.test_log import frame, labels
+from trashnet.images import perceptual_hash
 from trashnet.taxonomy import Taxonomy
 
 CLASSES = 6
-FRAMES = st.lists(st.tuples(st.integers(0, 15), st.lists(st.integers(0, 3), min_size=CLASSES, max_size=CLASSES)), max_size=30)
+FRAMES = st.lists(
+    st.tuples(st.integers(0, 15), st.lists(st.integers(0, 3), min_size=CLASSES, max_size=CLASSES)),
+    max_size=30,
+)
 
 
 def table(frames: list[Any]) -> tuple[list[str], Any]:
     """Group names and box counts of frames given as (group, counts)."""
-    return [f"g{group}" for group, _ in frames], np.array([counts for _, counts in frames], np.int64).reshape(-1, CLASSES)
+    return [f"g{group}" for group, _ in frames], np.array([counts for _, counts in frames], np.int64).reshape(
+        -1, CLASSES
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -45,7 +52,12 @@ def test_splits_over_many_turns(turns: list[Any], seed: Any) -> None:
 def test_every_class_of_three_groups_is_in_all_splits() -> None:
     """Where classes do not stand in each other's way, 3 groups are enough for train, val and test, and 1 group teaches."""
     groups = [f"{column}-{n}" for column in range(CLASSES) for n in range(3)] + ["lonely"]
-    boxes = np.vstack([np.repeat(np.eye(CLASSES + 1, dtype=np.int64)[:CLASSES], 3, axis=0), np.eye(CLASSES + 1, dtype=np.int64)[CLASSES:]])
+    boxes = np.vstack(
+        [
+            np.repeat(np.eye(CLASSES + 1, dtype=np.int64)[:CLASSES], 3, axis=0),
+            np.eye(CLASSES + 1, dtype=np.int64)[CLASSES:],
+        ]
+    )
     chosen = assign_splits(groups, boxes, {})
     for column in range(CLASSES):
         assert {chosen[f"{column}-{n}"] for n in range(3)} == set(SPLITS)
@@ -81,12 +93,25 @@ HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=20)
 
 
 @settings(max_examples=60, deadline=None)
-@given(base=HASHES, flips=st.lists(st.sets(st.integers(0, 63), max_size=9), max_size=20), distance=st.integers(0, 16))
-def test_the_search_finds_what_comparing_all_finds(base: list[int], flips: list[set[int]], distance: int) -> None:
+@given(
+    base=HASHES,
+    flips=st.lists(st.sets(st.integers(0, 63), max_size=9), max_size=20),
+    distance=st.integers(0, 16),
+)
+def test_the_search_finds_what_comparing_all_finds(
+    base: list[int], flips: list[set[int]], distance: int
+) -> None:
     """Multi-index hashing finds exactly the pairs that comparing every hash with every other does."""
-    queries = [(base[i % len(base)] if base else 0) ^ sum(1 << bit for bit in bits) for i, bits in enumerate(flips)]
+    queries = [
+        (base[i % len(base)] if base else 0) ^ sum(1 << bit for bit in bits) for i, bits in enumerate(flips)
+    ]
     i, j, bits = pairs_within(np.array(queries, np.uint64), np.array(base, np.uint64), distance)
-    brute = [(q, b, (x ^ y).bit_count()) for q, x in enumerate(queries) for b, y in enumerate(base) if (x ^ y).bit_count() <= distance]
+    brute = [
+        (q, b, (x ^ y).bit_count())
+        for q, x in enumerate(queries)
+        for b, y in enumerate(base)
+        if (x ^ y).bit_count() <= distance
+    ]
     assert list(zip(i.tolist(), j.tolist(), bits.tolist(), strict=True)) == brute
 
 
@@ -115,7 +140,10 @@ def test_frames_of_a_group_explicit_burst_or_alike() -> None:
 def test_a_bridge_joins_the_nearest_recorded_group() -> None:
     """Recorded groups are never merged: a frame near two of them joins the nearer, and an explicit group or a burst outweighs any hash."""
     known = KnownGroups(
-        np.array([A, A ^ 0b11111], np.uint64), ["old1", "old2"], {"old1": "old1", "old2": "old2", "alias": "old2"}, {("bin", "9"): "old1"}
+        np.array([A, A ^ 0b11111], np.uint64),
+        ["old1", "old2"],
+        {"old1": "old1", "old2": "old2", "alias": "old2"},
+        {("bin", "9"): "old1"},
     )
     assert group_frames([Origin("x", A ^ 0b1)], known, 6) == ["old1"]  # 1 bit from old1, 4 bits from old2
     assert group_frames([Origin("x", A ^ 0b1111)], known, 6) == ["old2"]
@@ -129,9 +157,16 @@ def test_flat_images_do_not_group() -> None:
     """Black, white, noisy-dark and faintly shaded frames have no hash, so that they are nobody's near-duplicates; pictures have one."""
     noise = np.random.default_rng(0).normal(20, 3, (240, 320)).clip(0, 255).astype(np.uint8)
     shade = np.tile(np.linspace(100, 110, 320), (240, 1)).astype(np.uint8)
-    for flat in (Image.new("RGB", (320, 240)), Image.new("L", (320, 240), 255), Image.fromarray(noise), Image.fromarray(shade)):
+    for flat in (
+        Image.new("RGB", (320, 240)),
+        Image.new("L", (320, 240), 255),
+        Image.fromarray(noise),
+        Image.fromarray(shade),
+    ):
         assert perceptual_hash(flat) == 0
-    assert group_frames([Origin("a", 0), Origin("b", 0)], KnownGroups(np.zeros(1, np.uint64), ["old"]), 6) == ["a", "b"]
+    assert group_frames(
+        [Origin("a", 0), Origin("b", 0)], KnownGroups(np.zeros(1, np.uint64), ["old"]), 6
+    ) == ["a", "b"]
     assert perceptual_hash(drawn(1)) != 0
 
 
@@ -157,7 +192,10 @@ def test_a_line_drawing_has_a_hash() -> None:
 def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A later frame of a burst, or one alike, takes its group's split; a wish is heeded only for a new group that agrees on it."""
     root = tmp_path / "data"
-    old = [frame(2, split="test", group="g", phash=A, bin_id="b", burst="1"), frame(3, split="val", group="h", extra={"group": "theirs"})]
+    old = [
+        frame(2, split="test", group="g", phash=A, bin_id="b", burst="1"),
+        frame(3, split="val", group="h", extra={"group": "theirs"}),
+    ]
     append_turn(root, "t", old, [(old[0].sha256, labels((1, 1, 1, 5, 5)))], taxonomy)
     new = [
         Origin("1", 0, "b", "1"),
@@ -170,7 +208,9 @@ def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Ta
     ]
     wanted: Any = ["train", None, "train", "val", "val", "test", "val"]
     boxes = np.zeros((7, 57), np.int64)
-    groups, splits = place_frames(Log(root, taxonomy), new, boxes, distance=6, val=0.15, test=0.15, wanted=wanted)
+    groups, splits = assign_groups_and_splits(
+        Log(root, taxonomy), new, boxes, distance=6, val=0.15, test=0.15, wanted=wanted
+    )
     assert groups == ["g", "g", "h", "n", "n", "m", "m"]
     assert splits[:5] == ["test", "test", "val", "val", "val"]
     assert splits[5:] == ["train", "train"]  # no agreement: train misses most frames
@@ -180,14 +220,28 @@ def test_many_frames_alike() -> None:
     """A stuck camera's thousands of frames, all within 4 bits of one, are one group; and so are 20,000 that equal one in the log."""
     rng = np.random.default_rng(0)
     flipped = [A ^ (1 << int(a)) ^ (1 << int(b)) for a, b in rng.integers(0, 64, (3000, 2))]
-    assert len(set(group_frames([Origin(f"{n:05d}", phash) for n, phash in enumerate(flipped)], KnownGroups(), 6))) == 1
+    assert (
+        len(
+            set(
+                group_frames([Origin(f"{n:05d}", phash) for n, phash in enumerate(flipped)], KnownGroups(), 6)
+            )
+        )
+        == 1
+    )
     count = 20_000
-    groups = group_frames([Origin(f"{n:05d}", A) for n in range(count)], KnownGroups(np.full(count, A, np.uint64), ["old"] * count), 6)
+    groups = group_frames(
+        [Origin(f"{n:05d}", A) for n in range(count)],
+        KnownGroups(np.full(count, A, np.uint64), ["old"] * count),
+        6,
+    )
     assert set(groups) == {"old"}
 
 
 @settings(max_examples=60, deadline=None)
-@given(bits=st.lists(st.sets(st.integers(0, 9), max_size=6), max_size=12), order=st.randoms(use_true_random=False))
+@given(
+    bits=st.lists(st.sets(st.integers(0, 9), max_size=6), max_size=12),
+    order=st.randoms(use_true_random=False),
+)
 def test_new_groups_are_what_near_duplicates_connect(bits: list[set[int]], order: Any) -> None:
     """Without anything recorded, groups are the connected components of "at most 2 bits apart", in whatever order frames come."""
     hashes = [A ^ sum(1 << bit for bit in chosen) for chosen in bits]
@@ -199,5 +253,7 @@ def test_new_groups_are_what_near_duplicates_connect(bits: list[set[int]], order
                 if (x ^ y).bit_count() <= 2:
                     group[i] = group[j] = min(group[i], group[j])
     shuffled = order.sample(new, len(new))
-    named = dict(zip((frame.sha256 for frame in shuffled), group_frames(shuffled, KnownGroups(), 2), strict=True))
+    named = dict(
+        zip((frame.sha256 for frame in shuffled), group_frames(shuffled, KnownGroups(), 2), strict=True)
+    )
     assert [named[frame.sha256] for frame in new] == [f"{first:02d}" for first in group]

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from ingest.ledger import AnswerRow, FrameRow, Ledger, open_ledger
-from ingest.ledger.tables import metadata
 from trashnet.errors import UserError
+from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from trashnet.ledger.tables import metadata
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -39,7 +39,12 @@ def ledger(url: str) -> Iterator[Ledger]:
 def row(number: int, **values: Any) -> FrameRow:
     """A received frame whose SHA-256 is its number."""
     sha = f"{number:064x}"
-    given = {"uploaded_sha256": sha, "state": "received", "inbox_key": f"inbox/bin/{sha}.json", "captured_at": NOON} | values
+    given = {
+        "uploaded_sha256": sha,
+        "state": "received",
+        "inbox_key": f"inbox/bin/{sha}.json",
+        "captured_at": NOON,
+    } | values
     return FrameRow(sha256=sha, **given)
 
 
@@ -59,13 +64,30 @@ def test_a_frame_comes_back_as_it_was_entered(ledger: Ledger) -> None:
     """Every column survives both databases, times with their zone and hashes with their leading zeros."""
     detections = [{"label": "Drink can", "score": 0.25, "box": [0.5, 1.0, 20.0, 30.0]}]
     entered = row(
-        7, phash="00ff00ff00ff00ff", descriptor=b"\x00\xff", detections=detections, width=320, height=240, bin_id="bin1", burst="b1"
+        7,
+        phash="00ff00ff00ff00ff",
+        descriptor=b"\x00\xff",
+        detections=detections,
+        width=320,
+        height=240,
+        bin_id="bin1",
+        burst="b1",
     )
     assert ledger.add(entered)
     found = ledger.frame(entered.sha256)
     assert found is not None
     assert found.captured_at == NOON
-    for name in ("phash", "descriptor", "detections", "width", "height", "bin_id", "burst", "state", "inbox_key"):
+    for name in (
+        "phash",
+        "descriptor",
+        "detections",
+        "width",
+        "height",
+        "bin_id",
+        "burst",
+        "state",
+        "inbox_key",
+    ):
         assert getattr(found, name) == getattr(entered, name), name
 
 
@@ -84,7 +106,10 @@ def test_a_transition_happens_once_and_is_written_down(ledger: Ledger) -> None:
     assert ledger.move(row(1).sha256, "received", "accepted", note="new")
     assert not ledger.move(row(1).sha256, "received", "duplicate")
     assert ledger.counts() == {"accepted": 1}
-    assert [(a, b) for a, b, _, _ in ledger.history(row(1).sha256)] == [(None, "received"), ("received", "accepted")]
+    assert [(a, b) for a, b, _, _ in ledger.history(row(1).sha256)] == [
+        (None, "received"),
+        ("received", "accepted"),
+    ]
 
 
 def test_a_transition_and_its_columns_are_one_transaction(ledger: Ledger) -> None:
@@ -100,7 +125,10 @@ def test_of_many_who_move_a_frame_one_succeeds(ledger: Ledger) -> None:
     """Eight threads race for the same transition; it happens once."""
     ledger.add(row(1))
     won: list[bool] = []
-    racers = [threading.Thread(target=lambda: won.append(ledger.move(row(1).sha256, "received", "accepted"))) for _ in range(8)]
+    racers = [
+        threading.Thread(target=lambda: won.append(ledger.move(row(1).sha256, "received", "accepted")))
+        for _ in range(8)
+    ]
     for racer in racers:
         racer.start()
     for racer in racers:
@@ -133,7 +161,9 @@ def test_frames_of_a_state_come_in_the_order_of_their_capture(ledger: Ledger) ->
     [((), True), ((0,), True), ((0, 63), True), ((0, 17, 40), True), ((0, 1, 17, 40), False)],
     ids=["same", "1 bit", "2 bits", "3 bits in 3 bands", "4 bits"],
 )
-def test_near_hashes_are_found_up_to_three_bits_apart(ledger: Ledger, flipped: tuple[int, ...], found: bool) -> None:
+def test_near_hashes_are_found_up_to_three_bits_apart(
+    ledger: Ledger, flipped: tuple[int, ...], found: bool
+) -> None:
     """Of four bands at least one is equal when three bits differ (pigeonhole), so the index misses none of them."""
     base = 0x0123456789ABCDEF
     other = base
@@ -141,7 +171,9 @@ def test_near_hashes_are_found_up_to_three_bits_apart(ledger: Ledger, flipped: t
         other ^= 1 << bit
     ledger.add(row(1, phash=f"{other:016x}"))
     ledger.add(row(2, phash=None))
-    assert [(r.sha256, bits) for r, bits in ledger.near(f"{base:016x}", 3)] == ([(row(1).sha256, len(flipped))] if found else [])
+    assert [(r.sha256, bits) for r, bits in ledger.near(f"{base:016x}", 3)] == (
+        [(row(1).sha256, len(flipped))] if found else []
+    )
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=3))
@@ -191,7 +223,10 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
     frame = row(1, state="labelled", task_id=1)
     ledger.add(frame)
     for number, outcome in ((1, "boxes"), (2, "nothing"), (3, "skipped"), (4, "refused")):
-        ledger.answer(answer(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number)), labelled=False)
+        ledger.answer(
+            answer(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number)),
+            labelled=False,
+        )
     (one,) = ledger.answers_to_grow()
     assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
 
@@ -272,7 +307,10 @@ def test_reading_does_not_wait_for_a_writer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [("not a url", "TRASHNET_LEDGER_URL"), ("postgresql+psycopg://nobody@127.0.0.1:1/none", "does not answer")],
+    [
+        ("not a url", "TRASHNET_LEDGER_URL"),
+        ("postgresql+psycopg://nobody@127.0.0.1:1/none", "does not answer"),
+    ],
 )
 def test_a_database_that_cannot_be_had_is_one_clear_line(bad: str, message: str) -> None:
     """A malformed address or a database that is down is named, without a traceback."""

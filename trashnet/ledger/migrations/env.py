@@ -2,7 +2,9 @@
 
 from alembic import context
 
-from ingest.ledger.tables import metadata
+from trashnet.ledger.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True
+)
 context.run_migrations()

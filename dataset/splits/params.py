@@ -1,0 +1,11 @@
+from pydantic import Field
+
+from trashnet.params import Params
+
+
+class SplitParams(Params):
+    """Section ``split`` of ``params.yaml``: which frames belong together, and what share of them val and test get."""
+
+    group_hash_distance: int = Field(6, ge=0, le=16)
+    val: float = Field(0.15, ge=0, lt=0.5)
+    test: float = Field(0.15, ge=0, lt=0.5)
