@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 _HOME = {
     "CocoMetrics": "coco",
     "EvaluationParams": "params",
-    "FiftyOneDataset": "looking",
-    "GroundTruth": "boxes",
-    "Predictions": "boxes",
+    "FiftyOneDataset": "fiftyone_app",
+    "GroundTruth": "flat_arrays",
+    "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
-    "comparison": "comparing",
-    "evaluate": "judging",
+    "comparison": "score_table",
+    "evaluate": "evaluator",
     "headline_table": "report",
-    "open_fiftyone": "looking",
+    "open_fiftyone": "fiftyone_app",
     "write_report": "report",
 }
 

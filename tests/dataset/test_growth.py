@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dataset import Grown, GrowthParams, Log, grow
-from dataset import growing as growing_module
+from dataset import growth as growth_module
 from dataset.splits.params import SplitParams
 from synthetic import draw_scene
 from tests.clones import run
@@ -201,7 +201,7 @@ def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[st
         return call
 
     monkeypatch.setattr(Clone, "run", watched("run", Clone.run))
-    monkeypatch.setattr(growing_module, "append_to", watched("append", growing_module.append_to))
+    monkeypatch.setattr(growth_module, "append_to", watched("append", growth_module.append_to))
     monkeypatch.setattr(Ledger, "plan_turn", watched("plan", Ledger.plan_turn))
     monkeypatch.setattr(Ledger, "finish_turn", watched("finish", Ledger.finish_turn))
     return done

@@ -36,7 +36,7 @@ from trashnet.taxonomy import Taxonomy
 
 pytestmark = pytest.mark.slow
 
-INGEST = IngestParams(threads=1, decoders=1, batch=3)
+INGEST = IngestParams(threads=1, decoders=1, batch_size=3)
 LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
     update={"double_share": 0.0, "import_batch": 2}
 )

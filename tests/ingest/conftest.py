@@ -8,7 +8,7 @@ from tests.servers import S3Server
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import ObjectStore
 
-PARAMS = IngestParams(threads=4, decoders=1, batch=8)
+PARAMS = IngestParams(threads=4, decoders=1, batch_size=8)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from trashnet.ledger import open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = IngestParams(threads=2, decoders=1, batch=2)
+PARAMS = IngestParams(threads=2, decoders=1, batch_size=2)
 KEY, SECRET = "full-disk", "a-secret-of-the-tests"
 
 

@@ -19,7 +19,7 @@ from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = IngestParams(threads=1, decoders=1, batch=3)
+PARAMS = IngestParams(threads=1, decoders=1, batch_size=3)
 LATER = NOON + timedelta(days=30)
 VOLATILE = {"received_at", "changed_at"}
 

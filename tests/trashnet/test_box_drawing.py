@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trashnet.box_drawing import Mark, draw, line_width, luminance, text_colour
 from trashnet.taxonomy import Taxonomy
-from viewer import drawing
+from trashnet import box_drawing as drawing
 
 BLUE, GREY = "#1f77b4", "#7f7f7f"
 BLUE_RGB, WHITE_RGB = (31, 119, 180), (255, 255, 255)
