@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trashnet.errors import UserError
 
-KEEPER = Path(__file__).with_name("keeper.py")
+SUBREAPER = Path(__file__).with_name("subreaper.py")
 LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 20.0  # for a server to end by itself
 POLL_SECONDS = 0.1
@@ -115,7 +115,7 @@ def spawn(
                 sys.executable,
                 "-I",
                 "-S",
-                str(KEEPER),
+                str(SUBREAPER),
                 str(GRACE_SECONDS),
                 str(int(asking)),
                 *map(str, command),

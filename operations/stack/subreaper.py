@@ -1,4 +1,4 @@
-"""Stands between the stack and one server, so that no server outlives it; run as ``python -I -S keeper.py GRACE SIGNAL COMMAND...``.
+"""Stands between the stack and one server, so that no server outlives it; run as ``python -I -S subreaper.py GRACE SIGNAL COMMAND...``.
 
 The standard input is a pipe whose other end only the starter holds. When that closes, even by ``kill -9`` of
 the starter, the server and all its descendants are asked to end by ``SIGNAL`` (a number) and after ``GRACE``

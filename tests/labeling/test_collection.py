@@ -202,7 +202,7 @@ def test_the_cursor_makes_a_run_cost_what_is_new(desk: Desk, monkeypatch: pytest
         desk.enter(sha)
     desk.ask(shas)
     desk.answer(shas[0], region())
-    params = desk.params.model_copy(update={"page_size": 10, "overlap_seconds": 0.0})
+    params = desk.params.model_copy(update={"page_size": 10, "cursor_overlap_seconds": 0.0})
     desk.collect(params)
     read: list[int] = []
     original = desk.client.tasks_page

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from trashnet import box_drawing as drawing
 from trashnet.box_drawing import Mark, draw, line_width, luminance, text_colour
 from trashnet.taxonomy import Taxonomy
-from trashnet import box_drawing as drawing
 
 BLUE, GREY = "#1f77b4", "#7f7f7f"
 BLUE_RGB, WHITE_RGB = (31, 119, 180), (255, 255, 255)

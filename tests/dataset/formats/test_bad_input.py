@@ -10,18 +10,19 @@ from PIL import Image, ImageFile
 
 from dataset import Log, turns_of
 from dataset.formats import ImportParams, import_dataset
+from dataset.splits import SplitParams
 from tests.dataset.sample_images import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = ImportParams()
+PARAMS, SPLIT = ImportParams(), SplitParams()
 
 
 def refused(folder: Path, kind: Any, log: Path, taxonomy: Taxonomy) -> str:
     """The message of an import that must fail and leave nothing behind."""
     before = turns_of(log) if log.exists() else []
     with pytest.raises(UserError) as caught:
-        import_dataset(folder, kind, log, taxonomy, PARAMS)
+        import_dataset(folder, kind, log, taxonomy, PARAMS, SPLIT)
     assert (turns_of(log) if log.exists() else []) == before
     assert not [path for path in log.rglob("*") if path.is_file()] or before
     return str(caught.value)
@@ -66,7 +67,7 @@ def test_an_unfit_image_is_refused(
     message = refused(folder, "coco", tmp_path / "data", taxonomy)
     assert "1.jpg: " in message
     assert any(word in message for word in match.split("|")), message
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, skip_invalid=True)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, skip_invalid=True)
     assert (report.frames, len(report.left_out)) == (1, 1)
     assert "1.jpg" in report.summary()
 
@@ -139,7 +140,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
         "leads out of the data set",
     ):
         assert part in message
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, skip_invalid=True)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, skip_invalid=True)
     log = Log(tmp_path / "data", taxonomy)
     assert sorted(f.file_name for f in log.frames()) == ["1.jpg", "5.jpg"]
     one = next(f.labels for f in log.frames() if f.file_name == "1.jpg")
@@ -181,7 +182,7 @@ def test_sources_that_are_not_there(tmp_path: Path, taxonomy: Taxonomy) -> None:
         ("csv", empty, "none of coco, voc, yolo"),
     ):
         with pytest.raises(UserError, match=match):
-            import_dataset(source, kind, tmp_path / "data", taxonomy, PARAMS)  # type: ignore[arg-type]
+            import_dataset(source, kind, tmp_path / "data", taxonomy, PARAMS, SPLIT)  # type: ignore[arg-type]
     write_coco(empty, [], [])
     assert "has no images" in refused(empty, "coco", tmp_path / "data", taxonomy)
 
@@ -234,7 +235,7 @@ def test_bad_voc(tmp_path: Path, taxonomy: Taxonomy) -> None:
         "i.jpg: has no XML file",
     ):
         assert part in message
-    report = import_dataset(root, "voc", tmp_path / "data", taxonomy, PARAMS, skip_invalid=True)
+    report = import_dataset(root, "voc", tmp_path / "data", taxonomy, PARAMS, SPLIT, skip_invalid=True)
     assert (report.frames, report.boxes) == (5, 1)  # a, b, c, e, f
 
 
@@ -294,13 +295,13 @@ def test_bad_yolo(tmp_path: Path, taxonomy: Taxonomy) -> None:
 def test_a_failed_import_leaves_the_log_as_it_was(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """After a refused import the log holds the same turns with the same bytes, and the mended set enters."""
     log = tmp_path / "data"
-    import_dataset(write_coco(tmp_path / "one", [picture_entry(1)], []), "coco", log, taxonomy, PARAMS)
+    import_dataset(write_coco(tmp_path / "one", [picture_entry(1)], []), "coco", log, taxonomy, PARAMS, SPLIT)
     before = {path: path.read_bytes() for path in log.rglob("*") if path.is_file()}
     bad = write_coco(tmp_path / "two", [picture_entry(2)], [box_entry(1, 2, [1, 2, 0, 4])])
     refused(bad, "coco", log, taxonomy)
     assert {path: path.read_bytes() for path in log.rglob("*") if path.is_file()} == before
     write_coco(bad, [picture_entry(2)], [box_entry(1, 2, [1, 2, 3, 4])])
-    assert import_dataset(bad, "coco", log, taxonomy, PARAMS).frames == 1
+    assert import_dataset(bad, "coco", log, taxonomy, PARAMS, SPLIT).frames == 1
 
 
 def test_limits_are_parameters(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -311,5 +312,5 @@ def test_limits_are_parameters(tmp_path: Path, taxonomy: Taxonomy) -> None:
         (ImportParams(max_pixels=3071), "64 x 48 pixels; at most 3,071"),
     ):
         with pytest.raises(UserError, match=match):
-            import_dataset(folder, "coco", tmp_path / "data", taxonomy, params)
+            import_dataset(folder, "coco", tmp_path / "data", taxonomy, params, SPLIT)
     assert Image.MAX_IMAGE_PIXELS is not None

@@ -16,12 +16,13 @@ from dataset import SPLITS, Frame, Labels, Log, append_turn
 from dataset.formats import ImportParams, export_dataset, import_dataset
 from dataset.formats.coco import read_coco
 from dataset.formats.voc import _box, _corners
+from dataset.splits import SplitParams
 from tests.dataset.sample_images import box_entry, drawn, jpeg, picture_entry, write_coco
 from tests.dataset.test_log import frame
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = ImportParams()
+PARAMS, SPLIT = ImportParams(), SplitParams()
 JPEGS = {n: jpeg(drawn(n)) for n in range(4)}
 WIDTH, HEIGHT = 64, 48
 
@@ -100,7 +101,7 @@ def round_trip(frames: list[Any], kind: Any, taxonomy: Taxonomy, folder: Path) -
     """Out in a format and back into an empty log: every frame with what became of it."""
     log = log_of(folder / "data", frames, taxonomy)
     export_dataset(log, kind, folder / "out")
-    report = import_dataset(folder / "out", kind, folder / "back", taxonomy, PARAMS)
+    report = import_dataset(folder / "out", kind, folder / "back", taxonomy, PARAMS, SPLIT)
     assert report.clipped == 0
     back = {f.sha256: f for f in Log(folder / "back", taxonomy).frames()}
     assert len(back) == len(frames)
@@ -132,7 +133,9 @@ def test_coco_loses_nothing(frames: list[Any], taxonomy: Taxonomy) -> None:
             for things in frames
             for (_, _, w, h), _, _, extra in things
         ):
-            assert import_dataset(folder / "out", "coco", folder / "data", taxonomy, PARAMS).turn is None
+            assert (
+                import_dataset(folder / "out", "coco", folder / "data", taxonomy, PARAMS, SPLIT).turn is None
+            )
 
 
 @SETTINGS
@@ -205,7 +208,7 @@ def test_a_foreign_coco_file_comes_out_as_it_went_in(tmp_path: Path, taxonomy: T
     )
     licenses = [{"id": 9, "name": "nine"}, {"id": 4, "name": "four", "url": "x"}]
     folder = write_coco(tmp_path / "set", images, annotations, licenses=licenses)
-    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     export_dataset(Log(tmp_path / "data", taxonomy), "coco", tmp_path / "out")
     written = json.loads((tmp_path / "out" / "annotations.json").read_text())
     by_id = {image["id"]: image for image in written["images"]}

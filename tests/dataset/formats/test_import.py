@@ -12,11 +12,12 @@ from PIL import Image, ImageOps
 from dataset import Log
 from dataset.formats import ImportParams, import_dataset, load_mapping
 from dataset.formats.image_validation import normalise
+from dataset.splits import SplitParams
 from tests.dataset.sample_images import box_entry, drawn, encoded, jpeg, picture_entry, write_coco
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-PARAMS = ImportParams()
+PARAMS, SPLIT = ImportParams(), SplitParams()
 
 
 def test_a_coco_set_enters_as_one_turn(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -34,7 +35,7 @@ def test_a_coco_set_enters_as_one_turn(tmp_path: Path, taxonomy: Taxonomy) -> No
         box_entry(9, 2, [0, 0, 64, 48], 90, iscrowd=1, segmentation=crowd),
     ]
     folder = write_coco(tmp_path / "set", images, annotations, licenses=[{"id": 4, "name": "CC BY 4.0"}])
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     assert (report.frames, report.boxes, report.backgrounds, report.left_out) == (3, 2, 1, [])
     assert report.turn is not None
     assert report.turn.startswith("00001-set-")
@@ -62,13 +63,13 @@ def test_importing_twice_changes_nothing_and_a_correction_is_one(tmp_path: Path,
     images = [picture_entry(n) for n in range(1, 6)]
     annotations = [box_entry(n, n, [1, 2, 30, 40]) for n in range(1, 6)]
     folder = write_coco(tmp_path / "set", images, annotations)
-    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     splits = Log(tmp_path / "data", taxonomy).splits.tolist()
-    again = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    again = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     assert (again.turn, again.frames, again.known, again.relabelled) == (None, 0, 5, 0)
     assert "nothing new" in again.summary()
     write_coco(folder, images, [box_entry(1, 1, [1, 2, 31, 40]), *annotations[1:]])
-    corrected = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, name="second_look")
+    corrected = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, name="second_look")
     assert (corrected.frames, corrected.relabelled) == (0, 1)
     log = Log(tmp_path / "data", taxonomy)
     assert log.splits.tolist() == splits
@@ -82,12 +83,14 @@ def test_a_mapping_renames_and_drops(tmp_path: Path, taxonomy: Taxonomy) -> None
     annotations = [box_entry(n, n, [1, 2, 30, 40], n) for n in (1, 2, 3)]
     folder = write_coco(tmp_path / "set", [picture_entry(n) for n in (1, 2, 3)], annotations, categories)
     mapping = {"soda": "drink CAN", "face": None, "Bin": "Shoe"}
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, mapping=mapping)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, mapping=mapping)
     assert (report.dropped, report.unused, report.boxes, report.backgrounds) == ({"face": 1}, ["Bin"], 2, 1)
     counts = Log(tmp_path / "data", taxonomy).box_counts()
     assert {taxonomy.names[i]: int(n) for i, n in enumerate(counts) if n} == {"Drink can": 1, "Cigarette": 1}
     with pytest.raises(UserError, match="'Can of worms'"):
-        import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, mapping={"Soda": "Can of worms"})
+        import_dataset(
+            folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, mapping={"Soda": "Can of worms"}
+        )
 
 
 def test_mapping_files(tmp_path: Path) -> None:
@@ -181,11 +184,11 @@ def test_converted_images_enter_under_what_they_became(tmp_path: Path, taxonomy:
         tmp_path / "set", [picture_entry(1), picture_entry(2)], [box_entry(1, 1, [1, 2, 3, 4])]
     )
     (folder / "images" / "1.jpg").write_bytes(encoded(drawn(1), "PNG"))
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     assert report.converted == {"PNG RGB to JPEG RGB": 1}
     assert "PNG RGB to JPEG RGB: 1 images" in report.summary()
     assert all(f.image().shape == (48, 64, 3) for f in Log(tmp_path / "data", taxonomy).frames())
-    assert import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS).turn is None
+    assert import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT).turn is None
 
 
 def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -194,7 +197,7 @@ def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy
     folder = write_coco(
         tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, box) for n, box in enumerate(boxes)]
     )
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     said = Log(tmp_path / "data", taxonomy).labels(0)
     assert said is not None
     assert said.boxes.tolist() == [[0, 0, 9.5, 9], [60, 40, 4, 8], [0, 0, 64, 48]]
@@ -205,14 +208,14 @@ def test_groups_and_splits_across_imports(tmp_path: Path, taxonomy: Taxonomy) ->
     """A smaller copy of a frame that the log has joins its group and split; so do later frames of its burst."""
     entries = [picture_entry(n, bin_id="b", burst=str(n)) for n in range(1, 11)]
     folder = write_coco(tmp_path / "set", entries, [box_entry(n, n, [1, 2, 30, 40]) for n in range(1, 11)])
-    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     copies = [picture_entry(20 + n, width=128, height=96) for n in range(1, 11)]
     later = [picture_entry(40 + n, bin_id="b", burst=str(n)) for n in range(1, 11)]
     second = write_coco(tmp_path / "second", [*copies, *later], [])
     for n in range(1, 11):
         (second / "images" / f"{20 + n}.jpg").write_bytes(jpeg(drawn(n).resize((128, 96))))
     shutil.copy(second / "images" / "21.jpg", second / "images" / "twin.jpg")
-    import_dataset(second, "coco", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(second, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     place = {f.file_name: (f.group, f.split) for f in Log(tmp_path / "data", taxonomy).frames()}
     assert len({group for group, _ in place.values()}) == 10
     for n in range(1, 11):
@@ -226,7 +229,9 @@ def test_a_splits_word_is_heeded(tmp_path: Path, taxonomy: Taxonomy) -> None:
         picture_entry(2, split="val"),
         picture_entry(3, split="train2017"),
     ]
-    import_dataset(write_coco(tmp_path / "set", images, []), "coco", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(
+        write_coco(tmp_path / "set", images, []), "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT
+    )
     found = {f.file_name: f for f in Log(tmp_path / "data", taxonomy).frames()}
     assert (found["1.jpg"].split, found["2.jpg"].split) == ("test", "val")
     assert found["3.jpg"].extra["source_split"] == "train2017"
@@ -245,11 +250,12 @@ def test_progress_and_many_processes(
         tmp_path / "one",
         taxonomy,
         PARAMS,
+        SPLIT,
         on_progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(n, 12) for n in range(1, 13)]
     monkeypatch.setattr("dataset.formats.image_validation.IN_ONE_PROCESS", 0)
-    import_dataset(folder, "coco", tmp_path / "pool", taxonomy, PARAMS)
+    import_dataset(folder, "coco", tmp_path / "pool", taxonomy, PARAMS, SPLIT)
     one, pool = Log(tmp_path / "one", taxonomy), Log(tmp_path / "pool", taxonomy)
     assert one.turns == pool.turns
     assert [(f.sha256, f.split) for f in one.frames()] == [(f.sha256, f.split) for f in pool.frames()]
@@ -268,20 +274,22 @@ def test_where_coco_keeps_its_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
         path.mkdir(parents=True)
     (official / "annotations" / "instances_val2017.json").write_text(text)
     shutil.copy(picture, official / "val2017")
-    assert import_dataset(official, "coco", tmp_path / "a", taxonomy, PARAMS).frames == 1
+    assert import_dataset(official, "coco", tmp_path / "a", taxonomy, PARAMS, SPLIT).frames == 1
     for number, word in enumerate(("train", "valid", "test")):
         (roboflow / word / "_annotations.coco.json").write_text(text)
         (roboflow / word / "1.jpg").write_bytes(jpeg(drawn(number)))
-    assert import_dataset(roboflow, "coco", tmp_path / "b", taxonomy, PARAMS).splits == {
+    assert import_dataset(roboflow, "coco", tmp_path / "b", taxonomy, PARAMS, SPLIT).splits == {
         "train": 1,
         "val": 1,
         "test": 1,
     }
-    assert import_dataset(made / "annotations.json", "coco", tmp_path / "c", taxonomy, PARAMS).frames == 1
+    assert (
+        import_dataset(made / "annotations.json", "coco", tmp_path / "c", taxonomy, PARAMS, SPLIT).frames == 1
+    )
     (made / "annotations.json").rename(made / "one.json")
     (made / "two.json").write_text(text)
     with pytest.raises(UserError, match="name the COCO annotation file"):
-        import_dataset(made, "coco", tmp_path / "d", taxonomy, PARAMS)
+        import_dataset(made, "coco", tmp_path / "d", taxonomy, PARAMS, SPLIT)
 
 
 def test_yolo_lists_polygons_and_foreign_paths(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -299,7 +307,7 @@ def test_yolo_lists_polygons_and_foreign_paths(tmp_path: Path, taxonomy: Taxonom
         "path: /nowhere/on/this/machine\ntrain: ../train/images\nval: [../valid/images]\ntest: list.txt\n"
         "names: {0: Shoe, 1: Cigarette}\nnc: 2\n"
     )
-    report = import_dataset(root, "yolo", tmp_path / "data", taxonomy, PARAMS)
+    report = import_dataset(root, "yolo", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     assert report.splits == {"train": 1, "val": 1, "test": 1}
     found = {f.split: f for f in Log(tmp_path / "data", taxonomy).frames()}
     train, val, test = (found[split].labels for split in ("train", "val", "test"))
@@ -324,7 +332,7 @@ def test_voc_counts_from_one(tmp_path: Path, taxonomy: Taxonomy) -> None:
         "<annotation><folder>x</folder><filename>a.jpg</filename><size><width>64</width><height>48</height><depth>3</depth></size>"
         f"<object><name>shoe</name><pose>Left</pose><difficult>1</difficult>{box}<part><name>lace</name></part></object></annotation>"
     )
-    import_dataset(root, "voc", tmp_path / "data", taxonomy, PARAMS)
+    import_dataset(root, "voc", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     one = Log(tmp_path / "data", taxonomy).frame(0)
     assert one.labels is not None
     assert one.labels.boxes.tolist() == [[0, 10, 64, 10]]
@@ -339,10 +347,10 @@ def test_the_same_bytes_twice(tmp_path: Path, taxonomy: Taxonomy) -> None:
     images = [picture_entry(1), picture_entry(2)]
     folder = write_coco(tmp_path / "set", images, [box_entry(n, n, [1, 2, 3, 4]) for n in (1, 2)])
     shutil.copy(folder / "images" / "1.jpg", folder / "images" / "2.jpg")
-    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+    report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     assert (report.frames, report.twice) == (1, 1)
     document: Any = json.loads((folder / "annotations.json").read_text())
     document["annotations"].pop()
     (folder / "annotations.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"(?s)stand in the set twice.*byte for byte 1\.jpg"):
-        import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS)
+        import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)

@@ -308,5 +308,5 @@ def test_a_log_with_nothing_to_learn_from_is_named(tmp_path: Path, taxonomy: Tax
 
 def test_the_shipped_parameters_are_the_original_project_s() -> None:
     """A fifth of translation, two degrees."""
-    params = load_params("rebalance", RebalanceParams, Path(__file__).parents[2] / "params.yaml")
+    params = load_params("rebalance", RebalanceParams, Path(__file__).parents[3] / "params.yaml")
     assert (params.translate, params.rotate) == (0.2, 2)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from dataset import SPLITS, Log, append_turn
 from dataset.splits import assign_groups_and_splits, assign_splits
 from dataset.splits.groups import KnownGroups, Origin, group_frames, pairs_within
+from dataset.splits.params import SplitParams
 from tests.dataset.sample_images import drawn
 from tests.dataset.test_log import frame, labels
 from trashnet.images import perceptual_hash
@@ -208,9 +209,7 @@ def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Ta
     ]
     wanted: Any = ["train", None, "train", "val", "val", "test", "val"]
     boxes = np.zeros((7, 57), np.int64)
-    groups, splits = assign_groups_and_splits(
-        Log(root, taxonomy), new, boxes, distance=6, val=0.15, test=0.15, wanted=wanted
-    )
+    groups, splits = assign_groups_and_splits(Log(root, taxonomy), new, boxes, SplitParams(), wanted=wanted)
     assert groups == ["g", "g", "h", "n", "n", "m", "m"]
     assert splits[:5] == ["test", "test", "val", "val", "val"]
     assert splits[5:] == ["train", "train"]  # no agreement: train misses most frames
