@@ -4,7 +4,8 @@
 
 All figures come from one run on one machine. "bare" is forward, loss, backward and optimizer step on one
 batch that lies on the device; "loop" is :func:`training.efficientdet.train` itself, its first epoch left out;
-"loader" is batches from the log with nothing behind it."""
+"loader" is batches from the log with nothing behind it.
+"""
 
 import argparse
 import tempfile

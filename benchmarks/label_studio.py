@@ -5,7 +5,8 @@
 Both go into one real Label Studio, started here on loopback with an S3 server beside it (about a minute), by
 turns and into projects of their own; the frames have five pre-labels each and no picture, which no import
 looks at. `request_labels` also looks up which frames have tasks already and moves every frame on in the
-ledger."""
+ledger.
+"""
 
 import argparse
 import secrets

@@ -2,7 +2,8 @@
 
 A real S3 server that cannot notify, so that the event gateway watches it, and a real Prefect server with one
 worker are started here; uploads come one at a time, at random moments, so that each is a run of its own
-unless two fall together."""
+unless two fall together.
+"""
 
 import argparse
 import hashlib

@@ -1,7 +1,8 @@
 """Append to the dataset log: one turn at a time, whole or not at all.
 
 The labels file is renamed into place last: a frames file without its labels file is the trace of an append
-that died, is not part of the log, and is swept away by the next append."""
+that died, is not part of the log, and is swept away by the next append.
+"""
 
 import fcntl
 import hashlib
@@ -36,7 +37,8 @@ def append_turn(
     ``Frame.labels`` is not read here. Whole or not at all.
 
     Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, for class ids
-    the taxonomy lacks, for boxes without area, and for a group that would lie in two splits."""
+    the taxonomy lacks, for boxes without area, and for a group that would lie in two splits.
+    """
     with open_to_append(root, taxonomy) as log:
         return append_to(log, name, frames, labels)
 

@@ -2,7 +2,8 @@
 
 The ledger holds the plan: which annotations a turn is made of is written there first and marked as done last.
 Everything between is thrown away and done again if it died on the way; the log takes no frame and no label
-twice, so doing it again ends in the same turn."""
+twice, so doing it again ends in the same turn.
+"""
 
 import hashlib
 import json
@@ -49,7 +50,8 @@ def grow(
     """Make one turn of what has been collected and publish it as a dataset version; ``None`` if nothing was collected.
 
     A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
-    the next run repairs it."""
+    the next run repairs it.
+    """
     with clone.alone():
         plan = ledger.unfinished_turn() or _plan(ledger, params.max_frames)
         if plan is None:

@@ -4,7 +4,8 @@ A turn is two files under the log's root: ``frames/<turn>.arrow`` (an Arrow IPC 
 bytes written once) and ``labels/<turn>.parquet`` (one row per labelled frame; of several rows for one frame
 the newest turn's wins, which is how a correction is made). Turns are named ``<sequence>-<name>-<digest>`` and
 fold in the order of their names. A frame belongs to the first turn that brought it. Here a log is read;
-``dataset.append`` writes it."""
+``dataset.append`` writes it.
+"""
 
 import json
 from bisect import bisect_right
@@ -77,7 +78,8 @@ class Labels:
 
     ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the
     taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, what the source said beyond
-    that."""
+    that.
+    """
 
     boxes: NDArray[np.float64]
     class_ids: NDArray[np.int64]

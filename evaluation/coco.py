@@ -39,7 +39,8 @@ class CocoMetrics:
     ``recall``: float64 ``(10, K, 4, 3)``; ``scores``: as ``precision``, the score at which that recall is
     reached. -1 marks a class without test boxes (in that area range): COCO's sign for "nothing to say", which
     the properties below turn into ``None``. ``class_ids``: ``(K,)``; ``test_boxes``: ``(K,)``, crowds not
-    counted."""
+    counted.
+    """
 
     class_ids: NDArray[np.int64]
     test_boxes: NDArray[np.int64]
@@ -99,7 +100,8 @@ def coco_metrics(
 
     ``class_ids``: the classes to judge; detections of others are left out, as COCO does. Both arguments must
     speak of the same images in the same order, else ``ValueError``. Detections of one image and class with
-    equal scores count in the order given, as in pycocotools."""
+    equal scores count in the order given, as in pycocotools.
+    """
     from faster_coco_eval import COCOeval_faster
 
     if ground_truth.images != predictions.images:
@@ -146,7 +148,8 @@ def _round_as_pycocotools(
     pycocotools divides by ``tp + fp + 2.2e-16``. That changes a quotient only while ``tp + fp`` is 1: a curve
     that begins with one hit and then a false detection starts at 1 - 2.2e-16 there and at 1 in C++. Two hits
     in a row start at exactly 1 in both, and ``grid`` has a recall between 1/n and 2/n for every number of
-    items n (which is why it holds more than COCO's 101) to tell these cases apart."""
+    items n (which is why it holds more than COCO's 101) to tell these cases apart.
+    """
     for k, a in np.argwhere(items > 0):
         first = int(
             np.searchsorted(grid, 1 / items[k, a], side="right")
@@ -163,7 +166,8 @@ def as_coco(
     """Both sides as COCO documents that any COCO evaluator reads.
 
     Image ids are positions from 1, and so are annotation ids: pycocotools takes a match with annotation 0 for
-    none."""
+    none.
+    """
     images = [{"id": i} for i in range(1, len(ground_truth.images) + 1)]
     categories = [{"id": int(c), "name": str(c)} for c in class_ids]
     truth = [

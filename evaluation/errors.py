@@ -21,7 +21,8 @@ class Causes:
 
     ``of_detection``: per detection ``"hit"``, ``"left out"`` (in a crowd) or its cause; ``item_of``:
     ``(M,)``, the item it speaks of, -1 for background; ``missed``: bool ``(N,)``, items without a hit that no
-    detection comes near enough to blame."""
+    detection comes near enough to blame.
+    """
 
     of_detection: list[str]
     item_of: NDArray[np.int64]

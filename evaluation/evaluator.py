@@ -373,7 +373,8 @@ def write_plots(scorecard: Scorecard, folder: Path) -> None:
 
     ``precision_recall.csv`` and ``operating_points.csv`` (template linear), ``confusion.csv`` and
     ``stream_confusion.csv`` (confusion: a row per item, DVC counts them), ``per_class.csv`` and
-    ``causes.csv`` (bar_horizontal)."""
+    ``causes.csv`` (bar_horizontal).
+    """
     curves = scorecard.curves
     _write_csv(
         folder / "precision_recall.csv",

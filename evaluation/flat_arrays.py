@@ -31,7 +31,8 @@ class GroundTruth:
     ``images``: the frames' SHA-256, in order, frames without a box included; ``image``: int64 ``(N,)``,
     position in ``images``, never descending; ``boxes``: float64 ``(N, 4)``, ``(x, y, w, h)`` in pixels;
     ``class_ids``: int64 ``(N,)``; ``crowd``: bool ``(N,)``. A box's area is its ``w * h``: the log keeps
-    boxes, not masks."""
+    boxes, not masks.
+    """
 
     images: tuple[str, ...]
     image: NDArray[np.int64]
@@ -94,7 +95,8 @@ class Predictions:
     """Every detection on a list of images, grouped by image, best first within one.
 
     ``images``: as in :class:`GroundTruth`; ``image``: int64 ``(M,)``, never descending; ``boxes``: float64
-    ``(M, 4)``, ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(M,)``; ``scores``: float64 ``(M,)``."""
+    ``(M, 4)``, ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(M,)``; ``scores``: float64 ``(M,)``.
+    """
 
     images: tuple[str, ...]
     image: NDArray[np.int64]
@@ -107,7 +109,8 @@ class Predictions:
         """Collect detections, one per image.
 
         They are rounded as they are written (boxes to 1/1000 px, scores to 1e-6): what is judged is what is
-        kept."""
+        kept.
+        """
         counts = [len(d) for d in detections]
         if len(images) != len(counts):
             raise ValueError(f"{len(images)} images, but detections of {len(counts)}")
@@ -208,7 +211,8 @@ def box_iou(
     """Intersection over union of ``a`` ``(N, 4)`` with ``b`` ``(M, 4)``, both ``(x, y, w, h)``; ``(N, M)`` in [0, 1].
 
     Where ``crowd`` ``(M,)`` is true the denominator is ``a``'s area alone, as COCO has it: a detection inside
-    a crowd overlaps it fully. Boxes that only touch, and boxes without area, give 0."""
+    a crowd overlaps it fully. Boxes that only touch, and boxes without area, give 0.
+    """
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
     inter = np.clip(high - low, 0, None).prod(axis=2)

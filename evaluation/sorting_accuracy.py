@@ -12,7 +12,8 @@ and every detection at most one item. The item goes where the stream of the dete
 
 Confusing two classes of one stream (clear bottle, other bottle) therefore costs nothing, as in the chamber it
 costs nothing. Crowd regions are no items; a detection that lies at least half in one and met no item is left
-out of every count."""
+out of every count.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ class Matches:
 
     ``detection_of``: ``(N,)``, per ground-truth box the row of its detection, else ``MISSED``, or
     ``LEFT_OUT`` for a crowd; ``item_of``: ``(M,)``, per detection the row of its box, else ``FALSE``, or
-    ``LEFT_OUT`` within a crowd."""
+    ``LEFT_OUT`` within a crowd.
+    """
 
     detection_of: NDArray[np.int64]
     item_of: NDArray[np.int64]

@@ -1,7 +1,8 @@
 """Candidates: trained, judged models in the object store, versioned by their contents, each complete once its manifest is there.
 
 ``models/<version>/`` holds the files, ``manifest.json`` last; ``models/newest.json`` names the version that
-was published last."""
+was published last.
+"""
 
 import hashlib
 import json
@@ -71,7 +72,8 @@ def publish_candidate(
     ``models`` are what bins and servers run, ``papers`` what people read beside them (no two evaluations take
     the same milliseconds, so they don't count towards the version): local files by their names in the
     candidate. ``dataset`` is the version (a git tag) and ``turns`` the turns of the log that the models were
-    trained on. Raises :class:`UserError` if a file is missing; the store then has nothing new."""
+    trained on. Raises :class:`UserError` if a file is missing; the store then has nothing new.
+    """
     contents = {name: _read(path) for name, path in sorted({**models, **papers}.items())}
     listed = {
         name: PublishedFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -110,7 +112,8 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
     """Publish what was trained in a clone: its outputs to the DVC remote, ``dvc.lock`` under a tag, the candidate to the store.
 
     Frames that it was trained on become ``released``. Each step may be done again; the last one done makes
-    nothing twice. Raises :class:`UserError` if a stage there is not up to date."""
+    nothing twice. Raises :class:`UserError` if a stage there is not up to date.
+    """
     with training.alone():  # a retraining that begins meanwhile would change what is being read
         if stale := json.loads(training.dvc("status", "--json", PIPELINE, "data.dvc") or "{}"):
             raise UserError(
@@ -169,7 +172,8 @@ def fetch_model(store: ObjectStore, candidate: Candidate, name: str, folder: Pat
     """The local path of a candidate's file, downloaded once into ``folder`` and checked against its SHA-256.
 
     Raises :class:`UserError` if the candidate has no such file, or the store holds other bytes than the
-    manifest says."""
+    manifest says.
+    """
     if name not in candidate.files:
         raise UserError(f"candidate {candidate.version} has no {name}; it has {', '.join(candidate.files)}")
     wanted = candidate.files[name]

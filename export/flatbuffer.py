@@ -60,7 +60,8 @@ def set_outputs(model: Any, max_detections: int) -> None:
     """Make the post-processing's four results the outputs, in the order that is the contract, with static shapes and plain names.
 
     The converter names, orders and (not) shapes them as it likes. The SignatureDef goes: compilers drop it,
-    so nothing may rely on it."""
+    so nothing may rely on it.
+    """
     graph = model.subgraphs[0]
     last = graph.operators[-1]
     shapes = [(1, max_detections, 4), (1, max_detections), (1, max_detections), (1,)]

@@ -44,7 +44,8 @@ def export_onnx(trained: Path, out: Path) -> OnnxReport:
     Outputs ``class_logits`` ``(batch, A, C)`` and ``box_codes`` ``(batch, A, 4)``, ``(ty, tx, th, tw)``.
     Class names, sizes, anchors and letterbox are JSON under ``trashnet.*`` in the model's metadata. Raises
     :class:`UserError` if training has not finished, or if onnxruntime's answer differs from PyTorch's by more
-    than 0.001: then nothing is written."""
+    than 0.001: then nothing is written.
+    """
     import onnx
     import torch
 

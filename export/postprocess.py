@@ -37,7 +37,8 @@ def save_with_postprocess(
 
     ``anchors``: ``(N, 4)``, centre y, centre x, height, width. The operator has no TensorFlow equivalent: an
     empty function that says what it implements stands for it, and the converter puts the operator in its
-    place (as the OD API's ``export_tflite_graph_tf2``)."""
+    place (as the OD API's ``export_tflite_graph_tf2``).
+    """
 
     @tf.function(experimental_implements=_implements(classes, params))  # type: ignore[untyped-decorator]
     def postprocess(encodings: Any, scores: Any, anchors: Any) -> Any:

@@ -2,7 +2,8 @@
 
 From TensorFlow's ``tensorflow/lite/tools/versioning/runtime_version.cc``
 (``FindMinimumRuntimeVersionForOp``), for the operators that the EdgeTPU knows and DEQUANTIZE. A version that
-is not listed is newer than that table, and so newer than the compiler."""
+is not listed is newer than that table, and so newer than the compiler.
+"""
 
 MINIMUM_RUNTIME: dict[str, tuple[str, ...]] = {  # operator: release of version 1, 2, 3, ...
     "ADD": ("1.5", "1.14", "2.4", "2.6"),

@@ -66,7 +66,8 @@ def export_tflite(trained: Path, calibration: Frames, out: Path, params: ExportP
     ``ssd_int8_edgetpu.tflite``.
 
     Raises :class:`UserError` if ``trained`` is unfinished, if there is no frame to calibrate on, or if any
-    gate fails: then nothing in ``out`` is changed."""
+    gate fails: then nothing in ``out`` is changed.
+    """
     model, names = load_trained(trained)
     images = calibration_images(calibration, model.input_shape[1], params)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,8 @@ def calibration_images(frames: Frames, side: int, params: ExportParams) -> list[
     """Images ``(1, S, S, 3)`` in [-1, 1], prepared exactly as the detector does; a seeded choice of the frames.
 
     The converter sets each tensor's scale by the extremes it sees. An all -1 and an all +1 image, added when
-    calibrating, make the input's scale exactly 1/127.5, so that a bin can feed raw pixels."""
+    calibrating, make the input's scale exactly 1/127.5, so that a bin can feed raw pixels.
+    """
     if not len(frames):
         raise UserError("no frame to calibrate the int8 model on: the train split is empty")
     count = min(params.calibration_images, len(frames))

@@ -1,7 +1,8 @@
 """What every flow opens first: the deployment's settings, store, ledger, clone and models.
 
 A flow run is a process of its own, which should begin at once: what only some flows need is imported when
-they ask for it."""
+they ask for it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -2,7 +2,8 @@
 
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
 cannot notify is watched instead: the inbox is listed every few seconds. Rings are debounced: a thousand
-uploads are one or two events. ``python -m flows.event_gateway`` runs it."""
+uploads are one or two events. ``python -m flows.event_gateway`` runs it.
+"""
 
 import asyncio
 import json
@@ -83,7 +84,8 @@ def uploads_in(body: bytes) -> int:
 
     AWS S3, MinIO, RustFS, SeaweedFS and Ceph send ``Records[].s3.object.key``, URL-encoded; Ceph writes event
     names without ``s3:``. Test notifications and empty bodies, which stores send to see whether somebody is
-    there, speak of none."""
+    there, speak of none.
+    """
     if not body.strip():
         return 0
     message = json.loads(body)

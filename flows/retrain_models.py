@@ -21,7 +21,8 @@ def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) 
 
     ``at_least``: frames that no candidate was trained on and that are worth it; ``retraining.min_new_frames``
     of params.yaml unless given. ``changes``: other numbers for this training alone, such as ``{"ssd.epochs":
-    "90"}``."""
+    "90"}``.
+    """
     if not worth_training(at_least):
         return False
     clone = prepare_clone(changes or {})

@@ -2,7 +2,8 @@
 
 It knows no credentials, writes no file, and sees only what is left of a JPEG once its metadata is gone.
 Requests are a length (4 bytes, big endian) and the picture's bytes; answers a length and JSON: ``{width,
-height, phash, descriptor}`` or ``{fault, what}``."""
+height, phash, descriptor}`` or ``{fault, what}``.
+"""
 
 import json
 import resource

@@ -56,7 +56,8 @@ class Decoders:
         """Decode a picture in full. Raises :class:`UnfitImage`.
 
         A process that dies proves nothing yet (the machine may be short of memory): the verdict falls when a
-        fresh one dies as well."""
+        fresh one dies as well.
+        """
         idle = self._idle.get()
         try:
             for _ in range(2):

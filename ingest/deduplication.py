@@ -6,7 +6,8 @@ group, not duplicates, unless nothing changed between them.
 
 Dying is safe: a duplicate's object moves to quarantine before its row does. A row that is still ``received``
 is settled again, and since the frame it resembles is still there, to the same verdict; an object that has
-moved already is moved no second time."""
+moved already is moved no second time.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def deduplicate(store: ObjectStore, ledger: Ledger, params: IngestParams) -> Ded
     """Move every received frame on to ``accepted`` or, with its object, to ``duplicate``; the result does not depend on who received what.
 
     Must not run twice at once. Raises :class:`trashnet.store.StoreDown`; the next call goes on where this one
-    stopped."""
+    stopped.
+    """
     accepted = duplicates = 0
     while verdicts := _verdicts(ledger, params):
         for sha256, resembled in verdicts.items():
@@ -116,7 +118,8 @@ def _sharing_bands(connection: Connection, look: Look, distance: int) -> Sequenc
     """Frames found to be new whose hashes may be that near, by index.
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3): ``distance`` bits spoil at most so
-    many of the bands."""
+    many of the bands.
+    """
     if look.phash is None:
         return []
     digits = f"{look.phash:016x}"

@@ -4,7 +4,8 @@ Any step may die and be run again. So the order is always: first the objects are
 then one transaction makes the rows that vouch for them, and the inbox is emptied last, the picture before its
 sidecar. Dying before the rows, the next run writes the same objects again (they are named by their contents);
 dying after, it finds the rows, takes back whatever it wrote that they do not point to, and goes on emptying.
-A sidecar left alone by that is known by its picture's hash, or, of a refused upload, by its own."""
+A sidecar left alone by that is known by its picture's hash, or, of a refused upload, by its own.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,7 +63,8 @@ def receive(
 
     ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones,
     made with the same ``params``. Raises :class:`trashnet.store.StoreDown`; what was done until then stays
-    done, and the next call goes on."""
+    done, and the next call goes on.
+    """
     total = ReceptionCounts()
     with ExitStack() as stack:
         decoders = decoders or stack.enter_context(Decoders(params))

@@ -2,7 +2,8 @@
 
 A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in
 1970, a release or a label that nobody knows, a box outside the picture) does not: the frame is worth keeping,
-and what was wrong is noted."""
+and what was wrong is noted.
+"""
 
 import re
 from collections import Counter

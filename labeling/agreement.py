@@ -85,7 +85,8 @@ def agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Agreement:
     """Compare the answers of every frame that two or more people answered; each pair of people counts once per frame.
 
     Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below
-    ``match_iou`` are none."""
+    ``match_iou`` are none.
+    """
     found = Agreement()
     for answers in _answered_twice(ledger):
         found.frames += 1

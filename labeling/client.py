@@ -52,7 +52,8 @@ class Client(LabelStudio):
         """Call ``request`` until it succeeds. It must be one that may be repeated.
 
         Raises :class:`UserError` for a token that is not accepted and for a request that is refused, and
-        :class:`LabelStudioDown` when patience ends."""
+        :class:`LabelStudioDown` when patience ends.
+        """
         again = stamina.retry(
             on=_passing, attempts=None, timeout=self.patience, wait_initial=0.2, wait_max=LONGEST_WAIT
         )(request)
@@ -102,7 +103,8 @@ def connect(settings: Settings, patience: float = PATIENCE) -> Client:
     """A client whose token Label Studio has accepted. ``patience``: seconds to wait for a server that is down or starting.
 
     Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioDown` if nothing
-    answers."""
+    answers.
+    """
     client = Client(settings.label_studio_url, settings.label_studio_token.get_secret_value(), patience)
     client.ask(client.users.whoami)
     return client

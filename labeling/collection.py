@@ -56,7 +56,8 @@ def collect(
     skipped frame stays ``tasked`` too and goes to somebody else. Of a frame that two people should answer the
     newest answer counts; where the two are too unlike, a third is asked for and counts; after ``double_days``
     what there is counts. Raises what :meth:`labeling.client.Client.ask` raises; what was collected until then
-    is kept."""
+    is kept.
+    """
     run = _Run(client, project, ledger, frozenset(taxonomy.names), params, now or (lambda: datetime.now(UTC)))
     name = f"annotations/{project.id}"
     cursor = ledger.cursor(name)
@@ -245,7 +246,8 @@ def _changed_since(
 
     Numbered pages would shift under our feet when a task is touched between two of them: each page begins
     where the one before it ended, and where many tasks share one moment they are read in the order of their
-    ids."""
+    ids.
+    """
 
     def page(order: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}

@@ -1,7 +1,8 @@
 """Label Studio's page for an annotator, made from ``taxonomy.yaml``: nothing in it is typed twice.
 
 A class has its stream's colour, stands under its stream's heading, is found by typing part of its name, and
-the commonest have a key."""
+the commonest have a key.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,7 +44,8 @@ def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int]
     """The XML of the labelling page.
 
     ``counts``: boxes per class name so far; the ``hotkeys`` commonest classes get a key, in the taxonomy's
-    order where counts are equal."""
+    order where counts are equal.
+    """
     keys = dict(zip(commonest(taxonomy, counts or {})[:hotkeys], KEYS, strict=False))
     view = Xml.Element("View")
     Xml.SubElement(view, "Style").text = STYLE

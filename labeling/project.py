@@ -80,7 +80,8 @@ def ensure_project(
 
     ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only
     presigns frames: its storage is never synced. Raises :class:`UserError` if Label Studio refuses, for
-    example because answers use a class that the taxonomy has lost."""
+    example because answers use a class that the taxonomy has lost.
+    """
     open_store(settings).ensure_bucket()  # Label Studio looks whether it is there
     config = labelling_config(taxonomy, params.hotkeys, counts)
     title = settings.label_studio_project
@@ -115,7 +116,8 @@ def _see_to_storage(client: Client, project: int, settings: Settings, params: La
     """The bucket as a source whose links Label Studio presigns. It keeps keys to itself, so they are written each time.
 
     The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its
-    guard against private ones."""
+    guard against private ones.
+    """
     storages = client.import_storage.s3
     wanted: dict[str, Any] = {
         "title": STORAGE,

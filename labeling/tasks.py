@@ -34,7 +34,8 @@ def request_labels(
     Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which
     of its frames it has, so that a run which died between its answer and the ledger is taken up without a
     second task. Raises :class:`UserError` for a frame that the ledger does not know, and what
-    :meth:`labeling.client.Client.ask` raises."""
+    :meth:`labeling.client.Client.ask` raises.
+    """
     created = 0
     for start in range(0, len(shas), params.import_batch_size):
         batch = [

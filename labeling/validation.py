@@ -34,7 +34,8 @@ def check_answer(
     """Read an annotation of ``frame``, as Label Studio's API gives it. Whatever is wrong with it is a refusal, never an exception.
 
     Boxes must have one known label, be upright, not smaller than ``min_box_side``, and inside the frame but
-    for ``edge_tolerance`` pixels, which are cut off. An answer says either boxes or "no waste here"."""
+    for ``edge_tolerance`` pixels, which are cut off. An answer says either boxes or "no waste here".
+    """
     if annotation.get("was_cancelled"):
         return Checked("skipped")
     result = annotation.get("result")

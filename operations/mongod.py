@@ -26,7 +26,8 @@ def ensure_database(data: Path) -> str:
 
     One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port alone, and ends with
     this process. Call before ``import fiftyone``, which connects at once. Raises :class:`UserError` if there
-    is none and none can be started."""
+    is none and none can be started.
+    """
     if uri := os.environ.get(URI):
         return uri
     program = find_mongod()

@@ -55,7 +55,8 @@ def rarities(class_counts: Mapping[str, int], params: SelectionParams) -> dict[s
     """How rare each class is, in (0, 1]: 1 up to a share ``t = params.rare_share`` of all boxes ``f``, then ``sqrt(t / f)``.
 
     The repeat factors of LVIS (Gupta, Dollár and Girshick, CVPR 2019, section 4), turned so that they end at
-    1. A class not counted is missing here, and the rarest there is."""
+    1. A class not counted is missing here, and the rarest there is.
+    """
     total = sum(class_counts.values())
     return {
         label: min(1.0, sqrt(params.rare_share * total / count))
@@ -90,7 +91,8 @@ def disagreement(teacher: Sequence[Box], student: Sequence[Box], params: Selecti
     """Boxes that only one model sees, or to which they give different labels, of all things that either sees.
 
     Only boxes that a model stands by (``params.confidence_threshold``) count; they are paired best overlap
-    first, each once, from ``params.match_iou`` on."""
+    first, each once, from ``params.match_iou`` on.
+    """
     ours = [box for box in teacher if box["score"] >= params.confidence_threshold]
     theirs = [box for box in student if box["score"] >= params.confidence_threshold]
     overlaps = [
@@ -116,7 +118,8 @@ def weigh(
     """The weighted mean of uncertainty, disagreement and rarity; ``None`` for a model that there is not.
 
     Uncertainty and rarity are the teacher's, without one the student's. Disagreement needs both; it counts as
-    none with only one."""
+    none with only one.
+    """
     boxes = teacher if teacher is not None else student
     if boxes is None:
         return Worth(0.0, NO_MODEL)

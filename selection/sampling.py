@@ -32,7 +32,8 @@ def choose(ledger: Ledger, params: SelectionParams, seed: int) -> list[str]:
     """The SHA-256s of at most ``params.budget`` scored frames, most valuable first; the same for the same ledger and seed.
 
     Every so many-th is chosen blindly (``params.exploration_share``), so that they are labelled even if a
-    turn's time runs out. Those and only those are marked in the ledger, in their explanation."""
+    turn's time runs out. Those and only those are marked in the ledger, in their explanation.
+    """
     blind = audited(ledger, round(params.budget * params.exploration_share), seed)
     candidates = [
         one
@@ -61,7 +62,8 @@ def diverse(
     The gain is ``(score + base) * same_burst ** n * (1 - alikeness)``, where ``n`` frames of its burst were
     chosen or ``asked`` about before, and alikeness to the nearest frame chosen falls linearly to 0 at a mean
     difference of ``alike_levels``. Without scores this is farthest-first traversal, the 2-approximation of
-    k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR 2018)."""
+    k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR 2018).
+    """
     if not candidates:
         return []
     ordered = sorted(candidates, key=lambda one: one.sha256)

@@ -68,7 +68,8 @@ def score_frames(
 
     ``class_counts`` are the boxes per class name in the dataset. The student's boxes are the bin's own,
     unless the bin ran another release than the student handed in. Returns how many frames were scored; each
-    batch is one transaction."""
+    batch is one transaction.
+    """
     models, rarity, scored = Models(teacher, student, taxonomy), rarities(class_counts, params), 0
     with ThreadPoolExecutor(params.threads) as threads:
         while batch := _unscored(ledger, models.name, params.batch_size):

@@ -56,7 +56,8 @@ def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str
 
     Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; no class
     has fewer than 3, in 3 groups. The same parameters give the same bytes. A log that holds this sample
-    already stays as it is."""
+    already stays as it is.
+    """
     bursts = _plan(params, taxonomy)
     draw = partial(_draw_burst, params=params, taxonomy=taxonomy)
     splits = _splits(bursts, len(taxonomy.classes))

@@ -23,7 +23,8 @@ class Scene:
     """What lies in a bin, somewhat larger than a view of it.
 
     ``canvas``: float32 ``(S, S, 3)``, RGB 0..1, unlit; ``visible``: bool ``(N, S, S)``, each item's pixels
-    that nothing opaque covers; ``class_ids``: int64 ``(N,)``."""
+    that nothing opaque covers; ``class_ids``: int64 ``(N,)``.
+    """
 
     canvas: Plane
     visible: NDArray[np.bool_]
@@ -48,7 +49,8 @@ def draw_scene(
 
     Returns the image, uint8 RGB ``(size, size, 3)``; the boxes of the items' visible parts, float64 ``(N,
     4)`` as ``(x, y, w, h)`` in pixels; and their class ids, int64 ``(N,)``. Every item is at least 30 %
-    visible; one that finds no such place is not drawn."""
+    visible; one that finds no such place is not drawn.
+    """
     scene = compose(rng, class_ids, size, taxonomy, str(rng.choice(FLOORS)))
     return view(rng, scene, draw_light(rng), (0, 0), size)
 

@@ -2,7 +2,8 @@
 
 Every test sees these fixtures by their names alone: ``tests/conftest.py`` names this module in
 ``pytest_plugins``. Tests share the servers, so each takes a bucket, a database or a project of its own:
-``fresh_bucket`` and ``postgres_url`` do that."""
+``fresh_bucket`` and ``postgres_url`` do that.
+"""
 
 import os
 import secrets

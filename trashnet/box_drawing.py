@@ -31,7 +31,8 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
     """Draw marks on a copy of an RGB picture, uint8 ``(height, width, 3)``; the copy is scaled to fit 960 × 1280 pixels.
 
     Small pictures are enlarged too, so that the words are as sharp as on large ones. The first mark lies on
-    top and keeps the best place for its label. Dashed marks have a white label."""
+    top and keeps the best place for its label. Dashed marks have a white label.
+    """
     height, width = image.shape[:2]
     scale = min(MAX_WIDTH / width, MAX_HEIGHT / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,7 +1,8 @@
 """The flywheel's own git clone: where turns are committed, models trained, and nobody types.
 
 Because nobody types there, whatever is not committed is the trace of a step that died: it is thrown away and
-done again."""
+done again.
+"""
 
 import fcntl
 import os
@@ -160,7 +161,8 @@ def training_clone(clone: Clone) -> Clone:
     """The clone that models are trained in, at the newest dataset version: the dataset may grow meanwhile in ``clone``.
 
     It shares the other's DVC cache and remote. Stages that an earlier training did, even one that died, are
-    not run again."""
+    not run again.
+    """
     path = training_path(clone)
     if not (path / ".git").exists():
         clone.git("clone", "--quiet", str(clone.path), str(path))

@@ -1,7 +1,8 @@
 """What every room that takes pictures from strangers needs: a header read before pixels, metadata dropped without touching them, a hash.
 
 A JPEG is walked by its markers here (ITU-T T.81, annex B), so that its size is known and its metadata gone
-before any decoder sees it."""
+before any decoder sees it.
+"""
 
 import io
 import struct
@@ -77,7 +78,8 @@ def perceptual_hash(image: Image.Image) -> int:
     """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010), 0 if it is too plain for a hash to mean anything.
 
     Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all
-    alike."""
+    alike.
+    """
     import imagehash  # brings SciPy along
 
     thumbnail = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
@@ -131,7 +133,8 @@ def clean_jpeg(jpeg: bytes) -> CleanJpeg:
     Of the application segments only JFIF's (APP0, without its thumbnail) and Adobe's (APP14) stay: they say
     how the numbers become colours. EXIF with its GPS and thumbnail, XMP, IPTC, maker's notes, comments,
     further pictures and whatever follows the end go. ICC profiles go too: no model looks at one, so a browser
-    that does would show annotators other colours than the models see, and a profile names its device."""
+    that does would show annotators other colours than the models see, and a profile names its device.
+    """
     if not jpeg.startswith(SOI):
         raise UnfitImage(
             QuarantineReason.NOT_AN_IMAGE,
@@ -156,7 +159,8 @@ def _walk(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: boo
     """Copy a JPEG segment by segment; with ``whole`` to its end marker and no further, else only its header is looked at.
 
     After SOI (2 bytes) come segments of marker (2 bytes) and length (2 bytes, itself counted); after SOS's
-    there is coded data."""
+    there is coded data.
+    """
     kept, at, size = [SOI], 2, (0, 0)
     while True:
         marker, at = _marker(jpeg, at)

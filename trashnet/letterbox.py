@@ -26,7 +26,8 @@ def letterbox(
 
     Returns uint8 ``(size, size, 3)`` and the factor that takes a coordinate of the image to one of the
     result. Training's validation and the exported detector both call this, so that what is judged sees what
-    was trained."""
+    was trained.
+    """
     height, width = image.shape[:2]
     scale = size / max(height, width)
     fitted_width, fitted_height = max(1, round(width * scale)), max(1, round(height * scale))

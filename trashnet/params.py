@@ -78,7 +78,8 @@ def set_params(changes: Mapping[str, str], path: Path = Path("params.yaml")) -> 
     """Change values of a parameter file, each named by its dotted key, and keep the file's comments.
 
     A value is read as YAML: ``12``, ``none``, ``[0.8, 1.2]``. Raises :class:`UserError` for a key that the
-    file does not have."""
+    file does not have.
+    """
     from ruamel.yaml import YAML
 
     yaml_with_comments = YAML()

@@ -2,7 +2,8 @@
 
 Keys are laid out as ``inbox/<bin>/<date>/<sha256>.jpg`` and then ``.json``, ``frames/<sha256>.jpg``,
 ``quarantine/<reason>/...``, ``models/<version>/...`` and ``dvc/...``. Nothing is kept in object metadata or
-tags, which not every store remembers."""
+tags, which not every store remembers.
+"""
 
 import builtins
 import io
@@ -207,7 +208,8 @@ class ObjectStore:
         """Copy, then remove the source: a death between the two leaves both, and moving again ends it.
 
         Raises :class:`NoSuchObject` if neither is there; a source that is gone while the target is there has
-        been moved before."""
+        been moved before.
+        """
         try:
             self.copy(source, target)
         except NoSuchObject:

@@ -55,7 +55,8 @@ def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Item
 
     Every detection, best first over all models, joins the item it overlaps most, if that is at IoU >= 0.5; if
     not it is an item of its own. As in sorting accuracy the class plays no part, and a model's best detection
-    of an item is its answer."""
+    of an item is its answer.
+    """
     everything = [
         (float(score), title, np.asarray(box, np.float64), int(class_id))
         for title, one in found.items()

@@ -25,7 +25,8 @@ def disagreement(models: Sequence[Predictions], score: float) -> NDArray[np.floa
 
     For two models ``1 - 2 * pairs / (detections of both)`` (Dice), where a pair is the same class at an IoU
     of 0.5 or more and detections below ``score`` are left out; 0 where neither finds anything. For three
-    models the mean over the three couples."""
+    models the mean over the three couples.
+    """
     sure = [predictions.above(score) for predictions in models]
     couples = list(combinations(sure, 2))
     apart = np.zeros((max(len(couples), 1), len(models[0].images) if models else 0))

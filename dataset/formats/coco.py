@@ -3,7 +3,8 @@
 Per image the log's own words stand beside COCO's: ``split, group, bin_id, burst, captured_at, labelled_at,
 annotator``. Every other key of an image or annotation is kept in ``extra``, ``id``, ``area`` and
 ``segmentation`` included; a licence is kept with its image. Not kept: ``info``, and of the categories all but
-their names, since the taxonomy says the rest."""
+their names, since the taxonomy says the rest.
+"""
 
 import json
 from collections import Counter
@@ -249,7 +250,8 @@ def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
     """Write ``images/`` and, last, ``annotations.json``; each frame comes with its file name there, and must be labelled.
 
     Ids that all came with the frames and are whole and unique are written again, else images or annotations
-    are numbered from 1."""
+    are numbered from 1.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     licenses: list[dict[str, Any]] = []

@@ -22,7 +22,8 @@ def export_dataset(log: Log, kind: Kind, out: Path) -> None:
     what theirs cannot hold. Frames that nobody has labelled yet are left out: they would pass for
     backgrounds. A frame keeps its file name, with the ending .jpg that it now is; where two would get the
     same, the later one has the first 8 digits of its SHA-256 added. Raises :class:`UserError` if the folder
-    is in use."""
+    is in use.
+    """
     if kind not in WRITERS:
         raise UserError(f"format {kind!r} is none of {', '.join(WRITERS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -2,7 +2,8 @@
 
 RGB and grey JPEGs without an EXIF turn keep their bytes exactly. Everything else is converted once, on the
 way in, so that no reader downstream (OpenCV, TensorFlow, a browser) can see other pixels than its neighbour
-does."""
+does.
+"""
 
 import hashlib
 import io
@@ -67,7 +68,8 @@ def normalise(
     boxes are taken to be drawn on what a viewer shows, and the pixels are turned.
 
     16-bit grey is scaled to 8 bits, CMYK becomes RGB, transparency lies over white; JPEG quality 95 without
-    chroma subsampling. Raises :class:`UnfitImage`."""
+    chroma subsampling. Raises :class:`UnfitImage`.
+    """
     if not data:
         raise UnfitImage(FaultKind.BROKEN_IMAGE, "the file is empty")
     image = _opened(data, min_side, max_pixels)

@@ -118,7 +118,8 @@ def import_dataset(
 
     Raises :class:`UserError` with the whole list of what is wrong, and leaves the log as it was. With
     ``skip_invalid`` images that are faulty, and annotations that are on good images, are left out and listed
-    in the report."""
+    in the report.
+    """
     if kind not in READERS:
         raise UserError(f"format {kind!r} is none of {', '.join(READERS)}")
     found = READERS[kind](source)
@@ -380,7 +381,8 @@ def load_mapping(path: Path) -> dict[str, str | None]:
     """Read which of our classes each of their category names means, or none: a YAML or JSON object, or a CSV of two columns.
 
     In CSV an empty second column means none, and a first row ``theirs,ours`` is a heading. Raises
-    :class:`UserError`."""
+    :class:`UserError`.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -3,7 +3,8 @@
 Each format is read by our own code. supervision 0.31 was measured against it and loses what a log must keep:
 it rounds boxes to float32 and VOC's to whole pixels, drops iscrowd, area, difficult, truncated and every
 other key, swaps reversed corners silently, and stops at the first fault where an operator needs the whole
-list."""
+list.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -44,7 +45,8 @@ class Picture:
     """One image of a source with what is annotated on it.
 
     ``declared`` is the ``(width, height)`` its annotations speak of; ``relative`` says that boxes are
-    fractions of it (YOLO)."""
+    fractions of it (YOLO).
+    """
 
     path: Path
     file_name: str
@@ -78,7 +80,8 @@ def only_if_complete(pictures: Iterable[Picture]) -> None:
     """Forget the splits that folders or lists gave unless train, val and test all occur.
 
     YOLO and VOC demand a train and a val list, and many sets have no more; taken at its word such a set could
-    never be tested on."""
+    never be tested on.
+    """
     pictures = list(pictures)
     if {picture.split for picture in pictures if picture.split} != set(SPLITS):
         for picture in pictures:

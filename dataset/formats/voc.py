@@ -3,7 +3,8 @@
 Coordinates are the devkit's: the first pixel is 1 and ``xmax, ymax`` name the last pixel inside, so ``x =
 xmin - 1`` and ``w = xmax - xmin + 1``. Tools that count from 0 write a box at most one pixel further left and
 up than they meant: within the pixel of rounding that an import clips. Arithmetic on coordinates is decimal,
-so that fractions too survive the way out and back exactly."""
+so that fractions too survive the way out and back exactly.
+"""
 
 import json
 import math
@@ -38,7 +39,8 @@ def read_voc(source: Path) -> Source:
 
     Every XML file is an image, one without objects a background. Elements we have no word for are kept in
     ``extra``. Not held by VOC: bin, burst, group and times. Splits are heeded if ImageSets lists train, val
-    and test. Raises :class:`UserError` if there is nothing to read; all other faults are collected."""
+    and test. Raises :class:`UserError` if there is nothing to read; all other faults are collected.
+    """
     if not source.is_dir():
         raise UserError(f"{source}: not a folder; a VOC data set is one with Annotations/ and JPEGImages/")
     annotations = source / "Annotations" if (source / "Annotations").is_dir() else source
@@ -181,7 +183,8 @@ def write_voc(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path
     """Write ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main``; each frame comes with its file name there, and must be labelled.
 
     VOC has no word for crowds and for most of ``extra``: they stand in elements of ours that its readers pass
-    over. Lost are a frame's bin, burst, group, times, annotator and image keys that are not plain text."""
+    over. Lost are a frame's bin, burst, group, times, annotator and image keys that are not plain text.
+    """
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     for frame, name in frames:
         image = out / "JPEGImages" / name

@@ -1,7 +1,8 @@
 """YOLO's format: ``data.yaml`` names classes and lists, one text file per image holds ``class x y w h`` as fractions of its size.
 
 x and y are the box's centre. Sizes are not declared, so boxes are taken to lie on the image as a viewer shows
-it (EXIF applied)."""
+it (EXIF applied).
+"""
 
 import math
 from collections.abc import Iterable
@@ -24,7 +25,8 @@ def read_yolo(source: Path) -> Source:
     An image without a text file is a background. A line of 5 numbers is a box, a sixth is kept as
     ``confidence``; an odd number from 7 on is a polygon: its bounds become the box, and it is kept as COCO's
     ``segmentation``, in pixels. Splits are heeded if train, val and test are all there. Raises
-    :class:`UserError` if there is nothing to read."""
+    :class:`UserError` if there is nothing to read.
+    """
     path = _description(source)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -188,7 +190,8 @@ def write_yolo(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
 
     Boxes come back within 1e-6 pixels: numbers are written with all their digits. YOLO has no word for
     crowds, which are left out (as a box they would teach that many things are one), nor for polygons beside
-    boxes, ``extra``, groups, bins, bursts, times and annotators."""
+    boxes, ``extra``, groups, bins, bursts, times and annotators.
+    """
     for split in SPLITS:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
         (out / "labels" / split).mkdir(parents=True, exist_ok=True)

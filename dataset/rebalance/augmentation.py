@@ -25,7 +25,8 @@ class Augmenter:
     letterbox uses: reflection or replication would show waste that nobody labelled. A rotated box is the
     bounds of its rotated inscribed ellipse, not of its corners: nothing fills its box to the corners, so at 2
     degrees the corners' bounds are 7 % too large on the drawn scenes (IoU with the true bounds 0.93, with the
-    ellipse 0.96); see Kalra et al., "Towards Rotation Invariance in Object Detection", ICCV 2021."""
+    ellipse 0.96); see Kalra et al., "Towards Rotation Invariance in Object Detection", ICCV 2021.
+    """
 
     def __init__(self, params: AugmentParams) -> None:
         self._steps = {strength: _compose(params, strength) for strength in STRENGTHS}

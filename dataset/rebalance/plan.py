@@ -36,7 +36,8 @@ class Plan:
     """How often each original is copied.
 
     ``copies``: int64 ``(N,)``; ``proven``: whether no plan has fewer copies; ``gap``: by how many copies this
-    one may exceed the fewest."""
+    one may exceed the fewest.
+    """
 
     copies: NDArray[np.int64]
     proven: bool
@@ -49,7 +50,8 @@ class ClassBalance:
 
     ``effective``: Kish's effective number of originals, (sum w)^2 / sum w^2 with w = 1 + copies of each
     original of the class: what the copies are worth at most, were each a new photo's equal. ``short``: images
-    missing from the target, out of the cap's reach."""
+    missing from the target, out of the cap's reach.
+    """
 
     id: int
     name: str
@@ -132,7 +134,8 @@ def plan_copies(images: NDArray[np.bool_], params: RebalanceParams, seed: int) -
     the sum of x is minimised, then, at that sum, the classes' images: so that of equally short plans the one
     with the least inflation of classes that need none is taken. Solved by HiGHS (branch and bound); after
     ``solver_nodes`` nodes the best found, or the rounded-up linear relaxation if that is better, and the plan
-    says how far from the bound it may be. A group's copies are spread evenly over its originals."""
+    says how far from the bound it may be. A group's copies are spread evenly over its originals.
+    """
     shown, group_of, sizes = np.unique(images, axis=0, return_inverse=True, return_counts=True)
     group_of = group_of.reshape(-1)
     have = images.sum(0)
@@ -362,7 +365,8 @@ def _pool(workers: int, copies: int, begin: tuple[Frames, RebalanceParams, int])
     """Threads for what is done before processes are up (most of a copy's work holds no lock), processes for more.
 
     Processes are not forked: OpenCV's thread pool does not survive it, and the child hangs. A server imports
-    albumentations, once."""
+    albumentations, once.
+    """
     if copies < MANY:
         return ThreadPoolExecutor(workers, initializer=_begin, initargs=begin)
     context = get_context("forkserver")

@@ -36,7 +36,8 @@ def assign_splits(
     2. The rest by iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, algorithm 1):
        the class with the fewest free groups first, each of its groups to the split that misses most of it.
        Here a group counts with all its boxes, largest first; what is recorded counts towards the wanted
-       fractions; the number of frames is balanced like one more class, last."""
+       fractions; the number of frames is balanced like one more class, last.
+    """
     names, inverse = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if not len(names):
         return {}
@@ -64,7 +65,8 @@ def assign_groups_and_splits(
 
     ``boxes``: boxes of each new frame by class index, ``(N, classes)``. ``wanted``: the split its source says
     a frame has; heeded where the group is new and all its frames agree. Groups:
-    :func:`dataset.splits.groups.group_frames`, splits: :func:`assign_splits`."""
+    :func:`dataset.splits.groups.group_frames`, splits: :func:`assign_splits`.
+    """
     groups = group_frames(origins, known_groups(log), params.group_hash_distance)
     old_groups = log.column("group")
     recorded: dict[str, Split] = dict(zip(old_groups, log.splits.tolist(), strict=True))

@@ -2,7 +2,8 @@
 
 Frames of one group: those a source says belong together (an explicit group), those of one burst of one bin,
 and near-duplicates by perceptual hash. Groups grow: a new frame that belongs to a group already in the log
-joins it, and so takes its split."""
+joins it, and so takes its split.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,8 @@ def pairs_within(
     """All pairs of hashes at most ``distance`` bits apart: index into ``queries``, index into ``base``, bits; sorted, none twice.
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3): of ``distance + 1`` bands of bits
-    at least one is equal in every such pair, so only hashes that share a band are compared."""
+    at least one is equal in every such pair, so only hashes that share a band are compared.
+    """
     edges = np.linspace(0, 64, distance + 2).astype(np.int64)
     found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]  # pairs as one number each
     for low, high in pairwise(edges):
@@ -89,7 +91,8 @@ def group_frames(new: Sequence[Origin], known: KnownGroups, distance: int) -> li
     Ties are made strongest first: same explicit group, same bin and burst, then near-duplicates from the
     nearest on (Kruskal's order). Two groups already recorded are never merged: what would bridge them joins
     the one it is tied to first, that is the nearest by hash distance. A new group takes the first explicit
-    name among its frames, or else the least SHA-256 (16 digits)."""
+    name among its frames, or else the least SHA-256 (16 digits).
+    """
     forest = _Forest()
     for name, group in known.by_name.items():
         forest.anchor(("name", name), group)

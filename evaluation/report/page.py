@@ -86,7 +86,8 @@ def write_report(
 
     One file, no request to anywhere. What was not run (training curves, rebalancing, the EdgeTPU check, a
     model) is said to be so. Raises :class:`UserError` without any scorecard, and for scorecards that are not
-    of the split as it is now."""
+    of the split as it is now.
+    """
     cards = load_scorecards(build)
     if not cards:
         raise UserError(

@@ -106,7 +106,8 @@ def spawn(
     ``asking`` is the signal that it takes for a request to end.
 
     It ends with this process, however that ends. Secrets belong in ``environment``: a command line is there
-    for everybody to read."""
+    for everybody to read.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         output = opened.enter_context(open(log, "ab", opener=_private))

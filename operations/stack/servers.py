@@ -2,7 +2,8 @@
 
 Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the
 process and returns at once, ``start_x`` waits as well. Credentials travel in environment variables; command
-lines and logs show none."""
+lines and logs show none.
+"""
 
 import os
 import shutil
@@ -73,7 +74,8 @@ def start_label_studio(
     Its guard against requests to private addresses lets 127.0.0.1 through, because the event gateway is
     there, and with it whatever else listens on this machine: that is for one machine with one user. Raises
     :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label Studio sets user and
-    token once, when its data folder is new."""
+    token once, when its data folder is new.
+    """
     return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(
         LABEL_STUDIO_SECONDS
     )
@@ -194,7 +196,8 @@ def start_worker(
 
     ``folder`` is Prefect's home for it and its runs, ``settings`` are the ``TRASHNET_...`` variables that its
     flows read, ``limit`` is how many flows run at once. Flows run in ``root``, the repository. Raises
-    :class:`UserError` if it does not come up."""
+    :class:`UserError` if it does not come up.
+    """
     return spawn_worker(folder, prefect_url, settings, limit=limit, root=root).wait_healthy(WORKER_SECONDS)
 
 

@@ -57,7 +57,8 @@ def run_stack(plan: Plan, say: Say) -> None:
     """Run the stack until asked to stop (SIGINT, SIGTERM, SIGHUP); ``say`` gets one line per event.
 
     Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are
-    stopped again."""
+    stopped again.
+    """
     plan.places.make()
     with ExitStack() as stack:
         stack.enter_context(alone(plan.places))

@@ -2,7 +2,8 @@
 
 What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in
 which order, and where the process dies is not; the scheduled sweep comes at the end of each moment. Label
-Studio, git and DVC are real."""
+Studio, git and DVC are real.
+"""
 
 import hashlib
 import json

@@ -50,7 +50,8 @@ def test_by_hand(ledger: Ledger) -> None:
 
     5 boxes, 4 matched (2 pairs), mean IoU (1 + 2/3) / 2 = 5/6, same label 2 of 4. can: 3 boxes, 3 matched (2
     of the first pair, 1 of the second), mean IoU (1 + 1 + 2/3) / 3 = 8/9, same 2 of 3. shoe: 2 boxes, 1
-    matched, IoU 2/3, same 0 of 1."""
+    matched, IoU 2/3, same 0 of 1.
+    """
     say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
     say(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
     found = agreement(ledger)

@@ -2,7 +2,8 @@
 
 They run in a network and mount namespace of their own, in which the services' names are addresses of this
 machine. What an image would bring stands in: this machine's PostgreSQL, Label Studio from PyPI, and rclone
-where the file has SeaweedFS."""
+where the file has SeaweedFS.
+"""
 
 import os
 import secrets

@@ -70,7 +70,8 @@ def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:
     """b0 overlaps both, a1 only b0: taking the best pair first would leave a1 alone.
 
     a0 = 0..10, a1 = 4..14, b0 = 2..12, b1 = -4..6 (all 10 high): a0b0 8/12 = .67, a0b1 6/14 = .43, a1b0 8/12
-    = .67, a1b1 2/18."""
+    = .67, a1b1 2/18.
+    """
     a = boxes((0, 0, 10, 10), (4, 0, 10, 10))
     b = boxes((2, 0, 10, 10), (-4, 0, 10, 10))
     assert [(i, j) for i, j, _ in pair_up(a, b, 0.4)] == [(0, 1), (1, 0)]

@@ -18,7 +18,8 @@ class EmaWeights(WeightAveraging):
     """Exponential moving average of weights and BatchNorm statistics, the weights that are validated and kept.
 
     The decay warms up as ``(1 + t) / (10 + t)`` (as TensorFlow's ``ExponentialMovingAverage(num_updates)``,
-    which EfficientDet used), so that a run of a few hundred steps does not end near its random start."""
+    which EfficientDet used), so that a run of a few hundred steps does not end near its random start.
+    """
 
     def __init__(self, decay: float) -> None:
         super().__init__(use_buffers=True, multi_avg_fn=ema(decay))
@@ -54,7 +55,8 @@ class Pace(Callback):
     """Images per second and the share of training time between a batch's end and the next one's start: waiting for data.
 
     Validation is not counted. The measure is the host's: on a GPU it includes the copy of the batch, and is
-    an upper bound."""
+    an upper bound.
+    """
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float, float]] = []  # images, seconds, seconds waited
@@ -113,7 +115,8 @@ class Journal(Callback):
     """One line per epoch, on the screen and in DVCLive.
 
     Its rows travel in the checkpoint: a resumed run writes the whole history again, whatever became of the
-    folder, and no epoch twice."""
+    folder, and no epoch twice.
+    """
 
     def __init__(self, folder: Path, pace: Pace) -> None:
         self.folder, self.pace = folder, pace

@@ -41,7 +41,8 @@ class Batch(NamedTuple):
     """``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, ``(y0, x0, y1, x1)``; ``classes``: int64 ``(B, M)``.
 
     Where boxes are padded the class is -1. ``frame``: its place in its split; ``scale``: from the frame's
-    pixels to the image's, known only in validation."""
+    pixels to the image's, known only in validation.
+    """
 
     images: Tensor
     boxes: Tensor
@@ -55,7 +56,8 @@ class Shuffled(Sampler[tuple[int, int]]):
 
     The epoch travels with the index, so that a sample's random changes depend on seed, epoch and frame alone:
     not on which worker draws it, nor on whether training was interrupted. ``drop_last`` evens the shares out
-    by dropping, else by repeating."""
+    by dropping, else by repeating.
+    """
 
     def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1, *, shuffle: bool = True) -> None:
         self.size, self.seed, self.rank, self.world, self.shuffle = size, seed, rank, world, shuffle
@@ -150,7 +152,8 @@ def scale_and_crop(
 
     The cut goes through a box taken at random, so that zooming in does not mean looking at nothing. Boxes are
     cut with the image; one that keeps less than ``min_visibility`` of its area goes. Returns the piece, its
-    boxes ``(x0, y0, x1, y1)``, and which were kept."""
+    boxes ``(x0, y0, x1, y1)``, and which were kept.
+    """
     height, width = image.shape[:2]
     scale = size / max(height, width) * math.exp(rng.uniform(*np.log(transforms.scale)))
     taken_width, taken_height = min(width, size / scale), min(height, size / scale)

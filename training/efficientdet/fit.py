@@ -37,7 +37,8 @@ class TrainReport:
 
     ``metrics``: the last epoch's; ``resumed_from``: epochs already done when this process took over, 0 for an
     undisturbed run; ``images_per_second`` and ``data_wait_share``: training alone, without validation and
-    without the first epoch."""
+    without the first epoch.
+    """
 
     metrics: dict[str, float]
     epochs: int
@@ -92,7 +93,8 @@ def train(
     Killed and called again with the same frames, labels, parameters and seed, it goes on after the last
     finished epoch from ``checkpoints/<identity>``, which is removed at the end. One process trains on one
     device; for several GPUs start the same command with ``torchrun --nproc-per-node``. Raises
-    :class:`UserError` if there is nothing to train on."""
+    :class:`UserError` if there is nothing to train on.
+    """
     if not len(train):
         raise UserError("no labelled frame is in the training split: import some with `trashnet import`")
     if not len(val):

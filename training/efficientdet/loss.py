@@ -28,7 +28,8 @@ def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA, gamma: flo
 
     ``logits``: ``(B, A, C)``; ``classes``: int64 ``(B, A)``, the one class an anchor answers for, or -1.
     Every entry is first counted as background, then the few positive ones are exchanged: no one-hot tensor,
-    no waiting for the GPU."""
+    no waiting for the GPU.
+    """
     logits = logits.float()
     background = ((1 - alpha) * logits.sigmoid() ** gamma * F.softplus(logits)).sum()
     positive = classes >= 0

@@ -35,7 +35,8 @@ class Teacher(nn.Module):
 
     Takes uint8 RGB ``(B, S, S, 3)``; returns class logits ``(B, A, C)`` and box codes ``(B, A, 4)``, ``(ty,
     tx, th, tw)``, anchors in the order of ``anchors`` ``(A, 4)``, ``(y0, x0, y1, x1)``. Mean and deviation
-    are taken off here, on the GPU: a quarter of the bytes travel."""
+    are taken off here, on the GPU: a quarter of the bytes travel.
+    """
 
     anchors: Tensor
     mean: Tensor
@@ -87,7 +88,8 @@ def begin(model: Teacher, params: EfficientDetParams) -> Backbone:
     """Load the pretrained backbone that ``params`` ask for: a file of ``weights_dir`` if there is one, else timm's hub.
 
     Where neither is to be had the backbone stays random, and says so loudly: in the log, and in what is
-    returned."""
+    returned.
+    """
     if params.weights == "none":
         return Backbone(
             "random", notices=("The backbone starts from random weights, as `weights: none` asks.",)

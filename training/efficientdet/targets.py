@@ -1,7 +1,8 @@
 """Which anchor answers for which box: anchors, matching and box codes, for a whole batch at once and without leaving the GPU.
 
 effdet's own ``AnchorLabeler`` gives the same targets image by image with boolean indexing, which waits for
-the GPU at every image."""
+the GPU at every image.
+"""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ def match(iou: Tensor, valid: Tensor) -> Tensor:
 
     An anchor takes the box it overlaps most if by :data:`MATCH_IOU` or more; besides, every box takes its
     best anchor whatever the overlap (of boxes that want the same anchor the first gets it), so that no box
-    goes unlearned."""
+    goes unlearned.
+    """
     count, anchors = iou.shape[1:]
     iou = iou.masked_fill(~valid[:, :, None], -1.0)
     best, box = iou.max(dim=1)
@@ -64,7 +66,8 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Box codes ``(ty, tx, th, tw)`` of corner boxes against anchors, both ``(..., 4)``, ``(y0, x0, y1, x1)``.
 
     ``ty = (y - ya) / ha``, ``th = log(h / ha)``, with centres y and heights h (Ren et al. 2015, Faster R-CNN,
-    eq. 2; no scale factors)."""
+    eq. 2; no scale factors).
+    """
     size, anchor_size = boxes[..., 2:] - boxes[..., :2], anchors[..., 2:] - anchors[..., :2]
     centre, anchor_centre = (boxes[..., 2:] + boxes[..., :2]) / 2, (anchors[..., 2:] + anchors[..., :2]) / 2
     return torch.cat(
@@ -87,7 +90,8 @@ def assign(boxes: Tensor, classes: Tensor, anchors: Tensor) -> Targets:
     """Targets of a batch.
 
     ``boxes``: ``(B, M, 4)``, ``(y0, x0, y1, x1)`` in pixels of the model's input; ``classes``: int64 ``(B,
-    M)``, -1 where padded."""
+    M)``, -1 where padded.
+    """
     step = max(1, PAIRS_AT_ONCE // (boxes.shape[1] * len(anchors)))
     pieces = [
         _assign(boxes[i : i + step], classes[i : i + step], anchors) for i in range(0, len(boxes), step)

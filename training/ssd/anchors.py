@@ -25,7 +25,8 @@ def box_shapes(level: int) -> list[tuple[float, float]]:
 
     The finest map has three ("reduce_boxes_in_lowest_layer"): a square of scale 0.1 and two of scale 0.2.
     Every other map has the five aspect ratios, and one square whose scale lies between this map's and the
-    next (Liu et al. 2016, arXiv:1512.02325, section 2.2)."""
+    next (Liu et al. 2016, arXiv:1512.02325, section 2.2).
+    """
     scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * i / (MAPS - 1) for i in range(MAPS)] + [1.0]
     scale = scales[level]
     if level == 0:
@@ -53,7 +54,8 @@ def make_anchors(sides: Sequence[int]) -> NDArray[np.float32]:
     """All anchors, float32 ``(N, 4)``: centre y, centre x, height, width; not clipped to the image.
 
     In the order in which a convolution's output reads when it is flattened: map, row, column, anchor of the
-    cell. 300 px give 1,917."""
+    cell. 300 px give 1,917.
+    """
     grids = []
     for level, side in enumerate(sides):
         shapes = box_shapes(level)

@@ -67,7 +67,8 @@ def training_batches(
     """Batches of all epochs from ``first_epoch`` on, shuffled and augmented; each epoch drops the images that fill no batch.
 
     A batch is ``(images float32 (B, S, S, 3) in [-1, 1], {"boxes": float32 (B, M, 4) y0 x0 y1 x1 in [0, 1],
-    "classes": int32 (B, M) class index, -1 = padding})``."""
+    "classes": int32 (B, M) class index, -1 = padding})``.
+    """
     names = [str(path) for path in files]
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

@@ -63,7 +63,8 @@ def train(
     to the last bit.
 
     Raises :class:`UserError` if the TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no
-    weights."""
+    weights.
+    """
     began = time.perf_counter()
     run = Run(tfrecords, taxonomy, params, seed)
     folder = checkpoints / run.identity
@@ -243,7 +244,8 @@ def _compute_repeatably() -> None:
     """The same sums in the same order whatever the threads do.
 
     Op determinism alone is not enough: the graph's arithmetic optimiser merges the sum of all gradients'
-    norms into one AddN, which begins with whichever addend's buffer happens to be free."""
+    norms into one AddN, which begins with whichever addend's buffer happens to be free.
+    """
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 

@@ -4,7 +4,8 @@ Classification is sigmoid focal loss (Lin et al. 2017, arXiv:1708.02002), not so
 (Liu et al. 2016, arXiv:1512.02325, section 2.2). Reasons: the scores are made on the EdgeTPU, whose Softmax
 takes one dimension only while LOGISTIC maps at any shape; no background column is needed; and no sort over
 1,917 anchors per image. It is also what the Object Detection API's own SSD MobileNet v2 for the Coral trains
-with (alpha 0.75, gamma 2). Localisation is smooth L1 on the encodings of matched anchors."""
+with (alpha 0.75, gamma 2). Localisation is smooth L1 on the encodings of matched anchors.
+"""
 
 from typing import Any
 
@@ -36,7 +37,8 @@ def match(boxes: Tensor, classes: Tensor, anchors: Tensor, matched_iou: float) -
     is matched, bool ``(B, N)``. An anchor takes the box it overlaps most if their IoU is at least
     ``matched_iou``; besides, every box takes the anchor it overlaps most, so that none goes unlearnt. Of two
     boxes with the same best anchor the first has it ("argmax matcher" of the OD API,
-    ``force_match_for_each_row``)."""
+    ``force_match_for_each_row``).
+    """
     real = ops.expand_dims(classes >= 0, -1)
     iou = ops.where(real, pairwise_iou(boxes, anchors), -1.0)
     row, best = ops.argmax(iou, axis=1), ops.max(iou, axis=1)
@@ -51,7 +53,8 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """What the network should say, ``(B, N, 4)``: ``10 dy/h, 10 dx/w, 5 ln(h'/h), 5 ln(w'/w)`` of each anchor.
 
     ``boxes`` ``(B, N, 4)`` (y0, x0, y1, x1), one per anchor; ``anchors`` ``(N, 4)`` (centre y, centre x,
-    height, width)."""
+    height, width).
+    """
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-6)
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     offset = (centre - anchors[:, :2]) / anchors[:, 2:]

@@ -3,7 +3,8 @@
 Liu et al. 2016 (arXiv:1512.02325) on MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), laid out like the
 Object Detection API's ``ssd_mobilenet_v2``: maps from the expansion of block 13 (stride 16), the last layer
 (stride 32) and four extra layers, ReLU6 throughout. The heads are 1x1 convolutions: 3x3 heads for 57 classes
-would need 13 MiB of int8 weights, and the EdgeTPU holds 6.9."""
+would need 13 MiB of int8 weights, and the EdgeTPU holds 6.9.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,8 @@ class Ssd(keras.Model):  # type: ignore[misc]  # Keras ships no types
     """The network, ``(B, S, S, 3)`` in [-1, 1] to encodings ``(B, N, 4)`` and logits ``(B, N, C)``, with the detection loss.
 
     Train it on ``(images, {"boxes": (B, M, 4) as y0, x0, y1, x1 in [0, 1], "classes": (B, M) class index, -1
-    = padding})``."""
+    = padding})``.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -119,7 +121,8 @@ def prepare(model: Ssd, params: SsdParams, *, pretrained: bool, replicas: int = 
 
     A pretrained backbone's statistics stay as they are ("frozen", what "auto" then means): they come from a
     million photos, a batch of ours is a few dozen similar frames. A random one has to find its own. The extra
-    layers are new and always learn theirs."""
+    layers are new and always learn theirs.
+    """
     frozen = params.batch_norm == "frozen" or (params.batch_norm == "auto" and pretrained)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -136,7 +139,8 @@ def load_backbone(model: Ssd, params: SsdParams) -> str:
     """Fill the backbone as ``params.weights`` asks; returns in words what it began from, for ``model.json``.
 
     Raises :class:`UserError` if ``weights_dir`` holds no such file. If Keras cannot download its weights, the
-    backbone stays random: the caller is told so in the words returned, which then begin with "random"."""
+    backbone stays random: the caller is told so in the words returned, which then begin with "random".
+    """
     if params.weights == "none":
         return "random, as asked (weights: none)"
     if params.weights_dir is not None:

@@ -1,7 +1,8 @@
 """A trained model as the rest of the house sees it: an exported file behind one verb, ``detect``.
 
 ``open_detector`` reads ``.onnx`` (the teacher) and ``.tflite`` (the student, float or int8) and needs neither
-torch nor tensorflow."""
+torch nor tensorflow.
+"""
 
 from trashnet.detectors._open import open_detector
 from trashnet.detectors._types import Detections, Detector

@@ -21,7 +21,8 @@ def make_anchors(
 
     Level l has stride ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``,
     times ``(x, y)`` of the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4). Equal to
-    ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``."""
+    ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``.
+    """
     levels: list[NDArray[np.float64]] = []
     for level in range(min_level, max_level + 1):
         stride = 2**level
@@ -59,7 +60,8 @@ def suppress(boxes: Array, classes: NDArray[np.int64], most: int, iou: float) ->
     """Greedy non-maximum suppression per class: positions of at most ``most`` boxes ``(x0, y0, x1, y1)``, given and returned best first.
 
     A box goes if it overlaps a kept one of its class by more than ``iou``. It stops at ``most``, so 5,000
-    candidates cost 100 rounds."""
+    candidates cost 100 rounds.
+    """
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     left = np.arange(len(boxes))
     kept: list[int] = []

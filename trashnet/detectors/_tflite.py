@@ -19,7 +19,8 @@ def fit_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
     What a bin, the calibration of the int8 model and the evaluation all do. Training resizes with
     ``tf.image.resize``, which is the same sampling in floating point: the two differ by less than one grey
-    level, because OpenCV rounds its weights to 11 bits."""
+    level, because OpenCV rounds its weights to 11 bits.
+    """
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 

@@ -233,7 +233,8 @@ def open_ledger(url: str) -> Ledger:
     """Open the ledger at an SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://...``, and bring its tables up to date.
 
     Raises :class:`UserError` if the URL is malformed, the database cannot be reached, or it is newer than
-    this program."""
+    this program.
+    """
     try:
         path = make_url(url).database if make_url(url).get_backend_name() == "sqlite" else None
         if path and path != ":memory:":

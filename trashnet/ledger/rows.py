@@ -13,7 +13,8 @@ class FrameRow:
     ``sha256`` names the bytes as stored (cleaned), ``uploaded_sha256`` those that the bin sent; ``key`` is
     where the object lies now. ``detections`` (the bin's) and ``prediction`` (the teacher's) are lists of
     ``{"label", "score", "box": [x, y, w, h]}``, boxes in pixels. ``phash`` is 16 hexadecimal digits, ``None``
-    for a frame too plain to have one; ``score`` is triage's, higher is worth more."""
+    for a frame too plain to have one; ``score`` is triage's, higher is worth more.
+    """
 
     sha256: str
     uploaded_sha256: str
