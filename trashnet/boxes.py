@@ -32,7 +32,8 @@ class Box:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Box":
         """Read ``{"label", "box": [x, y, w, h]}``, with ``"score"`` where a model made it."""
-        return cls(value["label"], *value["box"], score=value.get("score"))
+        x, y, w, h = value["box"]
+        return cls(value["label"], x, y, w, h, value.get("score"))
 
     def to_json(self) -> dict[str, Any]:
         """The form that sidecars, the ledger and predictions keep."""
