@@ -20,7 +20,7 @@ from sqlalchemy import insert
 
 from ingest import IngestParams, deduplicate, receive, waiting
 from operations.stack import free_port, start_s3
-from selection import SelectionParams, choose, score_frames
+from selection import SelectionParams, sample_frames, score_frames
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.ledger.tables import frames
 from trashnet.params import load_params
@@ -151,7 +151,7 @@ def turn_cost(folder: Path) -> None:
                 "receive": lambda: receive(store, ledger, waiting(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
                 "deduplicate": lambda: deduplicate(store, ledger, PARAMS),  # noqa: B023
                 "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, SELECTION),  # noqa: B023
-                "choose": lambda: choose(ledger, SELECTION, 0),  # noqa: B023
+                "sample": lambda: sample_frames(ledger, SELECTION, 0, SELECTION.budget),  # noqa: B023
             }
             for name, step in steps.items():
                 start = time.perf_counter()

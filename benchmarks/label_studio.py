@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from labeling import Client, LabelingParams, Project, connect, ensure_project, request_labels
 from labeling.tasks import task_of
 from operations.stack import free_port, start_label_studio, start_s3
+from trashnet.boxes import Box
 from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.settings import Settings
@@ -36,14 +37,9 @@ def frames(count: int, names: tuple[str, ...]) -> list[FrameRow]:
     rows = []
     for number in range(count):
         sha = secrets.token_hex(32)
-        seen = [
-            {
-                "label": names[(number + i) % len(names)],
-                "score": 0.9 - 0.1 * i,
-                "box": [60.0 * i, 50.0, 55.0, 90.0],
-            }
-            for i in range(5)
-        ]
+        seen = tuple(
+            Box(names[(number + i) % len(names)], 60.0 * i, 50.0, 55.0, 90.0, score=0.9 - 0.1 * i) for i in range(5)
+        )
         rows.append(
             FrameRow(
                 sha256=sha,

@@ -19,9 +19,10 @@ from dataset.params import GrowthParams
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
+from trashnet.boxes import stack
 from trashnet.clone import Clone
 from trashnet.errors import UserError
-from trashnet.ledger import Answer, FrameRow, Ledger, TurnRow
+from trashnet.ledger import FrameLabels, FrameRow, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -57,7 +58,7 @@ def grow(
         if plan is None:
             return None
         clone.restore()
-        answers = ledger.answers_to_grow(plan.digest)
+        answers = ledger.labels_to_grow(plan.digest)
         turn = _append(clone, store, ledger, answers, taxonomy, split)
         if turn is None:
             ledger.finish_turn(
@@ -79,11 +80,11 @@ def grow(
 
 def _plan(ledger: Ledger, most: int) -> TurnRow | None:
     """Write down which annotations the next turn is made of."""
-    answers = ledger.answers_to_grow()[:most]
+    answers = ledger.labels_to_grow()[:most]
     if not answers:
         return None
     said = [
-        [answer.newest.sha256, answer.newest.labelled_at.isoformat(), answer.newest.boxes]
+        [answer.newest.sha256, answer.newest.labelled_at.isoformat(), [box.to_json() for box in answer.newest.boxes]]
         for answer in answers
     ]
     plan = TurnRow(
@@ -101,7 +102,7 @@ def _append(
     clone: Clone,
     store: ObjectStore,
     ledger: Ledger,
-    answers: Sequence[Answer],
+    answers: Sequence[FrameLabels],
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> str | None:
@@ -116,7 +117,7 @@ def _append(
         return turn or log.turns[-1]
 
 
-def _row(ledger: Ledger, answer: Answer) -> FrameRow:
+def _row(ledger: Ledger, answer: FrameLabels) -> FrameRow:
     row = ledger.frame(answer.newest.sha256)
     if row is None or row.key is None or row.width is None or row.height is None:
         raise UserError(
@@ -125,11 +126,11 @@ def _row(ledger: Ledger, answer: Answer) -> FrameRow:
     return row
 
 
-def _labels(answer: Answer, taxonomy: Taxonomy) -> Labels:
-    boxes = [box["box"] for box in answer.newest.boxes]
+def _labels(answer: FrameLabels, taxonomy: Taxonomy) -> Labels:
+    boxes = answer.newest.boxes
     return Labels(
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-        class_ids=np.array([taxonomy.id_of[box["label"]] for box in answer.newest.boxes], np.int64),
+        boxes=stack(boxes),
+        class_ids=np.array([taxonomy.id_of[box.label] for box in answer.newest.boxes], np.int64),
         crowd=np.zeros(len(boxes), bool),
         labelled_at=answer.newest.labelled_at,
         annotator=answer.newest.annotator,

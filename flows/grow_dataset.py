@@ -24,7 +24,7 @@ def grow(at_least: int | None = None) -> str | None:
 def grow_one_turn(at_least: int | None) -> Grown | None:
     """One turn: log, ``dvc add``, ``dvc push``, commit and tag; one that was left unfinished is finished whatever its size."""
     with open_context() as context:
-        waiting = len(context.ledger.answers_to_grow())
+        waiting = context.ledger.count_labels_to_grow()
         if context.ledger.unfinished_turn() is None and waiting < (at_least or context.growth.min_frames):
             get_run_logger().info("%d labelled frames are waiting: not worth a turn yet", waiting)
             return None

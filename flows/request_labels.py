@@ -2,7 +2,7 @@ from prefect import flow, get_run_logger, task
 
 import labeling
 from flows.context import STUDENT, TEACHER, open_context
-from selection import choose, score_frames
+from selection import sample_frames, score_frames
 
 
 @flow(name="request-labels", retries=2, retry_delay_seconds=30, timeout_seconds=6 * 3600)
@@ -49,8 +49,7 @@ def score_accepted() -> int:
 def make_tasks(room: int) -> int:
     """Choose frames and make their tasks in Label Studio, most valuable first."""
     with open_context() as context:
-        triage = context.selection.model_copy(update={"budget": room})
-        chosen = choose(context.ledger, triage, context.seed)
+        chosen = sample_frames(context.ledger, context.selection, context.seed, room)
         made = labeling.request_labels(
             context.label_studio, context.project, context.ledger, context.store, chosen, context.labeling
         )

@@ -34,9 +34,9 @@ def work_waiting() -> list[tuple[str, str]]:
     with open_context() as context:
         ledger = context.ledger
         counts, uploads, answered, new = (
-            ledger.counts(),
+            ledger.count_by_state(),
             len(waiting(context.store)),
-            len(ledger.answers_to_grow()),
+            ledger.count_labels_to_grow(),
             ledger.count_untrained_frames(),
         )
         accepted, tasked, received = (

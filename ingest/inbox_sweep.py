@@ -6,7 +6,6 @@ from itertools import groupby
 from ingest.object_keys import INBOX, quarantine_key, refusal_id
 from ingest.params import IngestParams
 from ingest.sidecar import place_of
-from ingest.upsert import enter
 from trashnet.ledger import FrameRow, Ledger
 from trashnet.store import ObjectStore, Stored
 
@@ -49,5 +48,5 @@ def _put_aside(store: ObjectStore, ledger: Ledger, stored: Stored) -> None:
         sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=stored.key, key=key,
         bin_id=place.bin_id if place else None, quarantine_reason=reason, note=what,
     )  # fmt: skip
-    enter(ledger, [row])
+    ledger.upsert_uploads([row])
     store.remove(stored.key)

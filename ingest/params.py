@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 
 from pydantic import Field
 
-from trashnet.ledger.ledger import FARTHEST
+from trashnet.ledger import MAX_HASH_DISTANCE
 from trashnet.params import Params
 
 
@@ -23,7 +23,7 @@ class IngestParams(Params):
     decode_seconds: int = Field(10, ge=1)
     decode_wall_seconds: float = Field(60, gt=0)
     decode_memory_mb: int = Field(1024, ge=256)
-    reencode_hash_distance: int = Field(2, ge=0, le=FARTHEST)
+    reencode_hash_distance: int = Field(2, ge=0, le=MAX_HASH_DISTANCE)
     reencode_colour_distance: int = Field(6, ge=0, le=255)
 
     @property

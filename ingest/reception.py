@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from ingest.decoders import Decoders
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.upsert import Entered, enter
 from ingest.validation import Examiner, Orphan, Upload
-from trashnet.ledger import Ledger
+from trashnet.ledger import Ledger, Upserted
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -75,7 +74,7 @@ def receive(
             examined = list(threads.map(examiner.examine, batch))
             _finish(emptying)  # of the batch before: it went on while this one was looked at
             uploads = [found for found in examined if isinstance(found, Upload)]
-            entered = enter(ledger, [upload.row for upload in uploads])
+            entered = ledger.upsert_uploads([upload.row for upload in uploads])
             emptying = [
                 threads.submit(_empty, store, upload, done)
                 for upload, done in zip(uploads, entered, strict=True)
@@ -91,7 +90,7 @@ def _finish(running: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _empty(store: ObjectStore, upload: Upload, entered: Entered) -> None:
+def _empty(store: ObjectStore, upload: Upload, entered: Upserted) -> None:
     """Remove an upload from the inbox, now that the ledger vouches for it, and what was written for it but is kept elsewhere."""
     if not entered.new and entered.key not in upload.written:
         if entered.key is not None and store.stat(entered.key) is None:
@@ -112,7 +111,7 @@ def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[Orphan]) -> Rec
     return ReceptionCounts(repeated=len(done), left=len(orphans) - len(done))
 
 
-def _count(uploads: Sequence[Upload], entered: Sequence[Entered]) -> ReceptionCounts:
+def _count(uploads: Sequence[Upload], entered: Sequence[Upserted]) -> ReceptionCounts:
     new = [upload.row.state for upload, done in zip(uploads, entered, strict=True) if done.new]
     refused = new.count("quarantined")
     return ReceptionCounts(received=len(new) - refused, repeated=len(uploads) - len(new), quarantined=refused)

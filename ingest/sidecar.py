@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
+from trashnet.boxes import Box
 
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: no path leads anywhere with it
 KEY = re.compile(
@@ -116,30 +117,24 @@ def capture_time(told: str, now: datetime, params: IngestParams) -> tuple[dateti
 
 
 def usable_boxes(
-    boxes: Iterable[SidecarBox], width: int, height: int, labels: Container[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The detections that the house can read, clipped to the frame, best first; and notes about those left out."""
-    kept, unknown, outside = [], Counter[str](), 0
-    for found in boxes:
-        x, y, w, h = found.box
-        left, top, right, bottom = (
-            max(x, 0.0),
-            max(y, 0.0),
-            min(x + w, float(width)),
-            min(y + h, float(height)),
-        )
-        if found.label not in labels:
-            unknown[found.label] += 1
-        elif right <= left or bottom <= top:
+    detections: Iterable[SidecarBox], width: int, height: int, labels: Container[str]
+) -> tuple[tuple[Box, ...], list[str]]:
+    """The detections of known labels, clipped to the frame, best first; and notes about those left out."""
+    usable: list[Box] = []
+    unknown, outside = Counter[str](), 0
+    for detection in detections:
+        x, y, w, h = detection.box
+        box = Box(detection.label, x, y, w, h, detection.score).clipped(width, height)
+        if box.label not in labels:
+            unknown[box.label] += 1
+        elif min(box.w, box.h) <= 0:
             outside += 1
         else:
-            kept.append(
-                {"label": found.label, "score": found.score, "box": [left, top, right - left, bottom - top]}
-            )
+            usable.append(box)
     notes = [f"{count} boxes of unknown label {label!r} left out" for label, count in sorted(unknown.items())]
     if outside:
         notes.append(f"{outside} boxes without area in the frame left out")
-    return sorted(kept, key=lambda d: -float(str(d["score"]))), notes
+    return tuple(sorted(usable, key=lambda box: -box.confidence)), notes
 
 
 def cut(text: str) -> str:

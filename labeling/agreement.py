@@ -1,17 +1,13 @@
 """How far people who answered the same frame agree: where the boxes are, and what is in them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import Any
 
-from sqlalchemy import select
-
-from trashnet.boxes import pair_up
-from trashnet.ledger import AnswerRow, Ledger
-from trashnet.ledger.annotations import USABLE
-from trashnet.ledger.tables import annotations
+from trashnet.boxes import Box, match_optimally
+from trashnet.ledger import AnnotationRow, Ledger
 
 MATCH_IOU = 0.5  # COCO's and PASCAL VOC's: from here on two boxes are of one item
 
@@ -88,40 +84,36 @@ def agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Agreement:
     ``match_iou`` are none.
     """
     found = Agreement()
-    for answers in _answered_twice(ledger):
+    for answers in ledger.annotations_by_several_people():
         found.frames += 1
         for first, second in combinations(sorted(answers, key=lambda answer: answer.annotator), 2):
             _compare(found, first, second, match_iou)
     return found
 
 
-def _compare(found: Agreement, first: AnswerRow, second: AnswerRow, match_iou: float) -> None:
+def label_agreement(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> float:
+    """How far two annotations of a frame agree, 0 to 1: the share of all their boxes that are paired and have the same label.
+
+    It is 1 if neither has any box.
+    """
+    if not a and not b:
+        return 1.0
+    same = sum(a[i].label == b[j].label for i, j, _ in match_optimally(a, b, min_iou))
+    return 2 * same / (len(a) + len(b))
+
+
+def _compare(found: Agreement, first: AnnotationRow, second: AnnotationRow, match_iou: float) -> None:
     both = found.people[first.annotator, second.annotator]
     for box in [*first.boxes, *second.boxes]:
-        for tally in (found.overall, both, found.classes[box["label"]]):
+        for tally in (found.overall, both, found.classes[box.label]):
             tally.add(1)
-    for i, j, iou in pair_up(first.boxes, second.boxes, match_iou):
-        labels = first.boxes[i]["label"], second.boxes[j]["label"]
+    for i, j, iou in match_optimally(first.boxes, second.boxes, match_iou):
+        labels = first.boxes[i].label, second.boxes[j].label
         same = labels[0] == labels[1]
         for tally in (found.overall, both):
             tally.add(0, 2, 2 * same, 2 * iou)
         for label in labels:
             found.classes[label].add(0, 1, same, iou)
-
-
-def _answered_twice(ledger: Ledger) -> Iterator[list[AnswerRow]]:
-    """Per frame the newest usable answer of each of its people, where there are at least two."""
-    query = (
-        select(annotations)
-        .where(annotations.c.outcome.in_(USABLE))
-        .order_by(annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
-    )
-    with ledger.transaction() as connection:
-        rows = [AnswerRow(**row) for row in connection.execute(query).mappings()]
-    for _, answers in groupby(rows, key=lambda row: row.sha256):
-        newest = {answer.annotator: answer for answer in answers}
-        if len(newest) > 1:
-            yield list(newest.values())
 
 
 def _largest(tallies: dict[Any, Tally]) -> list[tuple[Any, Tally]]:
@@ -136,4 +128,4 @@ def _number(value: float | None, width: int) -> str:
     return f"{'–':>{width}}" if value is None else f"{value:{width}.3f}"
 
 
-__all__: Sequence[str] = ["MATCH_IOU", "Agreement", "Tally", "agreement"]
+__all__: Sequence[str] = ["MATCH_IOU", "Agreement", "Tally", "agreement", "label_agreement"]

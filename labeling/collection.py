@@ -7,18 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
-
+from labeling.agreement import label_agreement
 from labeling.client import Client
 from labeling.params import LabelingParams
 from labeling.project import Project
 from labeling.tasks import is_double
 from labeling.validation import check_answer
-from trashnet.boxes import likeness
-from trashnet.ledger import AnswerRow, FrameRow, Ledger
-from trashnet.ledger.annotations import USABLE, write_answer
-from trashnet.ledger.ledger import move
-from trashnet.ledger.tables import annotations, frames
+from trashnet.ledger import USABLE, AnnotationRow, FrameRow, Ledger
 from trashnet.taxonomy import Taxonomy
 
 WITHDRAWN = "deleted in Label Studio"
@@ -128,11 +123,11 @@ class _Run:
             frame = replace(frame, state="tasked", task_id=task["id"])
         if frame.task_id is None or frame.task_id != task["id"]:
             return  # a second task of this frame, made by hand
-        known = self.ledger.answers_of(sha)
+        known = self.ledger.annotations_of(sha)
         answers = [self._read(annotation, frame) for annotation in task["annotations"]]
         present = {answer.annotation_id for answer in answers}
         answers += [
-            replace(old, outcome="refused", boxes=[], reason=WITHDRAWN)
+            replace(old, outcome="refused", boxes=(), reason=WITHDRAWN)
             for old in known
             if old.task_id == task["id"] and old.annotation_id not in present and old.reason != WITHDRAWN
         ]
@@ -143,28 +138,17 @@ class _Run:
     def end_waiting(self) -> None:
         """Frames whose second answer has not come for ``double_days`` go on with what there is."""
         oldest = self.now() - timedelta(days=self.params.double_days)
-        late = (
-            select(frames.c.sha256)
-            .join(annotations, annotations.c.sha256 == frames.c.sha256)
-            .where(
-                frames.c.state == "tasked",
-                annotations.c.outcome.in_(USABLE),
-                annotations.c.labelled_at <= oldest,
-            )
-            .distinct()
-        )
-        with self.ledger.transaction() as connection:
-            shas = list(connection.execute(late).scalars())
+        shas = self.ledger.frames_awaiting_second_annotation(oldest)
         for sha in shas:
             self.counts["labelled"] += self.ledger.move(
                 sha, "tasked", "labelled", note=f"no further answer in {self.params.double_days:g} days"
             )
 
-    def _read(self, annotation: dict[str, Any], frame: FrameRow) -> AnswerRow:
+    def _read(self, annotation: dict[str, Any], frame: FrameRow) -> AnnotationRow:
         checked = check_answer(annotation, frame, self.names, self.params)
         person = annotation.get("completed_by")
         assert frame.task_id is not None
-        return AnswerRow(
+        return AnnotationRow(
             annotation_id=annotation["id"],
             task_id=frame.task_id,
             sha256=frame.sha256,
@@ -176,27 +160,20 @@ class _Run:
             seconds=annotation.get("lead_time"),
         )
 
-    def _enter(self, frame: FrameRow, answers: Sequence[AnswerRow]) -> None:
-        with self.ledger.transaction() as connection:
-            before = _outcomes(connection, frame.sha256)
-            changed = [answer for answer in answers if write_answer(connection, answer)]
-            usable = [answer for answer in answers if answer.outcome in USABLE]
-            moved = self._done(frame, usable) and move(
-                connection, frame.sha256, "tasked", "labelled", note=f"task {frame.task_id}"
-            )
-            if not usable and changed and frame.state == "labelled" and frame.turn is None:
-                move(connection, frame.sha256, "labelled", "tasked", note="its answer was taken back")
-        self.counts["labelled"] += moved
-        for answer in changed:
-            if before.get(answer.annotation_id) == (answer.outcome, answer.reason, answer.boxes):
-                continue
+    def _enter(self, frame: FrameRow, answers: Sequence[AnnotationRow]) -> None:
+        usable = [answer for answer in answers if answer.outcome in USABLE]
+        recorded = self.ledger.record_annotations(
+            frame.sha256, answers, finished=self._done(frame, usable), note=f"task {frame.task_id}"
+        )
+        self.counts["labelled"] += recorded.labelled
+        for answer in recorded.changed:
             self.counts[answer.outcome] += 1
             if answer.outcome == "refused":
                 self.complaints.append(
                     f"{self._address(frame)}: {answer.annotator}'s answer is refused: {answer.reason}"
                 )
 
-    def _done(self, frame: FrameRow, usable: Sequence[AnswerRow]) -> bool:
+    def _done(self, frame: FrameRow, usable: Sequence[AnnotationRow]) -> bool:
         people = _by_person(usable)
         if len(people) < self._wanted(frame):
             return False
@@ -206,11 +183,11 @@ class _Run:
         # Where one person does all the labelling there is nobody to ask a second time.
         return 2 if len(self.people) > 1 and is_double(frame.sha256, self.params.double_share) else 1
 
-    def _alike(self, people: Sequence[AnswerRow]) -> bool:
+    def _alike(self, people: Sequence[AnnotationRow]) -> bool:
         first, second = people
-        return likeness(first.boxes, second.boxes, self.params.match_iou) >= self.params.min_agreement
+        return label_agreement(first.boxes, second.boxes, self.params.match_iou) >= self.params.min_agreement
 
-    def _tell(self, task: dict[str, Any], frame: FrameRow, answers: Sequence[AnswerRow]) -> None:
+    def _tell(self, task: dict[str, Any], frame: FrameRow, answers: Sequence[AnnotationRow]) -> None:
         """Write on the task's page what is to be mended, and open it again where another person's answer is wanted."""
         people = _by_person([answer for answer in answers if answer.outcome in USABLE])
         faults = [
@@ -282,16 +259,10 @@ def _time(value: str) -> datetime:
     return datetime.fromisoformat(value.replace("Z", "+00:00"))
 
 
-def _by_person(answers: Sequence[AnswerRow]) -> list[AnswerRow]:
+def _by_person(answers: Sequence[AnnotationRow]) -> list[AnnotationRow]:
     """Each person's newest answer, oldest first."""
     newest = {
         answer.annotator: answer
         for answer in sorted(answers, key=lambda answer: (answer.labelled_at, answer.annotation_id))
     }
     return list(newest.values())
-
-
-def _outcomes(connection: Connection, sha256: str) -> dict[int, tuple[str, str | None, Any]]:
-    columns = (annotations.c.annotation_id, annotations.c.outcome, annotations.c.reason, annotations.c.boxes)
-    found = connection.execute(select(*columns).where(annotations.c.sha256 == sha256)).all()
-    return {row[0]: (row[1], row[2], row[3]) for row in found}

@@ -9,10 +9,9 @@ from labeling.client import Client
 from labeling.interface import BOXES, IMAGE
 from labeling.params import LabelingParams
 from labeling.project import Project
-from trashnet.boxes import clip, to_percent
+from trashnet.boxes import Box, to_percent
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, Ledger
-from trashnet.ledger.ledger import move
 from trashnet.store import ObjectStore
 
 # Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
@@ -48,7 +47,7 @@ def request_labels(
             created += client.ask(
                 partial(_import_missing, client, project, batch, store.bucket, params, task_ids)
             )
-            _enter(ledger, batch, task_ids)
+            ledger.mark_tasked({row.sha256: task_ids[row.sha256] for row in batch})
     return created
 
 
@@ -110,7 +109,7 @@ def is_double(sha256: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(f"double {sha256}".encode()).digest()[:8], "big") < share * 2**64
 
 
-def _guesses(row: FrameRow) -> tuple[str, list[dict[str, Any]]]:
+def _guesses(row: FrameRow) -> tuple[str, tuple[Box, ...]]:
     """The teacher's prediction, or the bin's own detections while there is none."""
     if row.prediction is not None:
         return f"teacher {row.model or ''}".strip(), row.prediction
@@ -118,18 +117,18 @@ def _guesses(row: FrameRow) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _regions(
-    boxes: list[dict[str, Any]], row: FrameRow, project: Project, params: LabelingParams
+    boxes: Sequence[Box], row: FrameRow, project: Project, params: LabelingParams
 ) -> Iterator[dict[str, Any]]:
     if not row.width or not row.height:
         return
     sure = sorted(
-        (box for box in boxes if box["score"] >= params.prelabel_score), key=lambda box: -box["score"]
+        (box for box in boxes if box.confidence >= params.prelabel_score), key=lambda box: -box.confidence
     )
     for number, guess in enumerate(sure[: params.prelabel_boxes]):
-        box = clip(guess["box"], row.width, row.height)
+        box = guess.clipped(row.width, row.height)
         # An older release may know classes that the taxonomy has lost: Label Studio would refuse the whole
         # batch for one of them.
-        if guess["label"] not in project.names or min(box[2:]) < params.min_box_side:
+        if guess.label not in project.names or min(box.w, box.h) < params.min_box_side:
             continue
         yield {
             "id": f"guess{number}",
@@ -139,9 +138,9 @@ def _regions(
             "original_width": row.width,
             "original_height": row.height,
             "image_rotation": 0,
-            "score": guess["score"],
-            "value": to_percent(box, row.width, row.height)
-            | {"rotation": 0, "rectanglelabels": [guess["label"]]},
+            "score": guess.confidence,
+            "value": to_percent(box.xywh, row.width, row.height)
+            | {"rotation": 0, "rectanglelabels": [guess.label]},
         }
 
 
@@ -153,9 +152,3 @@ def _rows(ledger: Ledger, shas: Sequence[str]) -> Iterator[FrameRow]:
                 f"frame {sha}: the ledger does not know it; a frame can be asked about once it was ingested"
             )
         yield row
-
-
-def _enter(ledger: Ledger, batch: Sequence[FrameRow], task_ids: dict[str, int]) -> None:
-    with ledger.transaction() as connection:
-        for row in batch:
-            move(connection, row.sha256, "accepted", "tasked", task_id=task_ids[row.sha256])

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from labeling.interface import BOXES, NO_WASTE, NOTHING
 from labeling.params import LabelingParams
-from trashnet.boxes import clip, to_pixels
-from trashnet.ledger import FrameRow
-from trashnet.ledger.annotations import Outcome
+from trashnet.boxes import Box, from_percent
+from trashnet.ledger import FrameRow, Outcome
 
 FAR = 1e9  # percent, degrees: no page says so much
 UPRIGHT = 0.01  # degrees that a dragged corner may leave behind
@@ -17,10 +16,10 @@ UPRIGHT = 0.01  # degrees that a dragged corner may leave behind
 
 @dataclass(frozen=True)
 class Checked:
-    """What an annotation says: ``boxes`` as ``{"label", "box": [x, y, w, h]}`` in pixels, or the ``reason`` of a refusal."""
+    """What an annotation says: ``boxes`` in pixels, or the ``reason`` of a refusal."""
 
     outcome: Outcome
-    boxes: list[dict[str, Any]] = field(default_factory=list)
+    boxes: tuple[Box, ...] = ()
     reason: str | None = None
 
 
@@ -43,7 +42,7 @@ def check_answer(
         if not isinstance(result, list):
             raise _Refused("it has no result")
         nothing = sum(map(_says_nothing, result)) > 0
-        boxes = [_box(region, frame, names, params) for region in result if _kind(region) != "choices"]
+        boxes = tuple(_box(region, frame, names, params) for region in result if _kind(region) != "choices")
     except _Refused as refused:
         return Checked("refused", reason=str(refused))
     if nothing and boxes:
@@ -70,7 +69,7 @@ def _says_nothing(region: Any) -> bool:
     return True
 
 
-def _box(region: Any, frame: FrameRow, names: Collection[str], params: LabelingParams) -> dict[str, Any]:
+def _box(region: Any, frame: FrameRow, names: Collection[str], params: LabelingParams) -> Box:
     if _kind(region) == "rectangle":
         raise _Refused("a box has no class")
     if _kind(region) != "rectanglelabels" or region.get("from_name") != BOXES:
@@ -88,14 +87,14 @@ def _box(region: Any, frame: FrameRow, names: Collection[str], params: LabelingP
         raise _Refused(f"the box of a {label} has no place")
     if any(abs(math.remainder(angle, 360)) > UPRIGHT for angle in turned):
         raise _Refused(f"the box of a {label} is rotated; only upright boxes are learned from")
-    x, y, w, h = to_pixels(places, width, height)  # type: ignore[arg-type]
+    x, y, w, h = from_percent(places, width, height)  # type: ignore[arg-type]
     far = params.edge_tolerance
     if x < -far or y < -far or x + w > width + far or y + h > height + far:
         raise _Refused(f"the box of a {label} is partly outside the image")
-    box = clip((x, y, w, h), width, height)
-    if min(box[2:]) < params.min_box_side:
+    box = Box(label, x, y, w, h).clipped(width, height)
+    if min(box.w, box.h) < params.min_box_side:
         raise _Refused(f"the box of a {label} is less than {params.min_box_side:g} pixels wide or high")
-    return {"label": label, "box": list(box)}
+    return box
 
 
 def _label(value: Mapping[str, Any], names: Collection[str]) -> str:

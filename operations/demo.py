@@ -24,7 +24,7 @@ from flows.context import STUDENT, TEACHER, FlowContext
 from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
 from labeling.tasks import is_double
 from synthetic import draw_scene
-from trashnet.boxes import to_percent
+from trashnet.boxes import Box, to_percent
 from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
@@ -69,8 +69,8 @@ class Capture:
     burst: str
     taken: datetime
     jpeg: bytes
-    truth: list[dict[str, Any]]
-    seen: list[dict[str, Any]]
+    truth: tuple[Box, ...]
+    seen: tuple[Box, ...]
 
     @property
     def sha256(self) -> str:
@@ -80,7 +80,7 @@ class Capture:
     @property
     def confidence(self) -> float:
         """The bin's: how sure its model is of the thing it is least sure of; 0 where it sees nothing."""
-        return min((box["score"] for box in self.seen), default=0.0)
+        return min((box.confidence for box in self.seen), default=0.0)
 
 
 def captures(
@@ -96,7 +96,7 @@ def captures(
         )
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=85)
-        seen: list[dict[str, Any]] = []
+        seen: tuple[Box, ...] = ()
         if student is not None:
             (found,) = student.detect([image])
             found = found.above(sure)
@@ -114,16 +114,10 @@ def captures(
 
 def _boxes(
     taxonomy: Taxonomy, boxes: NDArray[Any], class_ids: NDArray[np.int64], scores: NDArray[Any] | None = None
-) -> list[dict[str, Any]]:
-    said = [
-        {"label": taxonomy.name_of[int(c)], "box": [float(v) for v in box]}
-        for box, c in zip(boxes, class_ids, strict=True)
-    ]
-    return (
-        said
-        if scores is None
-        else [one | {"score": float(score)} for one, score in zip(said, scores, strict=True)]
-    )
+) -> tuple[Box, ...]:
+    each_score = [None] * len(boxes) if scores is None else scores.tolist()
+    rows = zip(boxes.astype(float).tolist(), class_ids.tolist(), each_score, strict=True)
+    return tuple(Box(taxonomy.name_of[c], x, y, w, h, score) for (x, y, w, h), c, score in rows)
 
 
 def begin_with(context: FlowContext, student: Path) -> Candidate:
@@ -140,7 +134,7 @@ def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
         "bin_id": capture.bin_id,
         "captured_at": capture.taken.isoformat(),
         "release": release,
-        "detections": capture.seen,
+        "detections": [box.to_json() for box in capture.seen],
         "reason": "no model yet: at random" if release is None else f"least sure of {capture.confidence:.2f}",
         "burst": capture.burst,
     }
@@ -154,7 +148,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     watch = _Watch(say)
     if newest_candidate(context.store) is None and STARTING.is_file():
         begin_with(context, STARTING)
-    before, released = context.ledger.counts(), newest_candidate(context.store)
+    before, released = context.ledger.count_by_state(), newest_candidate(context.store)
     student = context.model(STUDENT)
     say(
         f"bins run {released.version}"
@@ -176,7 +170,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     ledger = context.ledger
     known = watch.until(
         "ingested",
-        lambda: [row for c in unsure if (row := ledger.uploaded(c.sha256)) and row.state != "received"],
+        lambda: [row for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row.state != "received"],
         frames,
         300,
     )
@@ -184,7 +178,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     asked = len(known) - len(refused)
     watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
     truths = {
-        row.sha256: c.truth for c in unsure if (row := ledger.uploaded(c.sha256)) and row not in refused
+        row.sha256: c.truth for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row not in refused
     }
     tasked = watch.until(
         "tasks",
@@ -220,7 +214,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     watch.done("retrained", "both models, briefly")
     candidate = watch.until("candidate", lambda: _newer(context, released), 1, 400)[0]
     watch.done("published", f"candidate {candidate.version}, by event")
-    after = context.ledger.counts()
+    after = context.ledger.count_by_state()
     moved = ", ".join(
         f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0)
     )
@@ -238,7 +232,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
 
 def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
     return [
-        row for capture in uploaded if (row := ledger.uploaded(capture.sha256)) and row.state != "received"
+        row for capture in uploaded if (row := ledger.frame_by_upload(capture.sha256)) and row.state != "received"
     ]
 
 
@@ -247,7 +241,7 @@ def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
     return [now] if now is not None and (than is None or now.version != than.version) else []
 
 
-def answer(context: FlowContext, truths: Mapping[str, list[dict[str, Any]]]) -> None:
+def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
     """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they are a demo's."""
     people = [_account(context, name) for name in ANNOTATORS]
     for sha256, truth in truths.items():
@@ -260,7 +254,7 @@ def answer(context: FlowContext, truths: Mapping[str, list[dict[str, Any]]]) -> 
             )
 
 
-def _result(boxes: Sequence[Mapping[str, Any]], row: FrameRow) -> list[dict[str, Any]]:
+def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
     width, height = row.width or 0, row.height or 0
     return [
         {
@@ -270,8 +264,8 @@ def _result(boxes: Sequence[Mapping[str, Any]], row: FrameRow) -> list[dict[str,
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": to_percent(box["box"], width, height)
-            | {"rotation": 0, "rectanglelabels": [box["label"]]},
+            "value": to_percent(box.xywh, width, height)
+            | {"rotation": 0, "rectanglelabels": [box.label]},
         }
         for box in boxes
     ] or [{"from_name": NOTHING, "to_name": IMAGE, "type": "choices", "value": {"choices": [NO_WASTE]}}]

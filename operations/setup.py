@@ -24,7 +24,7 @@ def set_up() -> Iterator[str]:
         deploying = beside.submit(deploy)
         context.store.ensure_bucket()
         yield f"bucket {context.store.bucket} at {context.store.endpoint}"
-        yield f"ledger with {sum(context.ledger.counts().values()):,} frames"
+        yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
         clone = make_clone(context.settings.repository, context.settings.clone)
         version = _see_to_data(clone, context.settings)
         yield f"clone {clone.path} at dataset {version}"

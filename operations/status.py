@@ -7,7 +7,6 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -191,20 +190,14 @@ def _objects(settings: Settings, prefix: str, ending: str) -> dict[str, Any]:
 
 
 def _ledger(settings: Settings) -> dict[str, Any]:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
+    from trashnet.ledger import open_ledger
 
-    from trashnet.ledger import Ledger
-
-    address = make_url(settings.ledger_url)
-    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
-        raise UserError("there is no ledger yet; `trashnet setup` makes it")
-    ledger = Ledger(settings.ledger_url)
+    ledger = open_ledger(settings.ledger_url, migrate=False)
     try:
         turns, planned = ledger.finished_turns(), ledger.unfinished_turn()
         newest = turns[-1] if turns else None
         return {
-            "frames": {str(state): count for state, count in ledger.counts().items()},
+            "frames": {str(state): count for state, count in ledger.count_by_state().items()},
             "untrained": ledger.count_untrained_frames(),
             "turns": len(turns),
             "last_turn": newest
@@ -216,10 +209,6 @@ def _ledger(settings: Settings) -> dict[str, Any]:
             },
             "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
         }
-    except SQLAlchemyError as error:
-        raise UserError(
-            f"the ledger does not answer: {str(error.__cause__ or error).partition(chr(10))[0]}"
-        ) from None
     finally:
         ledger.close()
 

@@ -1,23 +1,22 @@
-"""What a frame is worth to the dataset, in numbers from 0 to 1, and in words. Nothing here knows of stores or ledgers.
+"""A frame's acquisition score: how much its labels would teach, as a number from 0 to 1 and in words.
 
-A detection is ``{"label", "score", "box": [x, y, w, h]}``, box in pixels.
+Nothing here knows of stores or ledgers.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
-from typing import Any
 
 from selection.params import SelectionParams
+from trashnet.boxes import Box, iou, match_greedily, stack
 
-Box = Mapping[str, Any]
 NO_MODEL = "no model yet: chosen for diversity"
-NOTHING = "nothing stands out"
-WORTH_SAYING = 0.05  # a part of a score smaller than this is not mentioned
+NO_REASON = "nothing stands out"
+MIN_EXPLAINED = 0.05  # a part of a score that is smaller is not mentioned
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class AcquisitionScore:
     """A frame's score in [0, 1], higher is worth more of a person's time, and why."""
 
     score: float
@@ -25,37 +24,44 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
-class Disagreement:
-    """On how many things of how many two models disagree."""
+class ModelDisagreement:
+    """On how many of all items that either of two models detects they differ."""
 
     different: int
-    of: int
+    items: int
 
     @property
     def share(self) -> float:
-        """From 0 to 1; where neither model sees anything, they agree."""
-        return self.different / self.of if self.of else 0.0
+        """From 0 to 1; two models that detect nothing agree."""
+        return self.different / self.items if self.items else 0.0
 
 
 def entropy(score: float) -> float:
-    """How undecided a score is, in bits: 1 at 0.5, 0 at 0 and 1. Binary entropy, as in uncertainty sampling (Settles 2009, section 3.1)."""
+    """The binary entropy of a score in bits: 1 at 0.5, 0 at 0 and 1 (uncertainty sampling: Settles 2009, section 3.1).
+
+    >>> entropy(0.5), entropy(1.0)
+    (1.0, 0.0)
+    """
     return 0.0 if score <= 0 or score >= 1 else -score * log2(score) - (1 - score) * log2(1 - score)
 
 
 def uncertainty(boxes: Sequence[Box], params: SelectionParams) -> float:
-    """Mean entropy of the ``params.uncertain_boxes`` most undecided boxes, in [0, 1]; those that a frame lacks count as decided.
+    """Mean entropy of the ``params.uncertain_boxes`` most uncertain boxes, in [0, 1].
 
-    So a frame full of things the model cannot decide about is worth more than one with a single such thing.
+    Boxes that the frame lacks count as certain, so that a frame with many uncertain boxes scores higher than one
+    with a single such box.
     """
-    bits = sorted((entropy(box["score"]) for box in boxes if box["score"] >= params.min_score), reverse=True)
+    bits = sorted(
+        (entropy(box.confidence) for box in boxes if box.confidence >= params.min_score), reverse=True
+    )
     return sum(bits[: params.uncertain_boxes]) / params.uncertain_boxes
 
 
 def rarities(class_counts: Mapping[str, int], params: SelectionParams) -> dict[str, float]:
     """How rare each class is, in (0, 1]: 1 up to a share ``t = params.rare_share`` of all boxes ``f``, then ``sqrt(t / f)``.
 
-    The repeat factors of LVIS (Gupta, Dollár and Girshick, CVPR 2019, section 4), turned so that they end at
-    1. A class not counted is missing here, and the rarest there is.
+    These are the repeat factors of LVIS (Gupta, Dollár and Girshick, CVPR 2019, section 4), scaled so that they
+    end at 1. A class without boxes is missing here, and counts as the rarest.
     """
     total = sum(class_counts.values())
     return {
@@ -65,85 +71,72 @@ def rarities(class_counts: Mapping[str, int], params: SelectionParams) -> dict[s
     }
 
 
-def rarest(boxes: Sequence[Box], rarity: Mapping[str, float], params: SelectionParams) -> tuple[str, float]:
-    """The label whose rarity times its score is greatest, and that product; ``("", 0)`` while nothing has been counted."""
+def rarest_box(
+    boxes: Sequence[Box], rarity: Mapping[str, float], params: SelectionParams
+) -> tuple[str, float]:
+    """The label whose rarity times its score is greatest, and that product; ``("", 0)`` while no box has been counted."""
     if not rarity:
         return "", 0.0
-    found = [
-        (box["score"] * rarity.get(box["label"], 1.0), box["label"])
+    products = [
+        (box.confidence * rarity.get(box.label, 1.0), box.label)
         for box in boxes
-        if box["score"] >= params.min_score
+        if box.confidence >= params.min_score
     ]
-    value, label = max(found, default=(0.0, ""))
+    value, label = max(products, default=(0.0, ""))
     return label, value
 
 
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes ``(x, y, w, h)``."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    union = one[2] * one[3] + other[2] * other[3] - shared
-    return shared / union if union > 0 else 0.0
+def model_disagreement(
+    teacher: Sequence[Box], student: Sequence[Box], params: SelectionParams
+) -> ModelDisagreement:
+    """Boxes that only one model detects, or to which the models give different labels, of all items that either detects.
 
-
-def disagreement(teacher: Sequence[Box], student: Sequence[Box], params: SelectionParams) -> Disagreement:
-    """Boxes that only one model sees, or to which they give different labels, of all things that either sees.
-
-    Only boxes that a model stands by (``params.confidence_threshold``) count; they are paired best overlap
-    first, each once, from ``params.match_iou`` on.
+    Only boxes that score at least ``params.confidence_threshold`` count; they are paired greatest IoU first, each
+    once, from ``params.match_iou`` on.
     """
-    ours = [box for box in teacher if box["score"] >= params.confidence_threshold]
-    theirs = [box for box in student if box["score"] >= params.confidence_threshold]
-    overlaps = [
-        (overlap(one["box"], other["box"]), -i, -j)
-        for i, one in enumerate(ours)
-        for j, other in enumerate(theirs)
-    ]
-    paired: dict[int, int] = {}
-    for value, i, j in sorted(overlaps, reverse=True):
-        if value >= params.match_iou and -i not in paired and -j not in paired.values():
-            paired[-i] = -j
-    renamed = sum(ours[i]["label"] != theirs[j]["label"] for i, j in paired.items())
-    alone = len(ours) + len(theirs) - 2 * len(paired)
-    return Disagreement(renamed + alone, len(paired) + alone)
+    a = [box for box in teacher if box.confidence >= params.confidence_threshold]
+    b = [box for box in student if box.confidence >= params.confidence_threshold]
+    pairs = match_greedily(iou(stack(a), stack(b)), params.match_iou)
+    relabelled = sum(a[i].label != b[j].label for i, j in pairs)
+    unmatched = len(a) + len(b) - 2 * len(pairs)
+    return ModelDisagreement(relabelled + unmatched, len(pairs) + unmatched)
 
 
-def weigh(
+def score_frame(
     teacher: Sequence[Box] | None,
     student: Sequence[Box] | None,
     rarity: Mapping[str, float],
     params: SelectionParams,
-) -> Worth:
-    """The weighted mean of uncertainty, disagreement and rarity; ``None`` for a model that there is not.
+) -> AcquisitionScore:
+    """The weighted mean of uncertainty, disagreement and rarity.
 
-    Uncertainty and rarity are the teacher's, without one the student's. Disagreement needs both; it counts as
-    none with only one.
+    Uncertainty and rarity are the teacher's, without one the student's. Disagreement needs both models; with only
+    one it counts as none.
+
+    Args:
+        teacher: The teacher's boxes, ``None`` if there is no teacher.
+        student: The student's boxes, ``None`` if there is no student.
+        rarity: How rare each class is, see :func:`rarities`.
+        params: The weights and thresholds.
     """
     boxes = teacher if teacher is not None else student
     if boxes is None:
-        return Worth(0.0, NO_MODEL)
+        return AcquisitionScore(0.0, NO_MODEL)
     parts: list[tuple[float, str]] = []
-    doubt = uncertainty(boxes, params)
-    most = max(
-        (box for box in boxes if box["score"] >= params.min_score),
-        key=lambda box: entropy(box["score"]),
+    most_uncertain = max(
+        (box for box in boxes if box.confidence >= params.min_score),
+        key=lambda box: entropy(box.confidence),
         default=None,
     )
-    if most is not None:
-        parts.append((params.uncertainty_weight * doubt, f"undecided: {most['label']} {most['score']:.2f}"))
-    label, value = rarest(boxes, rarity, params)
+    if most_uncertain is not None:
+        text = f"undecided: {most_uncertain.label} {most_uncertain.confidence:.2f}"
+        parts.append((params.uncertainty_weight * uncertainty(boxes, params), text))
+    label, value = rarest_box(boxes, rarity, params)
     parts.append((params.rarity_weight * value, f"rare class: {label} {value:.2f}"))
     if teacher is not None and student is not None:
-        apart = disagreement(teacher, student, params)
-        parts.append(
-            (
-                params.disagreement_weight * apart.share,
-                f"teacher and student disagree on {apart.different} of {apart.of} boxes",
-            )
-        )
-    said = [text for part, text in sorted(parts, key=lambda part: -part[0]) if part >= WORTH_SAYING]
-    score = sum(part for part, _ in parts) / (
-        params.uncertainty_weight + params.disagreement_weight + params.rarity_weight
-    )
-    return Worth(score, "; ".join(said) or NOTHING)
+        differing = model_disagreement(teacher, student, params)
+        text = f"teacher and student disagree on {differing.different} of {differing.items} boxes"
+        parts.append((params.disagreement_weight * differing.share, text))
+    reasons = [text for part, text in sorted(parts, key=lambda part: -part[0]) if part >= MIN_EXPLAINED]
+    weights = params.uncertainty_weight + params.disagreement_weight + params.rarity_weight
+    return AcquisitionScore(sum(part for part, _ in parts) / weights, "; ".join(reasons) or NO_REASON)

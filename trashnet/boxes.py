@@ -188,39 +188,3 @@ def match_greedily(overlap: NDArray[np.float64], min_iou: float) -> list[tuple[i
             columns_free.remove(column)
             pairs.append((int(row), int(column)))
     return pairs
-
-
-# Removed once labels are boxes everywhere.
-to_pixels = from_percent
-
-
-def pair_up(
-    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], least_iou: float
-) -> list[tuple[int, int, float]]:
-    """Which box of ``a`` and which of ``b`` mean the same item: ``(index in a, index in b, IoU)``.
-
-    The assignment with the largest sum of IoUs (Kuhn's Hungarian method), labels aside; pairs below
-    ``least_iou`` are none.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    overlap = iou(_array(a), _array(b))
-    overlap[overlap < least_iou] = 0
-    rows, columns = linear_sum_assignment(overlap, maximize=True)
-    return [
-        (int(i), int(j), float(overlap[i, j]))
-        for i, j in zip(rows, columns, strict=True)
-        if overlap[i, j] > 0
-    ]
-
-
-def likeness(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], least_iou: float) -> float:
-    """How far two answers agree, 0 to 1: the share of all their boxes that are paired and have the same label; 1 if neither has any."""
-    if not a and not b:
-        return 1.0
-    same: int = sum(a[i]["label"] == b[j]["label"] for i, j, _ in pair_up(a, b, least_iou))
-    return 2 * same / (len(a) + len(b))
-
-
-def _array(boxes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    return np.array([box["box"] for box in boxes], np.float64).reshape(-1, 4)

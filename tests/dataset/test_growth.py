@@ -21,7 +21,7 @@ from tests.fault_injection import Killed
 from tests.servers import S3Server
 from trashnet.clone import BRANCH, Clone, make_clone
 from trashnet.errors import UserError
-from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -74,7 +74,7 @@ class FlowContext:
                 {"label": self.taxonomy.name_of[int(c)], "box": b}
                 for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)
             ]
-            answer = AnswerRow(
+            answer = AnnotationRow(
                 annotation_id=number,
                 task_id=number,
                 sha256=sha,
@@ -100,7 +100,7 @@ class FlowContext:
             "tags": tags,
             "ledger": turns,
             "committed": run(self.origin, "git", "show", f"{BRANCH}:data.dvc"),
-            "waiting": len(self.ledger.answers_to_grow()),
+            "waiting": len(self.ledger.labels_to_grow()),
             "untrained": self.ledger.count_untrained_frames(),
         }
 
@@ -171,8 +171,8 @@ def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[s
     context = make_flywheel("one")
     context.label(range(2))
     first = context.grow()
-    (answer, *_) = context.ledger.answers_of(next(iter(context.contents()["frames"])))
-    corrected = AnswerRow(
+    (answer, *_) = context.ledger.annotations_of(next(iter(context.contents()["frames"])))
+    corrected = AnnotationRow(
         annotation_id=answer.annotation_id, task_id=answer.task_id, sha256=answer.sha256, annotator="bob",
         labelled_at=NOON + timedelta(hours=1), outcome="nothing", boxes=[],
     )  # fmt: skip

@@ -77,7 +77,7 @@ class Deployment:
                     path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*.log")
                 )
                 pytest.fail(
-                    f"after {seconds:.0f} s still not: {what}\nledger: {self.ledger.counts()}\n{logs}"
+                    f"after {seconds:.0f} s still not: {what}\nledger: {self.ledger.count_by_state()}\n{logs}"
                 )
             time.sleep(1)
 

@@ -63,7 +63,7 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
     """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has a new version."""
     truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
     deployment.wait_for(
-        "the frames have tasks", lambda: deployment.ledger.counts().get("tasked", 0) == FRAMES, 300
+        "the frames have tasks", lambda: deployment.ledger.count_by_state().get("tasked", 0) == FRAMES, 300
     )
     assert not list(deployment.store.list("inbox/"))
     found = tasks(deployment, taxonomy)
@@ -106,11 +106,11 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"],
     ):
         subprocess.run(["git", *command], cwd=deployment.root, check=True)
-    before = find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()
+    before = find_project(deployment), deployment.ledger.count_by_state(), Clone(deployment.settings.clone).version()
     deployment.trashnet("setup")
     assert (
         find_project(deployment),
-        deployment.ledger.counts(),
+        deployment.ledger.count_by_state(),
         Clone(deployment.settings.clone).version(),
     ) == before
     assert (deployment.settings.clone / "NOTE").is_file()
@@ -118,10 +118,10 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
 
 def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
     """The event gateway is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on from there."""
-    before = deployment.ledger.counts().get("tasked", 0)
+    before = deployment.ledger.count_by_state().get("tasked", 0)
     deployment.gateway.stop()
     upload(deployment, taxonomy, 50)
     deployment.run_flow("sweep/sweep")
     deployment.wait_for(
-        "the frame has its task", lambda: deployment.ledger.counts().get("tasked", 0) == before + 1, 300
+        "the frame has its task", lambda: deployment.ledger.count_by_state().get("tasked", 0) == before + 1, 300
     )

@@ -29,6 +29,7 @@ from tests.conftest import REPOSITORY
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import LabelStudioServer, S3Server
+from tests.trashnet.ledger.inspection import frames_in_state, history
 from trashnet.clone import Clone
 from trashnet.ledger import open_ledger
 from trashnet.params import load_params
@@ -121,7 +122,7 @@ class World:
             request_labels(self.client, self.project, self.ledger, self.store, chosen, LABELING)
         elif verb == "collect":
             collect(self.client, self.project, self.ledger, self.taxonomy, LABELING)
-        elif self.ledger.unfinished_turn() or len(self.ledger.answers_to_grow()) >= at_least:
+        elif self.ledger.unfinished_turn() or len(self.ledger.labels_to_grow()) >= at_least:
             grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT)
 
     def sweep(self) -> None:
@@ -153,7 +154,7 @@ class World:
 
     def _answers(self) -> int:
         """Boxes for every task, no waste in the first one, and one answer that must be refused."""
-        frames = self.ledger.in_state("tasked")
+        frames = frames_in_state(self.ledger, "tasked")
         for place, frame in enumerate(frames):
             number = int(frame.sha256[:8], 16)
             value = {
@@ -185,10 +186,10 @@ class World:
         states = ("received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released")
         rows = {
             row.sha256: {k: v for k, v in asdict(row).items() if k not in PASSING}
-            for row in self.ledger.in_state(*states)
+            for row in frames_in_state(self.ledger, *states)
         }
         for sha in rows:
-            steps = [step[:2] for step in self.ledger.history(sha)]
+            steps = [step[:2] for step in history(self.ledger, sha)]
             assert len(steps) == len(set(steps)), f"a transition of {sha} was made twice: {steps}"
         tasks = self.client.tasks_page(self.project.id, {}, page_size=1000, answers=False)
         log = Log(self.clone.path / "data", self.taxonomy)
@@ -207,7 +208,7 @@ class World:
         return {
             "rows": rows,
             "answers": {
-                sha: [(a.outcome, a.boxes, a.reason) for a in self.ledger.answers_of(sha)] for sha in rows
+                sha: [(a.outcome, a.boxes, a.reason) for a in self.ledger.annotations_of(sha)] for sha in rows
             },
             "objects": {found.key: self.store.get(found.key) for found in self.store.list("")},
             "tasks": sorted(task["data"]["sha256"] for task in tasks),

@@ -10,6 +10,7 @@ from ingest import Decoders, IngestParams, deduplicate, receive, waiting
 from operations.stack import free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload
+from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.errors import UserError
 from trashnet.ledger import open_ledger
 from trashnet.store import ObjectStore
@@ -47,14 +48,14 @@ def test_a_store_with_a_full_disk_loses_no_frame(
         with pytest.raises(UserError, match="S3"):
             receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
         assert len(waiting(store)) == 3
-        for row in ledger.in_state("received", "accepted"):
+        for row in frames_in_state(ledger, "received", "accepted"):
             assert row.key is not None
             assert hashlib.sha256(store.get(row.key)).hexdigest() == row.sha256
         for number in range(ballast + 1):
             store.remove(f"ballast/{number}")
         receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
     assert deduplicate(store, ledger, PARAMS).accepted == 3
-    for row in ledger.in_state("accepted"):
+    for row in frames_in_state(ledger, "accepted"):
         assert hashlib.sha256(store.get(row.key or "")).hexdigest() == row.sha256
     assert not waiting(store)
     ledger.close()

@@ -15,6 +15,7 @@ from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, receive
 from ingest.params import IngestParams as Params
 from ingest.sidecar import BadSidecar, Place, parse_sidecar, place_of, usable_boxes
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
+from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.images import UnfitImage, clean_jpeg
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
@@ -60,7 +61,7 @@ def test_a_bad_picture_goes_to_quarantine(
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(
         received=1, quarantined=1
     )
-    (row,) = ledger.in_state("quarantined")
+    (row,) = frames_in_state(ledger, "quarantined")
     assert (row.quarantine_reason, row.key) == (reason, f"quarantine/{reason}/{row.sha256}.jpg")
     assert what in str(row.note)
     assert store.get(str(row.key)) == data
@@ -114,7 +115,7 @@ def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
     """Both go to quarantine, and the note says what is wrong; sent again with a right sidecar, the same frame comes in."""
     upload(store, WHOLE, told)
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(quarantined=1)
-    (row,) = ledger.in_state("quarantined")
+    (row,) = frames_in_state(ledger, "quarantined")
     assert row.quarantine_reason == "bad-sidecar"
     assert what in str(row.note)
     assert store.get(str(row.key)) == WHOLE
@@ -134,7 +135,7 @@ def test_a_confused_bin_keeps_its_frame(
     upload(store, WHOLE, told)
     before = datetime.now(UTC) - timedelta(minutes=1)
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
-    (row,) = ledger.in_state("received")
+    (row,) = frames_in_state(ledger, "received")
     assert row.captured_at is not None
     assert before < row.captured_at < datetime.now(UTC) + timedelta(minutes=1)
     assert [box["box"] for box in row.detections] == [[0, 0, 15, 15], [90, 60, 6, 12]]
@@ -165,7 +166,7 @@ def test_a_time_that_cannot_be_right(
     """Whatever a clock tells, the frame stays."""
     upload(store, WHOLE, sidecar(captured_at=told))
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
-    assert "arrival taken" in str(ledger.in_state("received")[0].note)
+    assert "arrival taken" in str(frames_in_state(ledger, "received")[0].note)
 
 
 def test_a_release_that_was_published_is_no_news(
@@ -175,7 +176,7 @@ def test_a_release_that_was_published_is_no_news(
     store.put("models/r7/manifest.json", b"{}")
     upload(store, WHOLE, sidecar(release="r7"))
     receive(store, ledger, waiting(store), taxonomy, params)
-    assert ledger.in_state("received")[0].note is None
+    assert frames_in_state(ledger, "received")[0].note is None
 
 
 def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
@@ -185,7 +186,7 @@ def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, 
     upload(store, WHOLE + bytes(2000))
     small = params.model_copy(update={"max_bytes": len(WHOLE) + 1000})
     assert receive(store, ledger, waiting(store), taxonomy, small) == ReceptionCounts(quarantined=3)
-    assert sorted(str(row.quarantine_reason) for row in ledger.in_state("quarantined")) == [
+    assert sorted(str(row.quarantine_reason) for row in frames_in_state(ledger, "quarantined")) == [
         "bad-key",
         "too-many-bytes",
         "wrong-checksum",
@@ -227,7 +228,7 @@ def test_what_is_never_complete_is_swept(
     ) == ReceptionCounts(left=1)
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=23)) == 0
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=25)) == 2
-    assert [row.quarantine_reason for row in ledger.in_state("quarantined")] == ["incomplete"] * 2
+    assert [row.quarantine_reason for row in frames_in_state(ledger, "quarantined")] == ["incomplete"] * 2
     assert [found.key for found in store.list("inbox/")] == [whole.replace(".json", ".jpg"), whole]
 
 
@@ -240,7 +241,7 @@ def test_a_still_camera_and_a_small_new_thing(
     for minute, picture in enumerate((jpeg(scene(1)), jpeg(scene(1), quality=85), jpeg(more))):
         upload(store, picture, sidecar(captured_at=(NOON + timedelta(minutes=minute)).isoformat(), burst="b"))
     receive(store, ledger, waiting(store), taxonomy, params)
-    assert (deduplicate(store, ledger, params).accepted, len(ledger.in_state("duplicate"))) == (2, 1)
+    assert (deduplicate(store, ledger, params).accepted, len(frames_in_state(ledger, "duplicate"))) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ingest import Decoders, IngestParams, deduplicate, receive, shards, sweep_i
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
 from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
+from tests.trashnet.ledger.inspection import frames_in_state, history
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -66,10 +67,10 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
     states = ("received", "accepted", "duplicate", "quarantined")
     rows = {
         row.sha256: {k: v for k, v in asdict(row).items() if k not in VOLATILE}
-        for row in ledger.in_state(*states)
+        for row in frames_in_state(ledger, *states)
     }
     for sha256 in rows:
-        assert len({step[1] for step in ledger.history(sha256)}) == len(ledger.history(sha256)), (
+        assert len({step[1] for step in history(ledger, sha256)}) == len(history(ledger, sha256)), (
             "a transition was made twice"
         )
     return rows, {found.key: store.get(found.key) for found in store.list("")}

@@ -3,6 +3,7 @@ from datetime import timedelta
 
 from ingest import DeduplicationCounts, IngestParams, ReceptionCounts, deduplicate, receive, shards, waiting
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
+from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -27,7 +28,7 @@ def test_an_upload_becomes_a_frame(
     assert key == f"frames/{hashlib.sha256(stored).hexdigest()}.jpg"
     assert b"52.1" in data
     assert b"52.1" not in stored
-    (row,) = ledger.in_state("received")
+    (row,) = frames_in_state(ledger, "received")
     assert (row.key, row.uploaded_sha256) == (key, hashlib.sha256(data).hexdigest())
     assert (row.bin_id, row.burst, row.captured_at, row.reason) == ("bin01", "b1", NOON, "uncertain")
     assert (row.width, row.height, len(row.phash or ""), len(row.descriptor or b"")) == (96, 72, 16, 192)
@@ -48,7 +49,7 @@ def test_a_reencode_is_a_duplicate(
         ReceptionCounts(),
     ) == ReceptionCounts(13)
     assert deduplicate(store, ledger, params) == DeduplicationCounts(12, 1)
-    (again,) = ledger.in_state("duplicate")
+    (again,) = frames_in_state(ledger, "duplicate")
     assert again.duplicate_of == hashlib.sha256(store.get(f"frames/{again.duplicate_of}.jpg")).hexdigest()
     assert again.key == f"quarantine/duplicate/{again.sha256}.jpg"
     assert keys(store, "quarantine/") == [again.key]
@@ -62,9 +63,9 @@ def test_an_upload_that_comes_again_changes_nothing(
     upload(store, jpeg(scene(1)))
     receive(store, ledger, waiting(store), taxonomy, params)
     deduplicate(store, ledger, params)
-    (row,) = ledger.in_state("accepted")
+    (row,) = frames_in_state(ledger, "accepted")
     store.remove(str(row.key))
     upload(store, jpeg(scene(1)), bin_id="bin02", told=sidecar("bin02"))
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(repeated=1)
-    assert ledger.in_state("accepted") == [row]
+    assert frames_in_state(ledger, "accepted") == [row]
     assert keys(store) == [row.key]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from labeling import agreement
-from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def say(
     ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str, float], outcome: Any = "boxes"
 ) -> None:
     """Boxes of 10 × 10 at x, by class."""
-    row = AnswerRow(
+    row = AnnotationRow(
         annotation_id=number,
         task_id=1,
         sha256=frame * 64,

@@ -10,11 +10,12 @@ from labeling import Queue, queue
 from labeling.collection import DIFFERENT, WITHDRAWN
 from tests.labeling.conftest import NOTHING, Desk, region
 from tests.labeling.test_tasks import Died, made_up
+from tests.trashnet.ledger.inspection import history
 
 
 def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
     """What the ledger keeps of a frame's answers."""
-    return [(row.outcome, row.reason) for row in desk.ledger.answers_of(sha)]
+    return [(row.outcome, row.reason) for row in desk.ledger.annotations_of(sha)]
 
 
 def test_boxes_label_a_frame(desk: Desk) -> None:
@@ -25,13 +26,13 @@ def test_boxes_label_a_frame(desk: Desk) -> None:
     found = desk.collect()
     assert (found.boxes, found.labelled, found.refused) == (1, 1, 0)
     assert desk.state(sha) == "labelled"
-    (row,) = desk.ledger.answers_of(sha)
+    (row,) = desk.ledger.annotations_of(sha)
     assert (row.annotation_id, row.task_id, row.outcome, row.turn) == (number, desk.task(sha), "boxes", None)
     assert row.boxes == [{"label": "Battery", "box": [64, 64, 128, 128]}]
     assert "@" in row.annotator
     assert row.seconds == 12.5
     assert abs(datetime.now(UTC) - row.labelled_at) < timedelta(minutes=5)
-    assert [answer.newest.annotation_id for answer in desk.ledger.answers_to_grow()] == [number]
+    assert [answer.newest.annotation_id for answer in desk.ledger.labels_to_grow()] == [number]
 
 
 def test_collecting_again_changes_nothing(desk: Desk) -> None:
@@ -41,7 +42,7 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
     desk.answer(shas[0], region())
     desk.answer(shas[1], region(x=90))
     desk.collect()
-    before = [desk.ledger.answers_of(sha) for sha in shas], [desk.ledger.history(sha) for sha in shas]
+    before = [desk.ledger.annotations_of(sha) for sha in shas], [history(desk.ledger, sha) for sha in shas]
     for _ in range(2):
         found = desk.collect()
         assert (
@@ -53,8 +54,8 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
             found.complaints,
         ) == (0, 0, 0, 0, 0, ())
     assert (
-        [desk.ledger.answers_of(sha) for sha in shas],
-        [desk.ledger.history(sha) for sha in shas],
+        [desk.ledger.annotations_of(sha) for sha in shas],
+        [history(desk.ledger, sha) for sha in shas],
     ) == before
 
 
@@ -65,7 +66,7 @@ def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
     desk.answer(sha, NOTHING)
     assert desk.collect().nothing == 1
     assert desk.state(sha) == "labelled"
-    assert desk.ledger.answers_of(sha)[0].boxes == []
+    assert desk.ledger.annotations_of(sha)[0].boxes == []
 
 
 def test_a_skipped_frame_stays_tasked_for_somebody_else(desk: Desk, people: tuple[int, ...]) -> None:
@@ -142,12 +143,12 @@ def test_an_answer_edited_after_it_has_grown_grows_again(desk: Desk) -> None:
     desk.collect()
     with desk.ledger.transaction() as connection:
         connection.exec_driver_sql("UPDATE annotations SET turn = 'turn-1'")
-    assert desk.ledger.answers_to_grow() == []
+    assert desk.ledger.labels_to_grow() == []
     desk.collect()
-    assert desk.ledger.answers_to_grow() == []
+    assert desk.ledger.labels_to_grow() == []
     desk.client.annotations.update(number, result=[region(label="Shoe")])
     assert desk.collect().boxes == 1
-    (answer,) = desk.ledger.answers_to_grow()
+    (answer,) = desk.ledger.labels_to_grow()
     assert answer.newest.boxes[0]["label"] == "Shoe"
     assert desk.state(sha) == "labelled"
 
@@ -246,7 +247,7 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
         patched.setattr(labeling.collection, "write_answer", die_at_the_second)
         with pytest.raises(Died):
             desk.collect()
-    assert desk.ledger.counts() == {"labelled": 1, "tasked": 2}
+    assert desk.ledger.count_by_state() == {"labelled": 1, "tasked": 2}
     assert desk.collect().labelled == 2
 
 
@@ -285,7 +286,7 @@ def test_of_two_like_answers_the_newest_counts(desk: Desk, people: tuple[int, ..
     assert (task["overlap"], task["is_labeled"]) == (2, False)
     second = desk.answer(sha, region(x=11), person=people[1])
     assert desk.collect(twice).labelled == 1
-    (answer,) = desk.ledger.answers_to_grow()
+    (answer,) = desk.ledger.labels_to_grow()
     assert answer.newest.annotation_id == second
     assert len(answer.annotation_ids) == 2
     assert desk.tasks()[0]["is_labeled"]
@@ -313,7 +314,7 @@ def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tup
     assert (task["overlap"], task["is_labeled"], task["data"]["mend"]) == (3, False, DIFFERENT)
     third = desk.answer(sha, region(), person=people[2])
     assert desk.collect(twice).labelled == 1
-    assert desk.ledger.answers_to_grow()[0].newest.annotation_id == third
+    assert desk.ledger.labels_to_grow()[0].newest.annotation_id == third
     assert desk.tasks()[0]["data"]["mend"] == ""
 
 

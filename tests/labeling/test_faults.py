@@ -104,7 +104,7 @@ def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: D
         str(told.value)
         == f"Label Studio at {proxy.url} answers 500, for 4 s now. Look at its log; nothing is lost, run again."
     )
-    assert ill.ledger.counts() == {"accepted": 2}
+    assert ill.ledger.count_by_state() == {"accepted": 2}
     proxy.fault = lambda *_: "none"
     assert ill.ask(shas) == 2
 
@@ -119,7 +119,7 @@ def test_an_import_whose_answer_was_lost_is_not_done_again(ill: Desk, proxy: Pro
         f"/api/projects/{ill.project.id}/import"
     ]
     assert [task["data"]["sha256"] for task in ill.tasks()] == shas
-    assert ill.ledger.counts() == {"tasked": 3}
+    assert ill.ledger.count_by_state() == {"tasked": 3}
 
 
 def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy) -> None:
@@ -133,7 +133,7 @@ def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy)
     small = ill.params.model_copy(update={"page_size": 2})
     with pytest.raises(LabelStudioDown):
         ill.collect(small)
-    assert ill.ledger.counts() == {"labelled": 2, "tasked": 3}
+    assert ill.ledger.count_by_state() == {"labelled": 2, "tasked": 3}
     proxy.fault = lambda *_: "none"
     assert ill.collect(small).labelled == 3
 

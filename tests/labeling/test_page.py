@@ -96,7 +96,7 @@ def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> N
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_text("Update", exact=True)).to_be_visible(timeout=WAIT)
     assert desk.collect().labelled == 1
-    (row,) = desk.ledger.answers_of(desk.frames[0])
+    (row,) = desk.ledger.annotations_of(desk.frames[0])
     frame = desk.ledger.frame(desk.frames[0])
     assert frame is not None
     assert {box["label"] for box in row.boxes} == {guess["label"] for guess in frame.detections}

@@ -32,7 +32,7 @@ def test_tasks_come_in_the_order_asked_for_and_their_frames_are_tasked(desk: Des
     assert [desk.task(task["data"]["sha256"]) for task in desk.tasks()] == [
         task["id"] for task in desk.tasks()
     ]
-    assert desk.ledger.counts() == {"tasked": 3}
+    assert desk.ledger.count_by_state() == {"tasked": 3}
 
 
 def test_asking_again_creates_nothing(desk: Desk) -> None:
@@ -86,10 +86,10 @@ def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(
         patched.setattr(labeling.tasks, "_enter", die)
         with pytest.raises(Died):
             desk.ask(shas)
-    assert desk.ledger.counts() == {"accepted": 3}
+    assert desk.ledger.count_by_state() == {"accepted": 3}
     assert len(desk.tasks()) == 3
     assert desk.ask(shas) == 0
-    assert desk.ledger.counts() == {"tasked": 3}
+    assert desk.ledger.count_by_state() == {"tasked": 3}
     assert [task["id"] for task in desk.tasks()] == [desk.task(sha) for sha in shas]
 
 

@@ -153,9 +153,9 @@ def team(root: Path) -> None:
         jpeg = cv2.imencode(".jpg", cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
         upload(store, jpeg, sidecar())
         began = time.monotonic()
-        while ledger.counts().get("tasked", 0) == 0:
+        while ledger.count_by_state().get("tasked", 0) == 0:
             if time.monotonic() - began > 300:
-                raise SystemExit(f"the frame is no task after 300 s: {ledger.counts()}")
+                raise SystemExit(f"the frame is no task after 300 s: {ledger.count_by_state()}")
             time.sleep(1)
         print(f"a frame is a task {time.monotonic() - began:.0f} s after its upload")
         ledger.close()

@@ -24,6 +24,7 @@ from selection.acquisition import (
 )
 from selection.sampling import AUDIT, Candidate, diverse, spread
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
+from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.detectors import Detections
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
@@ -199,7 +200,7 @@ def test_frames_are_scored_once_per_model(
         0,
     )  # the bins ran the student's release: their own boxes are its boxes
     assert score_frames(store, ledger, teacher, student, counts, taxonomy, triage) == 0
-    row = ledger.in_state("accepted")[0]
+    row = frames_in_state(ledger, "accepted")[0]
     assert row.prediction == [{"label": "Battery", "score": 0.5, "box": [0, 0, 10, 10]}]
     assert (row.model, row.explanation) == (
         "t1",
@@ -216,7 +217,7 @@ def test_a_frame_whose_object_is_lost_is_set_aside(
 ) -> None:
     """One lost object does not stop triage; the ledger says what is gone."""
     ingest(store, ledger, taxonomy, params, 2)
-    lost = ledger.in_state("accepted")[0]
+    lost = frames_in_state(ledger, "accepted")[0]
     store.remove(str(lost.key))
     assert score_frames(store, ledger, Fixed("t1"), None, {}, taxonomy, PARAMS) == 1
     assert replace(ledger.frame(lost.sha256) or lost).quarantine_reason == "lost"

@@ -1,22 +1,47 @@
 """The ledger: one row per frame and its state, in SQL; every transition is one transaction.
 
-``received`` (checked, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) -> ``tasked`` (in Label Studio)
--> ``labelled`` (a checked answer was collected) -> ``released`` (a published candidate was trained on it); ``quarantined`` is refused.
+``received`` (validated, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) -> ``tasked``
+(in Label Studio) -> ``labelled`` (its annotations were collected) -> ``released`` (a published candidate was trained on
+it); ``quarantined`` frames were refused. All SQL is in this package: rooms ask :class:`Ledger` in words.
 """
 
-from trashnet.ledger.annotations import OUTCOMES, Answer, AnswerRow
+from trashnet.ledger.annotations import (
+    OUTCOMES,
+    USABLE,
+    AnnotationRow,
+    FrameLabels,
+    Outcome,
+    RecordedAnnotations,
+)
+from trashnet.ledger.database import LedgerError
+from trashnet.ledger.deduplication import MAX_HASH_DISTANCE, Duplicate, Fingerprint
 from trashnet.ledger.ledger import Ledger, open_ledger
 from trashnet.ledger.rows import STATES, FrameRow, State
+from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
 from trashnet.ledger.turns import TurnRow
+from trashnet.ledger.uploads import Upserted
 
 __all__ = [
+    "EXPLORATION",
+    "MAX_HASH_DISTANCE",
     "OUTCOMES",
     "STATES",
-    "Answer",
-    "AnswerRow",
+    "USABLE",
+    "AnnotationRow",
+    "Burst",
+    "Duplicate",
+    "Fingerprint",
+    "FrameLabels",
     "FrameRow",
+    "FrameScore",
     "Ledger",
+    "LedgerError",
+    "Outcome",
+    "RecordedAnnotations",
+    "ScoredFrame",
     "State",
     "TurnRow",
+    "UnscoredFrame",
+    "Upserted",
     "open_ledger",
 ]

@@ -1,9 +1,15 @@
-from dataclasses import dataclass, field
+"""A frame as the ledger keeps it, and the states that it passes through."""
+
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
+
+from trashnet.boxes import Box
 
 State = Literal["received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released"]
 STATES: tuple[State, ...] = get_args(State)
+UNIQUE_STATES: tuple[State, ...] = ("accepted", "tasked", "labelled", "released")  # known not to be a duplicate
+ASKED_STATES: tuple[State, ...] = ("tasked", "labelled", "released")  # people are asked about it, or were
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,9 +17,9 @@ class FrameRow:
     """What the ledger knows of one frame.
 
     ``sha256`` names the bytes as stored (cleaned), ``uploaded_sha256`` those that the bin sent; ``key`` is
-    where the object lies now. ``detections`` (the bin's) and ``prediction`` (the teacher's) are lists of
-    ``{"label", "score", "box": [x, y, w, h]}``, boxes in pixels. ``phash`` is 16 hexadecimal digits, ``None``
-    for a frame too plain to have one; ``score`` is triage's, higher is worth more.
+    the object's key in the store now. ``detections`` are the bin's, ``prediction`` is the teacher's, ``None``
+    until a teacher has scored the frame. ``phash`` is 16 hexadecimal digits, ``None`` for a frame too plain to
+    have one; ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes. ``score`` is the acquisition score.
     """
 
     sha256: str
@@ -26,7 +32,7 @@ class FrameRow:
     captured_at: datetime | None = None
     release: str | None = None
     reason: str | None = None
-    detections: list[dict[str, Any]] = field(default_factory=list)
+    detections: tuple[Box, ...] = ()
     width: int | None = None
     height: int | None = None
     phash: str | None = None
@@ -38,7 +44,7 @@ class FrameRow:
     note: str | None = None
     score: float | None = None
     explanation: str | None = None
-    prediction: list[dict[str, Any]] | None = None
+    prediction: tuple[Box, ...] | None = None
     model: str | None = None
     task_id: int | None = None
     turn: str | None = None

@@ -1,6 +1,8 @@
 """The ledger's tables. A change here needs a migration beside it: a test compares the two."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -20,7 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-BANDS = 4  # of 16 bits each: hashes at most 3 bits apart share at least one
+from trashnet.boxes import Box
+
+HASH_BANDS = 4  # of 16 bits each: hashes at most 3 bits apart share at least one
 
 
 class UtcDateTime(TypeDecorator[object]):
@@ -44,6 +48,21 @@ class UtcDateTime(TypeDecorator[object]):
         return value
 
 
+class BoxesJson(TypeDecorator[tuple[Box, ...]]):
+    """Boxes: a tuple of :class:`~trashnet.boxes.Box` in the program, a list of ``{"label", "score", "box"}`` in the database."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[Box] | None, dialect: Dialect) -> Any:
+        """Write the boxes' JSON form."""
+        return None if value is None else [box.to_json() for box in value]
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Box, ...] | None:
+        """Read the boxes' JSON form."""
+        return None if value is None else tuple(Box.from_json(box) for box in value)
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",
@@ -65,11 +84,11 @@ frames = Table(
     Column("captured_at", UtcDateTime),
     Column("release", String(128)),
     Column("reason", Text),
-    Column("detections", JSON),
+    Column("detections", BoxesJson),
     Column("width", Integer),
     Column("height", Integer),
     Column("phash", String(16)),
-    *(Column(f"band{i}", Integer) for i in range(BANDS)),
+    *(Column(f"band{i}", Integer) for i in range(HASH_BANDS)),
     Column("descriptor", LargeBinary),
     Column("received_at", UtcDateTime, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
@@ -78,11 +97,11 @@ frames = Table(
     Column("note", Text),
     Column("score", Float),
     Column("explanation", Text),
-    Column("prediction", JSON),
+    Column("prediction", BoxesJson),
     Column("model", String(128)),
     Column("task_id", BigInteger),
     Column("turn", String(128)),
-    *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(BANDS)),
+    *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(HASH_BANDS)),
     Index("ix_frames_state_score", "state", "score", "sha256"),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),
@@ -111,7 +130,7 @@ annotations = Table(
     Column("annotator", String(256), nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
     Column("outcome", String(16), nullable=False),
-    Column("boxes", JSON, nullable=False),
+    Column("boxes", BoxesJson, nullable=False),
     Column("reason", Text),
     Column("seconds", Float),
     Column("turn", String(128)),

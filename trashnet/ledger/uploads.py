@@ -1,16 +1,17 @@
-"""Make the rows of a batch of uploads, in one transaction."""
+"""Uploads: the rows of a batch of them are made, or found, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from trashnet.ledger import FrameRow, Ledger
-from trashnet.ledger.ledger import add, add_new
+from trashnet.ledger.database import Database, batched
+from trashnet.ledger.frames import add_frame, add_new_frames
+from trashnet.ledger.rows import FrameRow
 from trashnet.ledger.tables import frames
 
-TOLD = (
+SIDECAR_COLUMNS = (
     "inbox_key",
     "bin_id",
     "burst",
@@ -19,40 +20,55 @@ TOLD = (
     "reason",
     "detections",
     "note",
-)  # columns that the sidecar decides
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
-    """Whether a row is new, and where the object of that frame lies, be the row new or not."""
+class Upserted:
+    """Whether a row is new, and the key of that frame's object, whether the row is new or not."""
 
     new: bool
     key: str | None
 
 
-def enter(ledger: Ledger, rows: Sequence[FrameRow]) -> list[Entered]:
-    """Enter all rows or none; one result per row, in order."""
-    if not rows:
-        return []
-    # Always in the same order: two workers that meet at the same frames may wait for each other, but never
-    # both.
-    ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
-    with ledger.transaction() as connection:
-        try:
-            with connection.begin_nested():
-                add_new(connection, [row for _, row in ordered])
-        except IntegrityError:  # one is known, or two are the same
-            found = {place: _enter(connection, row) for place, row in ordered}
-            return [found[place] for place in range(len(rows))]
-    return [Entered(True, row.key) for row in rows]
+class UploadQueries(Database):
+    """What reception asks and writes."""
+
+    def upsert_uploads(self, rows: Sequence[FrameRow]) -> list[Upserted]:
+        """Enter all rows or none; one result per row, in order.
+
+        Of several uploads of one picture the earliest capture decides the columns of the sidecar, whichever
+        worker came first. An upload that differs from a known frame in its metadata alone gets a row of its own
+        in state ``duplicate``, which remembers that these bytes were received.
+        """
+        if not rows:
+            return []
+        # Always in the same order: two workers with the same frames may wait for each other, but never both.
+        ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
+        with self.transaction() as connection:
+            try:
+                with connection.begin_nested():
+                    add_new_frames(connection, [row for _, row in ordered])
+            except IntegrityError:  # one is known, or two are the same
+                upserted = {index: _upsert(connection, row) for index, row in ordered}
+                return [upserted[index] for index in range(len(rows))]
+        return [Upserted(True, row.key) for row in rows]
+
+    def known_uploads(self, sha256s: Iterable[str]) -> set[str]:
+        """Those of these uploaded SHA-256s that the ledger has."""
+        known = set[str]()
+        with self.reading() as connection:
+            for batch in batched(list(sha256s)):
+                query = select(frames.c.uploaded_sha256).where(frames.c.uploaded_sha256.in_(batch))
+                known |= set(connection.execute(query).scalars())
+        return known
 
 
-def _enter(connection: Connection, row: FrameRow) -> Entered:
-    if add(connection, row):
-        return Entered(True, row.key)
+def _upsert(connection: Connection, row: FrameRow) -> Upserted:
+    if add_frame(connection, row):
+        return Upserted(True, row.key)
     columns = frames.c
     same = or_(columns.sha256 == row.sha256, columns.uploaded_sha256 == row.uploaded_sha256)
-    # Stored as the same bytes comes before uploaded as the same bytes.
     query = select(
         columns.sha256,
         columns.uploaded_sha256,
@@ -61,18 +77,18 @@ def _enter(connection: Connection, row: FrameRow) -> Entered:
         columns.captured_at,
         columns.inbox_key,
     )
-    found = connection.execute(query.where(same).order_by(columns.sha256 != row.sha256)).mappings().first()
-    if found is None:
+    # A frame stored as the same bytes comes before one that was uploaded as the same bytes.
+    known = connection.execute(query.where(same).order_by(columns.sha256 != row.sha256)).mappings().first()
+    if known is None:
         raise RuntimeError(f"frame {row.sha256} is neither new nor known")
-    if found["state"] == row.state == "received" and _place(row.captured_at, row.inbox_key) < _place(
-        found["captured_at"], found["inbox_key"]
-    ):
-        # Of several uploads of one picture the earliest tells about it, whichever worker came first.
-        told = {name: getattr(row, name) for name in TOLD}
-        connection.execute(update(frames).where(columns.sha256 == found["sha256"]).values(told))
-    if row.state == "received" and row.uploaded_sha256 not in (found["sha256"], found["uploaded_sha256"]):
-        # Other metadata around the same pixels: a row of its own remembers that these bytes were dealt with.
-        add(
+    is_earlier = _capture_order(row.captured_at, row.inbox_key) < _capture_order(
+        known["captured_at"], known["inbox_key"]
+    )
+    if known["state"] == row.state == "received" and is_earlier:
+        values = {name: getattr(row, name) for name in SIDECAR_COLUMNS}
+        connection.execute(update(frames).where(columns.sha256 == known["sha256"]).values(values))
+    if row.state == "received" and row.uploaded_sha256 not in (known["sha256"], known["uploaded_sha256"]):
+        add_frame(
             connection,
             FrameRow(
                 sha256=row.uploaded_sha256,
@@ -80,12 +96,12 @@ def _enter(connection: Connection, row: FrameRow) -> Entered:
                 state="duplicate",
                 inbox_key=row.inbox_key,
                 bin_id=row.bin_id,
-                duplicate_of=found["sha256"],
+                duplicate_of=known["sha256"],
                 note="the same picture with other metadata; no object of its own",
             ),
         )
-    return Entered(False, found["key"])
+    return Upserted(False, known["key"])
 
 
-def _place(captured_at: object, inbox_key: str) -> tuple[str, str]:
+def _capture_order(captured_at: object, inbox_key: str) -> tuple[str, str]:
     return str(captured_at), inbox_key

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
+from tests.trashnet.ledger.inspection import frames_in_state, history
 from trashnet.errors import UserError
-from trashnet.ledger import AnswerRow, FrameRow, Ledger, open_ledger
+from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 from trashnet.ledger.tables import metadata
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,7 +49,7 @@ def row(number: int, **values: Any) -> FrameRow:
     return FrameRow(sha256=sha, **given)
 
 
-def answer(number: int, frame: FrameRow, **values: Any) -> AnswerRow:
+def answer(number: int, frame: FrameRow, **values: Any) -> AnnotationRow:
     """An annotation with one box."""
     given = {
         "task_id": 1,
@@ -57,7 +58,7 @@ def answer(number: int, frame: FrameRow, **values: Any) -> AnswerRow:
         "outcome": "boxes",
         "boxes": [{"label": "Battery", "box": [1, 2, 3, 4]}],
     }
-    return AnswerRow(annotation_id=number, sha256=frame.sha256, **given | values)
+    return AnnotationRow(annotation_id=number, sha256=frame.sha256, **given | values)
 
 
 def test_a_frame_comes_back_as_it_was_entered(ledger: Ledger) -> None:
@@ -96,8 +97,8 @@ def test_a_frame_is_entered_once_whether_known_by_stored_or_uploaded_bytes(ledge
     assert ledger.add(row(1, uploaded_sha256="a" * 64))
     assert not ledger.add(row(1, uploaded_sha256="b" * 64, state="quarantined"))
     assert not ledger.add(row(2, uploaded_sha256="a" * 64))
-    assert ledger.counts() == {"received": 1}
-    assert len(ledger.history(row(1).sha256)) == 1
+    assert ledger.count_by_state() == {"received": 1}
+    assert len(history(ledger, row(1).sha256)) == 1
 
 
 def test_a_transition_happens_once_and_is_written_down(ledger: Ledger) -> None:
@@ -105,8 +106,8 @@ def test_a_transition_happens_once_and_is_written_down(ledger: Ledger) -> None:
     ledger.add(row(1))
     assert ledger.move(row(1).sha256, "received", "accepted", note="new")
     assert not ledger.move(row(1).sha256, "received", "duplicate")
-    assert ledger.counts() == {"accepted": 1}
-    assert [(a, b) for a, b, _, _ in ledger.history(row(1).sha256)] == [
+    assert ledger.count_by_state() == {"accepted": 1}
+    assert [(a, b) for a, b, _, _ in history(ledger, row(1).sha256)] == [
         (None, "received"),
         ("received", "accepted"),
     ]
@@ -117,8 +118,8 @@ def test_a_transition_and_its_columns_are_one_transaction(ledger: Ledger) -> Non
     ledger.add(row(1))
     with pytest.raises(Exception, match="no_such_column"):
         ledger.move(row(1).sha256, "received", "accepted", no_such_column=1)
-    assert ledger.counts() == {"received": 1}
-    assert len(ledger.history(row(1).sha256)) == 1
+    assert ledger.count_by_state() == {"received": 1}
+    assert len(history(ledger, row(1).sha256)) == 1
 
 
 def test_of_many_who_move_a_frame_one_succeeds(ledger: Ledger) -> None:
@@ -145,15 +146,15 @@ def test_of_many_who_enter_a_frame_one_succeeds(ledger: Ledger) -> None:
     for racer in racers:
         racer.join()
     assert sorted(won) == [False] * 7 + [True]
-    assert len(ledger.history(row(1).sha256)) == 1
+    assert len(history(ledger, row(1).sha256)) == 1
 
 
 def test_frames_of_a_state_come_in_the_order_of_their_capture(ledger: Ledger) -> None:
     """Oldest first, ties by SHA-256, whatever order they were entered in."""
     for number, hours in ((3, 0), (1, 2), (2, 0)):
         ledger.add(row(number, captured_at=NOON + timedelta(hours=hours)))
-    assert [int(r.sha256, 16) for r in ledger.in_state("received")] == [2, 3, 1]
-    assert [int(r.sha256, 16) for r in ledger.in_state("received", limit=2)] == [2, 3]
+    assert [int(r.sha256, 16) for r in frames_in_state(ledger, "received")] == [2, 3, 1]
+    assert [int(r.sha256, 16) for r in frames_in_state(ledger, "received", limit=2)] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -200,8 +201,8 @@ def test_an_answer_and_its_frame_move_together(ledger: Ledger) -> None:
     ledger.add(frame)
     assert ledger.answer(answer(5, frame), labelled=True)
     assert not ledger.answer(answer(5, frame), labelled=True)
-    assert ledger.counts() == {"labelled": 1}
-    assert [a.newest.annotation_id for a in ledger.answers_to_grow()] == [5]
+    assert ledger.count_by_state() == {"labelled": 1}
+    assert [a.newest.annotation_id for a in ledger.labels_to_grow()] == [5]
 
 
 def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger: Ledger) -> None:
@@ -212,10 +213,10 @@ def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger
     with ledger.transaction() as connection:
         connection.execute(text("UPDATE annotations SET turn = 'first'"))
     ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=1)), labelled=False)
-    assert ledger.answers_to_grow() == []
-    assert len(ledger.answers_to_grow("first")) == 1
+    assert ledger.labels_to_grow() == []
+    assert len(ledger.labels_to_grow("first")) == 1
     ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=2), boxes=[]), labelled=False)
-    assert [a.newest.boxes for a in ledger.answers_to_grow()] == [[]]
+    assert [a.newest.boxes for a in ledger.labels_to_grow()] == [[]]
 
 
 def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger: Ledger) -> None:
@@ -227,7 +228,7 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
             answer(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number)),
             labelled=False,
         )
-    (one,) = ledger.answers_to_grow()
+    (one,) = ledger.labels_to_grow()
     assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
 
 
@@ -286,11 +287,11 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None
     with pytest.raises(UserError, match="full"):
         for number in range(2, 1000):
             ledger.add(row(number, note="x" * 2000))
-    entered = sum(ledger.counts().values())
-    assert len(ledger.history(row(entered + 1).sha256)) == 0
+    entered = sum(ledger.count_by_state().values())
+    assert len(history(ledger, row(entered + 1).sha256)) == 0
     limit[0] = "PRAGMA max_page_count = 1000000"
     assert ledger.add(row(entered + 1, note="x" * 2000))
-    assert ledger.counts() == {"received": entered + 1}
+    assert ledger.count_by_state() == {"received": entered + 1}
     ledger.close()
 
 
@@ -300,8 +301,8 @@ def test_reading_does_not_wait_for_a_writer(tmp_path: Path) -> None:
     ledger.add(row(1))
     with ledger.transaction() as connection:
         connection.execute(text("UPDATE frames SET state = 'accepted'"))
-        assert ledger.counts() == {"received": 1}
-    assert ledger.counts() == {"accepted": 1}
+        assert ledger.count_by_state() == {"received": 1}
+    assert ledger.count_by_state() == {"accepted": 1}
     ledger.close()
 
 
