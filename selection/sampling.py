@@ -19,9 +19,7 @@ def sample_frames(ledger: Ledger, params: SelectionParams, seed: int, count: int
     exploration = ledger.sample_accepted(round(count * params.exploration_share), seed)
     drawn = set(exploration)
     scored = [
-        frame
-        for frame in ledger.best_scored(count * params.candidates_per_task)
-        if frame.sha256 not in drawn
+        frame for frame in ledger.best_scored(count * params.candidates_per_task) if frame.sha256 not in drawn
     ]
     asked = ledger.count_asked_per_burst({frame.burst for frame in scored if frame.burst is not None})
     best = select_diverse(scored, asked, count - len(exploration), params)
@@ -87,6 +85,9 @@ def interleave(best: Sequence[str], exploration: Sequence[str]) -> list[str]:
     >>> interleave(["a", "b", "c", "d"], ["x", "y"])
     ['a', 'x', 'b', 'y', 'c', 'd']
     """
-    positions = [((index + 1) * len(best) / (len(exploration) + 1), 1, sha256) for index, sha256 in enumerate(exploration)]
+    positions = [
+        ((index + 1) * len(best) / (len(exploration) + 1), 1, sha256)
+        for index, sha256 in enumerate(exploration)
+    ]
     positions += [(float(index + 1), 0, sha256) for index, sha256 in enumerate(best)]
     return [sha256 for *_, sha256 in sorted(positions)]

@@ -75,9 +75,7 @@ def score_frames(
             if teacher is not None or student is not None:
                 pictures = list(threads.map(lambda frame: _load(store, frame.key), batch))
                 missing = [
-                    frame.sha256
-                    for frame, picture in zip(batch, pictures, strict=True)
-                    if picture is None
+                    frame.sha256 for frame, picture in zip(batch, pictures, strict=True) if picture is None
                 ]
                 ledger.quarantine_missing(missing)
             scores = []

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tests.ingest.uploads import MemoryStore
 from trashnet.ledger import Ledger
 
-ROOMS = ("dataset.", "export.", "ingest.", "labeling.", "trashnet.")
+ROOMS = ("dataset.", "export.", "ingest.", "labeling.", "selection.", "training.", "trashnet.")
 
 
 class Killed(BaseException):
@@ -87,3 +87,10 @@ class FusedLedger(Ledger):
         with super().transaction() as connection:
             yield connection
             self.fuse.burn()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """What was read is acted upon, or the process is dead by then."""
+        with super().reading() as connection:
+            yield connection
+        self.fuse.burn()

@@ -19,6 +19,7 @@ from synthetic import draw_scene
 from tests.clones import run
 from tests.fault_injection import Killed
 from tests.servers import S3Server
+from trashnet.boxes import Box
 from trashnet.clone import BRANCH, Clone, make_clone
 from trashnet.errors import UserError
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
@@ -70,10 +71,10 @@ class FlowContext:
                     **values,
                 )
             )
-            said = [
-                {"label": self.taxonomy.name_of[int(c)], "box": b}
+            labels = tuple(
+                Box(self.taxonomy.name_of[int(c)], *b)
                 for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)
-            ]
+            )
             answer = AnnotationRow(
                 annotation_id=number,
                 task_id=number,
@@ -81,7 +82,7 @@ class FlowContext:
                 annotator="ann",
                 labelled_at=NOON,
                 outcome="boxes",
-                boxes=said,
+                boxes=labels,
             )
             assert self.ledger.answer(answer, labelled=True)
 

@@ -106,7 +106,11 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"],
     ):
         subprocess.run(["git", *command], cwd=deployment.root, check=True)
-    before = find_project(deployment), deployment.ledger.count_by_state(), Clone(deployment.settings.clone).version()
+    before = (
+        find_project(deployment),
+        deployment.ledger.count_by_state(),
+        Clone(deployment.settings.clone).version(),
+    )
     deployment.trashnet("setup")
     assert (
         find_project(deployment),
@@ -123,5 +127,7 @@ def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxono
     upload(deployment, taxonomy, 50)
     deployment.run_flow("sweep/sweep")
     deployment.wait_for(
-        "the frame has its task", lambda: deployment.ledger.count_by_state().get("tasked", 0) == before + 1, 300
+        "the frame has its task",
+        lambda: deployment.ledger.count_by_state().get("tasked", 0) == before + 1,
+        300,
     )

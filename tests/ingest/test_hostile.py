@@ -138,7 +138,7 @@ def test_a_confused_bin_keeps_its_frame(
     (row,) = frames_in_state(ledger, "received")
     assert row.captured_at is not None
     assert before < row.captured_at < datetime.now(UTC) + timedelta(minutes=1)
-    assert [box["box"] for box in row.detections] == [[0, 0, 15, 15], [90, 60, 6, 12]]
+    assert [box.xywh for box in row.detections] == [(0, 0, 15, 15), (90, 60, 6, 12)]
     for part in (
         "1970",
         "'../../r99' was never published",
@@ -353,10 +353,10 @@ def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list
     told = sidecar(detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes])
     read = parse_sidecar(json.dumps(told).encode(), Place("bin01", "a" * 64, "x"))
     kept, _ = usable_boxes(read.detections, 96, 72, {"Shoe"})
-    assert [box["score"] for box in kept] == sorted((box["score"] for box in kept), reverse=True)
+    assert [box.confidence for box in kept] == sorted((box.confidence for box in kept), reverse=True)
     for box in kept:
-        x, y, w, h = box["box"]
-        assert box["label"] == "Shoe"
+        x, y, w, h = box.xywh
+        assert box.label == "Shoe"
         assert min(x, y) >= 0
         assert min(w, h) > 0
         assert x + w <= 96.001

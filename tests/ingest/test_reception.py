@@ -4,6 +4,7 @@ from datetime import timedelta
 from ingest import DeduplicationCounts, IngestParams, ReceptionCounts, deduplicate, receive, shards, waiting
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.trashnet.ledger.inspection import frames_in_state
+from trashnet.boxes import Box
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -32,7 +33,7 @@ def test_an_upload_becomes_a_frame(
     assert (row.key, row.uploaded_sha256) == (key, hashlib.sha256(data).hexdigest())
     assert (row.bin_id, row.burst, row.captured_at, row.reason) == ("bin01", "b1", NOON, "uncertain")
     assert (row.width, row.height, len(row.phash or ""), len(row.descriptor or b"")) == (96, 72, 16, 192)
-    assert row.detections == [{"label": "Drink can", "score": 0.5, "box": [10, 10, 30, 20]}]
+    assert row.detections == (Box("Drink can", 10, 10, 30, 20, 0.5),)
 
 
 def test_a_reencode_is_a_duplicate(

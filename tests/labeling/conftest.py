@@ -25,6 +25,7 @@ from labeling import (
 from synthetic import draw_scene
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
+from trashnet.boxes import Box
 from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.settings import Settings
@@ -79,11 +80,11 @@ class Desk:
             jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
             sha = hashlib.sha256(jpeg).hexdigest()
             self.store.put(f"frames/{sha}.jpg", jpeg, "image/jpeg")
-            seen = [
-                {"label": self.taxonomy.name_of[int(c)], "score": 0.9 - 0.1 * i, "box": box}
+            detections = tuple(
+                Box(self.taxonomy.name_of[int(c)], *box, 0.9 - 0.1 * i)
                 for i, (box, c) in enumerate(zip(boxes.tolist(), class_ids, strict=True))
-            ]
-            self.enter(sha, detections=seen, explanation="rare class: Paper cup 0.31", **columns)
+            )
+            self.enter(sha, detections=detections, explanation="rare class: Paper cup 0.31", **columns)
             new.append(sha)
         return new
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from labeling import agreement
+from labeling.agreement import label_agreement
+from trashnet.boxes import Box
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 
 
@@ -40,7 +42,7 @@ def say(
         annotator=person,
         labelled_at=datetime(2026, 11, 1, tzinfo=UTC).replace(minute=number),
         outcome=outcome,
-        boxes=[{"label": label, "box": [x, 0, 10, 10]} for label, x in boxes],
+        boxes=tuple(Box(label, x, 0, 10, 10) for label, x in boxes),
     )
     ledger.answer(row, labelled=False)
 
@@ -119,3 +121,12 @@ def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:
         "can               4    100 %     0.833       100 %",
         "shoe              1      0 %         –           –",
     ]
+
+
+def test_label_agreement_by_hand() -> None:
+    """Three boxes against two, two pairs, one of them with the same label: 2 * 1 / (3 + 2)."""
+    a = [Box("Battery", 0, 0, 10, 10), Box("Battery", 100, 0, 10, 10), Box("Shoe", 200, 0, 10, 10)]
+    b = [Box("Battery", 0, 0, 10, 10), Box("Shoe", 100, 0, 10, 10)]
+    assert label_agreement(a, b, 0.5) == pytest.approx(0.4)
+    assert label_agreement([], [], 0.5) == 1.0
+    assert label_agreement(a, [], 0.5) == 0.0

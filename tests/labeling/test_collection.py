@@ -1,7 +1,8 @@
 """Answers come home: all of them, once, checked, and again when somebody changes their mind."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Anyfrom trashnet.boxes import Box
+
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_boxes_label_a_frame(desk: Desk) -> None:
     assert desk.state(sha) == "labelled"
     (row,) = desk.ledger.annotations_of(sha)
     assert (row.annotation_id, row.task_id, row.outcome, row.turn) == (number, desk.task(sha), "boxes", None)
-    assert row.boxes == [{"label": "Battery", "box": [64, 64, 128, 128]}]
+    assert row.boxes == (Box("Battery", 64, 64, 128, 128),)
     assert "@" in row.annotator
     assert row.seconds == 12.5
     assert abs(datetime.now(UTC) - row.labelled_at) < timedelta(minutes=5)
@@ -149,7 +150,7 @@ def test_an_answer_edited_after_it_has_grown_grows_again(desk: Desk) -> None:
     desk.client.annotations.update(number, result=[region(label="Shoe")])
     assert desk.collect().boxes == 1
     (answer,) = desk.ledger.labels_to_grow()
-    assert answer.newest.boxes[0]["label"] == "Shoe"
+    assert answer.newest.boxes[0].label == "Shoe"
     assert desk.state(sha) == "labelled"
 
 

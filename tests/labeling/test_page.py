@@ -99,8 +99,8 @@ def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> N
     (row,) = desk.ledger.annotations_of(desk.frames[0])
     frame = desk.ledger.frame(desk.frames[0])
     assert frame is not None
-    assert {box["label"] for box in row.boxes} == {guess["label"] for guess in frame.detections}
+    assert {box.label for box in row.boxes} == {guess.label for guess in frame.detections}
     for box in row.boxes:
-        near = next(guess for guess in frame.detections if guess["label"] == box["label"])
-        assert box["box"] == pytest.approx(near["box"], abs=0.5)
+        near = next(guess for guess in frame.detections if guess.label == box.label)
+        assert box.xywh == pytest.approx(near.xywh, abs=0.5)
     assert (row.seconds or 0) > 0

@@ -1,6 +1,7 @@
 """Frames become tasks once, in order, with boxes to start from."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import labeling.tasks
 from labeling import LabelingParams
 from labeling.tasks import is_double, tasks_of
 from tests.labeling.conftest import SIZE, Desk
+from trashnet.boxes import Box
 from trashnet.errors import UserError
 
 
@@ -121,9 +123,9 @@ def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> 
 
 def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
     """It is better than the bin; even when it sees nothing, that is its answer."""
-    guess = [{"label": "Shoe", "score": 0.8, "box": [64, 32, 320, 64]}]
+    guess = (Box("Shoe", 64, 32, 320, 64, 0.8),)
     (taught,) = desk.draw(1, prediction=guess, model="2026.11")
-    (empty,) = desk.draw(1, prediction=[], model="2026.11")
+    (empty,) = desk.draw(1, prediction=(), model="2026.11")
     (bins,) = desk.draw(1)
     desk.ask([taught, empty, bins])
     by_teacher, by_nobody, by_bin = desk.tasks()
@@ -146,7 +148,7 @@ def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
 
 def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: Desk) -> None:
     """Label Studio shows an annotator the predictions of one version only: the queue's older tasks would be bare after every release."""
-    old, new = desk.draw(1, prediction=[], model="1"), desk.draw(1)
+    old, new = desk.draw(1, prediction=(), model="1"), desk.draw(1)
     desk.ask([*old, *new])
     assert (
         desk.client.projects.get(desk.project.id).model_version
@@ -156,21 +158,21 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
 
 def test_poor_guesses_are_left_out(desk: Desk) -> None:
     """Unsure, outside, too many, or of a class that the taxonomy lost, for which Label Studio would refuse the whole batch."""
-    sure = {"label": "Shoe", "score": 0.9, "box": [0, 0, 64, 64]}
+    sure = Box("Shoe", 0, 0, 64, 64, 0.9)
     poor = [
-        sure | {"score": 0.29},
-        sure | {"label": "Vape"},
-        sure | {"box": [700, 0, 20, 20]},
-        sure | {"box": [-32, 600, 64, 64], "score": 0.5},  # half outside: clipped
+        replace(sure, score=0.29),
+        replace(sure, label="Vape"),
+        replace(sure, x=700, w=20, h=20),
+        replace(sure, x=-32, y=600, score=0.5),  # half outside: clipped
     ]
-    (sha,) = desk.draw(1, prediction=[*poor, sure], model="1")
+    (sha,) = desk.draw(1, prediction=(*poor, sure), model="1")
     desk.ask([sha])
     values = [guess["value"] for guess in desk.tasks()[0]["predictions"][0]["result"]]
     assert [(value["x"], value["y"], value["width"], value["height"]) for value in values] == [
         (0, 0, 10, 10),
         (0, 93.75, 5, 6.25),
     ]
-    (many,) = desk.draw(1, prediction=[sure] * 50, model="1")
+    (many,) = desk.draw(1, prediction=(sure,) * 50, model="1")
     desk.ask([many])
     assert len(desk.tasks()[1]["predictions"][0]["result"]) == desk.params.prelabel_boxes
 

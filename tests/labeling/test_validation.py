@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from labeling import LabelingParams
 from labeling.validation import check_answer
 from tests.labeling.conftest import NOTHING, SIZE, region
+from trashnet.boxes import Box
 from trashnet.ledger import OUTCOMES, FrameRow
 from trashnet.taxonomy import Taxonomy
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_learned_from_is_refused_with_its_reason(
 ) -> None:
     """In words for the annotator."""
     checked = check_answer({"result": result}, FRAME, taxonomy.names, params)
-    assert (checked.outcome, checked.boxes) == ("refused", [])
+    assert (checked.outcome, checked.boxes) == ("refused", ())
     assert reason in (checked.reason or "")
 
 
@@ -69,10 +70,7 @@ def test_boxes_come_out_in_pixels(taxonomy: Taxonomy, params: LabelingParams) ->
     """10 % of 640 pixels are 64, 20 % are 128."""
     checked = check_answer({"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params)
     assert checked.outcome == "boxes"
-    assert checked.boxes == [
-        {"label": "Battery", "box": [64, 64, 128, 128]},
-        {"label": "Shoe", "box": [320, 64, 128, 128]},
-    ]
+    assert checked.boxes == (Box("Battery", 64, 64, 128, 128), Box("Shoe", 320, 64, 128, 128))
 
 
 def test_up_to_a_pixel_outside_is_cut_off(taxonomy: Taxonomy, params: LabelingParams) -> None:
@@ -147,8 +145,8 @@ def test_any_answer_whatsoever_is_read_or_refused(result: Any, skipped: bool | N
     assert (checked.outcome == "boxes") == bool(checked.boxes)
     assert (checked.outcome == "refused") == bool(checked.reason)
     for box in checked.boxes:
-        x, y, w, h = box["box"]
-        assert box["label"] in names
+        x, y, w, h = box.xywh
+        assert box.label in names
         assert min(w, h) >= 2
         assert 0 <= x <= x + w <= SIZE + 1e-9
         assert 0 <= y <= y + h <= SIZE + 1e-9
@@ -161,6 +159,6 @@ def test_a_box_drawn_inside_comes_back_where_it_was(place: tuple[float, ...], la
     w, h = 1 + place[2] * (99 - x), 1 + place[3] * (99 - y)
     params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
     checked = check_answer({"result": [region(x, y, w, h, label)]}, FRAME, ("Battery", "Shoe"), params)
-    assert checked.boxes == [
-        {"label": label, "box": pytest.approx([v * SIZE / 100 for v in (x, y, w, h)], abs=1e-3)}
-    ]
+    (box,) = checked.boxes
+    assert box.label == label
+    assert box.xywh == pytest.approx([v * SIZE / 100 for v in (x, y, w, h)], abs=1e-3)

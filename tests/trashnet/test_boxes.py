@@ -5,14 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trashnet.boxes import clip, iou, likeness, pair_up, to_percent, to_pixels
+from trashnet.boxes import (
+    Box,
+    clip,
+    from_percent,
+    iou,
+    match_greedily,
+    match_optimally,
+    stack,
+    to_percent,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
 
 sides = st.integers(16, 10_000)
 
 
-def boxes(*places: tuple[float, float, float, float], label: str = "Battery") -> list[dict[str, object]]:
-    """``(x, y, w, h)`` each."""
-    return [{"label": label, "box": list(place)} for place in places]
+def boxes(*xywh: tuple[float, float, float, float]) -> list[Box]:
+    """Boxes of one label."""
+    return [Box("Battery", *box) for box in xywh]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +37,7 @@ def boxes(*places: tuple[float, float, float, float], label: str = "Battery") ->
 def test_a_box_in_percent_by_hand(box: tuple[float, ...], percent: tuple[float, ...]) -> None:
     """Each side is a percentage of its own side of the frame, 640 × 480 here."""
     assert tuple(to_percent(box, 640, 480).values()) == pytest.approx(percent)
-    assert to_pixels(to_percent(box, 640, 480), 640, 480) == pytest.approx(box)
+    assert from_percent(to_percent(box, 640, 480), 640, 480) == pytest.approx(box)
 
 
 @given(width=sides, height=sides, place=st.tuples(*[st.floats(0, 1)] * 4))
@@ -37,7 +48,7 @@ def test_pixels_survive_the_way_to_percent_and_back(
     box = (place[0] * width, place[1] * height, place[2] * width, place[3] * height)
     there = to_percent(box, width, height)
     assert all(0 <= value <= 100 + 1e-9 for value in there.values())
-    assert to_pixels(there, width, height) == pytest.approx(box, abs=1e-6)
+    assert from_percent(there, width, height) == pytest.approx(box, abs=1e-6)
 
 
 @given(box=st.tuples(*[st.floats(-100, 200)] * 4), width=st.integers(1, 100), height=st.integers(1, 100))
@@ -74,21 +85,61 @@ def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:
     """
     a = boxes((0, 0, 10, 10), (4, 0, 10, 10))
     b = boxes((2, 0, 10, 10), (-4, 0, 10, 10))
-    assert [(i, j) for i, j, _ in pair_up(a, b, 0.4)] == [(0, 1), (1, 0)]
-    assert [value for *_, value in pair_up(a, b, 0.4)] == pytest.approx([6 / 14, 8 / 12])
-    assert [(i, j) for i, j, _ in pair_up(a, b, 0.5)] in ([(0, 0)], [(1, 0)])
+    assert [(i, j) for i, j, _ in match_optimally(a, b, 0.4)] == [(0, 1), (1, 0)]
+    assert [value for *_, value in match_optimally(a, b, 0.4)] == pytest.approx([6 / 14, 8 / 12])
+    assert [(i, j) for i, j, _ in match_optimally(a, b, 0.5)] in ([(0, 0)], [(1, 0)])
 
 
 def test_no_boxes_pair_with_none() -> None:
     """Empty answers are no fault."""
-    assert pair_up([], boxes((0, 0, 1, 1)), 0.5) == []
-    assert pair_up([], [], 0.5) == []
+    assert match_optimally([], boxes((0, 0, 1, 1)), 0.5) == []
+    assert match_optimally([], [], 0.5) == []
 
 
-def test_likeness_by_hand() -> None:
-    """Three boxes against two, two pairs, one of them with the same label: 2 * 1 / (3 + 2)."""
-    a = [*boxes((0, 0, 10, 10), (100, 0, 10, 10)), *boxes((200, 0, 10, 10), label="Shoe")]
-    b = [*boxes((0, 0, 10, 10)), *boxes((100, 0, 10, 10), label="Shoe")]
-    assert likeness(a, b, 0.5) == pytest.approx(0.4)
-    assert likeness([], [], 0.5) == 1.0
-    assert likeness(a, [], 0.5) == 0.0
+@pytest.mark.parametrize(
+    ("overlap", "pairs"),
+    [
+        ([[0.9, 0.8], [0.8, 0.1]], [(0, 0)]),  # the best pair first; what is left overlaps by 0.1 only
+        ([[0.6, 0.9], [0.5, 0.8]], [(0, 1), (1, 0)]),
+        ([[0.7, 0.7]], [(0, 0)]),  # equal: the lower column
+        ([[0.7], [0.7]], [(0, 0)]),  # equal: the lower row
+        ([[0.49]], []),
+        ([[0.0]], []),
+    ],
+)
+def test_greedy_pairs_by_hand(overlap: list[list[float]], pairs: list[tuple[int, int]]) -> None:
+    """Greatest IoU first, each row and column once, from 0.5 on."""
+    assert match_greedily(np.array(overlap), 0.5) == pairs
+
+
+def test_no_rows_or_columns_pair_with_none() -> None:
+    """A frame without boxes is no fault, and an IoU of 0 is never a pair."""
+    assert match_greedily(np.zeros((0, 3)), 0.5) == []
+    assert match_greedily(np.zeros((3, 0)), 0.5) == []
+    assert match_greedily(np.zeros((1, 1)), 0.0) == []
+
+
+def test_inside_a_crowd_region_the_detections_own_area_counts() -> None:
+    """Intersection 10 * 10 = 100, the detection's area 100: 1; without a crowd 100 / (100 + 10,000 - 100) = 0.01."""
+    detection, region = np.array([[0, 0, 10, 10]], float), np.array([[0, 0, 100, 100]], float)
+    assert iou(detection, region, np.array([True])).item() == 1.0
+    assert iou(detection, region, np.array([False])).item() == pytest.approx(0.01)
+
+
+def test_corners_and_sides_are_two_forms_of_one_box() -> None:
+    """(10, 20) with sides 30 and 40 ends at (40, 60)."""
+    assert xywh_to_xyxy(np.array([[10.0, 20, 30, 40]])).tolist() == [[10, 20, 40, 60]]
+    assert xyxy_to_xywh(np.array([[10.0, 20, 40, 60]])).tolist() == [[10, 20, 30, 40]]
+    assert xywh_to_xyxy(np.empty((0, 4))).shape == (0, 4)
+
+
+def test_a_box_keeps_its_json_form() -> None:
+    """A detection has its score between label and box, a person's box has none."""
+    detection = {"label": "Shoe", "score": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}
+    assert list(Box.from_json(detection).to_json().items()) == list(detection.items())
+    assert Box.from_json({"label": "Shoe", "box": [1, 2, 3, 4]}).to_json() == {
+        "label": "Shoe",
+        "box": [1, 2, 3, 4],
+    }
+    assert stack([]).shape == (0, 4)
+    assert Box("Shoe", -5, 10, 20, 100).clipped(64, 48) == Box("Shoe", 0, 10, 15, 38)

@@ -98,9 +98,7 @@ class AnnotationQueries(Database):
             if written and not any(row.outcome in USABLE for row in rows):
                 turn = connection.execute(select(frames.c.turn).where(frames.c.sha256 == sha256)).scalar()
                 if turn is None:
-                    move_frame(
-                        connection, sha256, "labelled", "tasked", note="its annotation was taken back"
-                    )
+                    move_frame(connection, sha256, "labelled", "tasked", note="its annotation was taken back")
         changed = [row for row in written if before.get(row.annotation_id) != _content(row)]
         return RecordedAnnotations(tuple(changed), labelled)
 

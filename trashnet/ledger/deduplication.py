@@ -76,9 +76,7 @@ class DeduplicationQueries(Database):
                         "quarantine_reason": "duplicate",
                     }
                     note = f"re-encodes {duplicate.duplicate_of}"
-                    duplicates += move_frame(
-                        connection, sha256, "received", "duplicate", note=note, **values
-                    )
+                    duplicates += move_frame(connection, sha256, "received", "duplicate", note=note, **values)
         return accepted, duplicates
 
 

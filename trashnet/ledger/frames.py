@@ -22,7 +22,13 @@ class FrameQueries(Database):
             return add_frame(connection, row)
 
     def move(
-        self, sha256: str, from_: State | Sequence[State], to: State, *, note: str | None = None, **values: Any
+        self,
+        sha256: str,
+        from_: State | Sequence[State],
+        to: State,
+        *,
+        note: str | None = None,
+        **values: Any,
     ) -> bool:
         """Move a frame to another state and set columns with it.
 

@@ -8,7 +8,12 @@ from trashnet.boxes import Box
 
 State = Literal["received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released"]
 STATES: tuple[State, ...] = get_args(State)
-UNIQUE_STATES: tuple[State, ...] = ("accepted", "tasked", "labelled", "released")  # known not to be a duplicate
+UNIQUE_STATES: tuple[State, ...] = (
+    "accepted",
+    "tasked",
+    "labelled",
+    "released",
+)  # known not to be a duplicate
 ASKED_STATES: tuple[State, ...] = ("tasked", "labelled", "released")  # people are asked about it, or were
 
 

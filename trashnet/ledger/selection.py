@@ -110,7 +110,9 @@ class SelectionQueries(Database):
         with self.reading() as connection:
             rows = connection.execute(query).all()
         return [
-            ScoredFrame(sha256, score, (bin_id, burst) if bin_id and burst else None, descriptor or bytes(192))
+            ScoredFrame(
+                sha256, score, (bin_id, burst) if bin_id and burst else None, descriptor or bytes(192)
+            )
             for sha256, score, bin_id, burst, descriptor in rows
         ]
 

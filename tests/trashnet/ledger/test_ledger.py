@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from tests.trashnet.ledger.inspection import frames_in_state, history
+from tests.trashnet.ledger.inspection import history
+from trashnet.boxes import Box
 from trashnet.errors import UserError
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 from trashnet.ledger.tables import metadata
@@ -49,21 +50,26 @@ def row(number: int, **values: Any) -> FrameRow:
     return FrameRow(sha256=sha, **given)
 
 
-def answer(number: int, frame: FrameRow, **values: Any) -> AnnotationRow:
+def annotation(number: int, frame: FrameRow, **values: Any) -> AnnotationRow:
     """An annotation with one box."""
     given = {
         "task_id": 1,
         "annotator": "ann",
         "labelled_at": NOON,
         "outcome": "boxes",
-        "boxes": [{"label": "Battery", "box": [1, 2, 3, 4]}],
+        "boxes": (Box("Battery", 1, 2, 3, 4),),
     }
     return AnnotationRow(annotation_id=number, sha256=frame.sha256, **given | values)
 
 
+def record(ledger: Ledger, *rows: AnnotationRow) -> None:
+    """Record annotations of a frame that needs more of them."""
+    ledger.record_annotations(rows[0].sha256, rows, finished=False)
+
+
 def test_a_frame_comes_back_as_it_was_entered(ledger: Ledger) -> None:
     """Every column survives both databases, times with their zone and hashes with their leading zeros."""
-    detections = [{"label": "Drink can", "score": 0.25, "box": [0.5, 1.0, 20.0, 30.0]}]
+    detections = (Box("Drink can", 0.5, 1.0, 20.0, 30.0, 0.25),)
     entered = row(
         7,
         phash="00ff00ff00ff00ff",
@@ -149,12 +155,12 @@ def test_of_many_who_enter_a_frame_one_succeeds(ledger: Ledger) -> None:
     assert len(history(ledger, row(1).sha256)) == 1
 
 
-def test_frames_of_a_state_come_in_the_order_of_their_capture(ledger: Ledger) -> None:
+def test_received_frames_come_in_the_order_of_their_capture(ledger: Ledger) -> None:
     """Oldest first, ties by SHA-256, whatever order they were entered in."""
     for number, hours in ((3, 0), (1, 2), (2, 0)):
         ledger.add(row(number, captured_at=NOON + timedelta(hours=hours)))
-    assert [int(r.sha256, 16) for r in frames_in_state(ledger, "received")] == [2, 3, 1]
-    assert [int(r.sha256, 16) for r in frames_in_state(ledger, "received", limit=2)] == [2, 3]
+    assert [int(found.sha256, 16) for found in ledger.next_received(9)] == [2, 3, 1]
+    assert [int(found.sha256, 16) for found in ledger.next_received(2)] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -170,11 +176,11 @@ def test_near_hashes_are_found_up_to_three_bits_apart(
     other = base
     for bit in flipped:
         other ^= 1 << bit
-    ledger.add(row(1, phash=f"{other:016x}"))
-    ledger.add(row(2, phash=None))
-    assert [(r.sha256, bits) for r, bits in ledger.near(f"{base:016x}", 3)] == (
-        [(row(1).sha256, len(flipped))] if found else []
-    )
+    ledger.add(row(1, phash=f"{other:016x}", state="accepted"))
+    ledger.add(row(2, phash=None, state="accepted"))
+    ledger.add(row(3, phash=f"{other:016x}"))  # received: nothing is known of it yet
+    near = ledger.fingerprints_near([base], 3)[base]
+    assert [(found.sha256, found.phash) for found in near] == ([(row(1).sha256, other)] if found else [])
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=3))
@@ -184,23 +190,25 @@ def test_near_finds_every_hash_within_its_distance(base: int, flipped: set[int])
     other = base
     for bit in flipped:
         other ^= 1 << bit
-    ledger.add(row(1, phash=f"{other:016x}"))
-    assert len(ledger.near(f"{base:016x}", 3)) == 1
+    ledger.add(row(1, phash=f"{other:016x}", state="accepted"))
+    assert len(ledger.fingerprints_near([base], 3)[base]) == 1
     ledger.close()
 
 
 def test_a_distance_the_index_cannot_answer_is_refused(ledger: Ledger) -> None:
     """Hashes four bits apart may share no band: a search that would miss some is not made."""
     with pytest.raises(ValueError, match="at most 3 bits"):
-        ledger.near("0" * 16, 4)
+        ledger.fingerprints_near([0], 4)
 
 
 def test_an_answer_and_its_frame_move_together(ledger: Ledger) -> None:
     """Collecting writes the annotation and the state at once, and doing it again changes nothing."""
     frame = row(1, state="tasked", task_id=1)
     ledger.add(frame)
-    assert ledger.answer(answer(5, frame), labelled=True)
-    assert not ledger.answer(answer(5, frame), labelled=True)
+    recorded = ledger.record_annotations(frame.sha256, [annotation(5, frame)], finished=True)
+    assert (recorded.changed, recorded.labelled) == ((annotation(5, frame),), True)
+    recorded = ledger.record_annotations(frame.sha256, [annotation(5, frame)], finished=True)
+    assert (recorded.changed, recorded.labelled) == ((), False)
     assert ledger.count_by_state() == {"labelled": 1}
     assert [a.newest.annotation_id for a in ledger.labels_to_grow()] == [5]
 
@@ -209,14 +217,14 @@ def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger
     """New boxes take the annotation's turn back; the same boxes saved again do not."""
     frame = row(1, state="labelled", task_id=1)
     ledger.add(frame)
-    ledger.answer(answer(5, frame), labelled=False)
+    record(ledger, annotation(5, frame))
     with ledger.transaction() as connection:
         connection.execute(text("UPDATE annotations SET turn = 'first'"))
-    ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=1)), labelled=False)
+    record(ledger, annotation(5, frame, labelled_at=NOON + timedelta(hours=1)))
     assert ledger.labels_to_grow() == []
     assert len(ledger.labels_to_grow("first")) == 1
-    ledger.answer(answer(5, frame, labelled_at=NOON + timedelta(hours=2), boxes=[]), labelled=False)
-    assert [a.newest.boxes for a in ledger.labels_to_grow()] == [[]]
+    record(ledger, annotation(5, frame, labelled_at=NOON + timedelta(hours=2), boxes=()))
+    assert [labels.newest.boxes for labels in ledger.labels_to_grow()] == [()]
 
 
 def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger: Ledger) -> None:
@@ -224,10 +232,8 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
     frame = row(1, state="labelled", task_id=1)
     ledger.add(frame)
     for number, outcome in ((1, "boxes"), (2, "nothing"), (3, "skipped"), (4, "refused")):
-        ledger.answer(
-            answer(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number)),
-            labelled=False,
-        )
+        labelled_at = NOON + timedelta(minutes=number)
+        record(ledger, annotation(number, frame, outcome=outcome, labelled_at=labelled_at))
     (one,) = ledger.labels_to_grow()
     assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
 
