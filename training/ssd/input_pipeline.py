@@ -1,4 +1,4 @@
-"""TFRecords in, batches out: decode, SSD's random crops, flips and colours, all seeded by (seed, epoch, image) so that a run repeats."""
+"""From TFRecords to batches: decoding, and the random crops, flips and colours of SSD, all seeded by (seed, epoch, image) so that a run repeats."""
 
 import struct
 from collections.abc import Sequence
@@ -19,40 +19,44 @@ FEATURES = {
     "image/object/class/label": tf.io.VarLenFeature(tf.int64),
     "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
 }
-# The coverages that SSD asks of a crop for at least one box (Liu et al. 2016, section 2.2, "data
-# augmentation"); 2.0 = leave uncropped.
-COVERAGES = (2.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-LEAST_SIDE = 2e-3  # of the image's: a box thinner than this after cropping is a sliver nobody could find
-DCT = "INTEGER_ACCURATE"  # what OpenCV decodes with on the bin; TensorFlow's own choice is off by up to 6 grey levels
-RECORD_OVERHEAD = 16  # bytes around a record: length 8, its CRC 4, the data's CRC 4
+# The share of at least one box that a random crop must cover (Liu et al. 2016, section 2.2, "data augmentation");
+# 2.0 leaves the image uncropped.
+CROP_COVERAGES = (2.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+MIN_BOX_SIDE = (
+    2e-3  # of the image's side: a thinner box is a sliver that a crop left, which nobody could find
+)
+DCT_METHOD = (
+    "INTEGER_ACCURATE"  # as OpenCV decodes on the bin; TensorFlow's default is off by up to 6 grey levels
+)
+LENGTH_BYTES = 8  # a record: its length, ...
+CRC_BYTES = 4  # ... a CRC of the length, the data, a CRC of the data
 
 
-def find_records(folder: Path, split: str) -> list[Path]:
+def find_shards(folder: Path, split: str) -> list[Path]:
     """The TFRecord files of a split, in order. Raises :class:`UserError` if the folder is unfinished or the split missing."""
     if not (folder / "manifest.json").is_file():
         raise UserError(
             f"{folder}: no manifest.json, so no finished TFRecords here. `dvc repro tfrecords` writes them."
         )
-    files = sorted(folder.glob(f"{split}-*.tfrecord"))
-    if not files:
+    shards = sorted(folder.glob(f"{split}-*.tfrecord"))
+    if not shards:
         raise UserError(f"{folder}: no {split}-*.tfrecord. `dvc repro tfrecords` writes them.")
-    return files
+    return shards
 
 
-def count_records(files: Sequence[Path]) -> int:
-    """How many records the files hold, by hopping from length to length. Raises :class:`UserError` for a file that was cut off."""
+def count_records(shards: Sequence[Path]) -> int:
+    """How many records the files hold; only their lengths are read. Raises :class:`UserError` for a truncated file."""
     count = 0
-    for path in files:
+    for path in shards:
         size = path.stat().st_size
         with path.open("rb") as stream:
             while stream.tell() < size:
-                header = stream.read(8)
-                end = (
-                    stream.tell() + struct.unpack("<Q", header)[0] + RECORD_OVERHEAD - 8
-                    if len(header) == 8
-                    else size + 1
-                )
-                if end > size:
+                length = stream.read(LENGTH_BYTES)
+                truncated = len(length) < LENGTH_BYTES
+                if not truncated:
+                    end = stream.tell() + CRC_BYTES + struct.unpack("<Q", length)[0] + CRC_BYTES
+                    truncated = end > size
+                if truncated:
                     raise UserError(
                         f"{path}: cut off after {count} records. Delete the folder and run `dvc repro tfrecords`."
                     )
@@ -62,39 +66,44 @@ def count_records(files: Sequence[Path]) -> int:
 
 
 def training_batches(
-    files: Sequence[Path], params: SsdParams, batch_size: int, seed: int, first_epoch: int = 0
+    shards: Sequence[Path], params: SsdParams, batch_size: int, seed: int, first_epoch: int = 0
 ) -> tf.data.Dataset:
     """Batches of all epochs from ``first_epoch`` on, shuffled and augmented; each epoch drops the images that fill no batch.
 
-    A batch is ``(images float32 (B, S, S, 3) in [-1, 1], {"boxes": float32 (B, M, 4) y0 x0 y1 x1 in [0, 1],
-    "classes": int32 (B, M) class index, -1 = padding})``.
+    Returns:
+        Batches ``(images, {"boxes", "classes"})``. ``images``: float32 ``(B, S, S, 3)`` in [-1, 1]; ``boxes``:
+        float32 ``(B, M, 4)``, (y0, x0, y1, x1) in [0, 1]; ``classes``: int32 ``(B, M)``, the class index, -1 for
+        padding.
     """
-    names = [str(path) for path in files]
+    names = [str(path) for path in shards]
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.stack([tf.cast(seed, tf.int64), epoch])
-        shuffled = tf.random.experimental.stateless_shuffle(tf.constant(names), seed=order)
-        records = _records(tf.data.Dataset.from_tensor_slices(shuffled), len(names))
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = tf.stack([tf.cast(seed, tf.int64), epoch])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.constant(names), seed=epoch_seed)
+        records = _read_records(tf.data.Dataset.from_tensor_slices(shuffled), len(names))
         records = records.shuffle(params.shuffle_buffer, seed=tf.cast(seed, tf.int64) * 1_000_003 + epoch)
         examples = records.enumerate().map(
-            lambda number, record: _training_example(
-                record, tf.stack([order[0] * 1_000_003 + epoch, number]), params
+            lambda index, record: _training_example(
+                record, tf.stack([epoch_seed[0] * 1_000_003 + epoch, index]), params
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        return _batched(examples, batch_size, drop_remainder=True)
+        return _padded_batches(examples, batch_size, drop_remainder=True)
 
-    return tf.data.Dataset.range(first_epoch, params.epochs).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
-
-
-def validation_batches(files: Sequence[Path], params: SsdParams, batch_size: int) -> tf.data.Dataset:
-    """One pass over the images as they are, in order; batches as :func:`training_batches` makes them, the last may be smaller."""
-    records = _records(tf.data.Dataset.from_tensor_slices([str(path) for path in files]), len(files))
-    examples = records.map(lambda record: _plain_example(record, params), num_parallel_calls=tf.data.AUTOTUNE)
-    return _batched(examples, batch_size, drop_remainder=False).prefetch(tf.data.AUTOTUNE)
+    epochs = tf.data.Dataset.range(first_epoch, params.epochs)
+    return epochs.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
 
 
-def _records(names: tf.data.Dataset, count: int) -> tf.data.Dataset:
+def validation_batches(shards: Sequence[Path], params: SsdParams, batch_size: int) -> tf.data.Dataset:
+    """One pass over the images as they are, in order; batches as in :func:`training_batches`, the last may be smaller."""
+    records = _read_records(tf.data.Dataset.from_tensor_slices([str(path) for path in shards]), len(shards))
+    examples = records.map(
+        lambda record: _validation_example(record, params), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return _padded_batches(examples, batch_size, drop_remainder=False).prefetch(tf.data.AUTOTUNE)
+
+
+def _read_records(names: tf.data.Dataset, count: int) -> tf.data.Dataset:
     return names.interleave(
         tf.data.TFRecordDataset,
         cycle_length=min(count, 8),
@@ -103,13 +112,13 @@ def _records(names: tf.data.Dataset, count: int) -> tf.data.Dataset:
     )
 
 
-def _batched(examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
+def _padded_batches(examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
     padding = (tf.constant(0.0), {"boxes": tf.constant(0.0), "classes": tf.constant(-1, tf.int32)})
     return examples.padded_batch(batch_size, padding_values=padding, drop_remainder=drop_remainder)
 
 
 def _parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """JPEG bytes, boxes ``(M, 4)`` and class indices ``(M,)``; crowds are dropped: they say that there is something, not where."""
+    """JPEG bytes, boxes ``(M, 4)`` and class indices ``(M,)``; a crowd is dropped: it says that items are there, not where."""
     parsed = tf.io.parse_single_example(record, FEATURES)
     columns = [
         tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in ("ymin", "xmin", "ymax", "xmax")
@@ -117,50 +126,49 @@ def _parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     boxes = tf.clip_by_value(tf.stack(columns, axis=-1), 0.0, 1.0)
     classes = tf.cast(tf.sparse.to_dense(parsed["image/object/class/label"]), tf.int32) - 1
     crowd = tf.sparse.to_dense(parsed["image/object/is_crowd"])
-    crowd = tf.concat(
-        [crowd, tf.zeros([tf.size(classes) - tf.size(crowd)], tf.int64)], axis=0
-    )  # the key may be left out
+    # Records of other writers may lack the key: none of their boxes is a crowd.
+    crowd = tf.concat([crowd, tf.zeros([tf.size(classes) - tf.size(crowd)], tf.int64)], axis=0)
     single = crowd == 0
     return parsed["image/encoded"], tf.boolean_mask(boxes, single), tf.boolean_mask(classes, single)
 
 
-def _plain_example(record: tf.Tensor, params: SsdParams) -> Any:
+def _validation_example(record: tf.Tensor, params: SsdParams) -> Any:
     jpeg, boxes, classes = _parse(record)
-    return _example(
-        _resized(tf.io.decode_jpeg(jpeg, channels=3, dct_method=DCT), params.image_size),
-        boxes,
-        classes,
-        params,
-    )
+    image = _resize(tf.io.decode_jpeg(jpeg, channels=3, dct_method=DCT_METHOD), params.image_size)
+    return _network_input(image, boxes, classes, params)
 
 
 def _training_example(record: tf.Tensor, seed: tf.Tensor, params: SsdParams) -> Any:
     if not params.augment:
-        return _plain_example(record, params)
+        return _validation_example(record, params)
     jpeg, boxes, classes = _parse(record)
     seeds = tf.unstack(tf.random.split(seed, 7))
-    window, boxes, classes = _crop(tf.image.extract_jpeg_shape(jpeg), boxes, classes, seeds[0], seeds[1])
-    image = _resized(
-        tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method=DCT), params.image_size
+    window, boxes, classes = _random_crop(
+        tf.image.extract_jpeg_shape(jpeg), boxes, classes, seeds[0], seeds[1]
     )
-    image, boxes = _flip(image, boxes, seeds[2])
-    return _example(_recolour(image, seeds[3:]), boxes, classes, params)
+    image = _resize(
+        tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method=DCT_METHOD), params.image_size
+    )
+    image, boxes = _random_flip(image, boxes, seeds[2])
+    return _network_input(_random_colours(image, seeds[3:]), boxes, classes, params)
 
 
-def _resized(image: tf.Tensor, side: int) -> tf.Tensor:
-    """Stretch to a square in [0, 1], bilinear without antialiasing: what the detector does on the bin (``fit_image``)."""
+def _resize(image: tf.Tensor, side: int) -> tf.Tensor:
+    """Stretch to a square in [0, 1], bilinear without antialiasing, as the detector does (``trashnet.detectors``)."""
     return tf.ensure_shape(tf.image.resize(image, (side, side)), (side, side, 3)) / 255.0
 
 
-def _crop(
-    shape: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, first: tf.Tensor, second: tf.Tensor
+def _random_crop(
+    shape: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, coverage_seed: tf.Tensor, window_seed: tf.Tensor
 ) -> tuple[Any, Any, Any]:
-    """A window ``(y, x, height, width)`` in pixels that covers some box well enough, and the boxes whose centres lie in it."""
-    coverage = tf.constant(COVERAGES)[tf.random.stateless_uniform([], first, 0, len(COVERAGES), tf.int32)]
+    """A window ``(y, x, height, width)`` in pixels that covers enough of some box, and the boxes whose centres lie in it."""
+    coverage = tf.constant(CROP_COVERAGES)[
+        tf.random.stateless_uniform([], coverage_seed, 0, len(CROP_COVERAGES), tf.int32)
+    ]
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         boxes[None],
-        seed=second,
+        seed=window_seed,
         min_object_covered=tf.minimum(coverage, 1.0),
         aspect_ratio_range=(0.5, 2.0),
         area_range=(0.1, 1.0),
@@ -173,37 +181,31 @@ def _crop(
     moved = (boxes * pixels - tf.tile(corner, [2])) / tf.tile(sides, [2])
     centre = (moved[:, :2] + moved[:, 2:]) / 2
     inside = tf.reduce_all((centre > 0.0) & (centre < 1.0), axis=1)
-    return (
-        window,
-        tf.clip_by_value(tf.boolean_mask(moved, inside), 0.0, 1.0),
-        tf.boolean_mask(classes, inside),
-    )
+    cropped = tf.clip_by_value(tf.boolean_mask(moved, inside), 0.0, 1.0)
+    return window, cropped, tf.boolean_mask(classes, inside)
 
 
-def _flip(image: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrored left to right, half of the time."""
+def _random_flip(image: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirror left to right with probability 1/2."""
     mirrored = tf.stack([boxes[:, 0], 1.0 - boxes[:, 3], boxes[:, 2], 1.0 - boxes[:, 1]], axis=-1)
     flip = tf.random.stateless_uniform([], seed) < 0.5
     return tf.where(flip, image[:, ::-1], image), tf.where(flip, mirrored, boxes)
 
 
-def _recolour(image: tf.Tensor, seeds: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Brightness, contrast, saturation and hue, in the ranges of Liu et al.'s code; stays in [0, 1]."""
+def _random_colours(image: tf.Tensor, seeds: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Brightness, contrast, saturation and hue, in the ranges of the code of Liu et al.; stays in [0, 1]."""
     image = tf.image.stateless_random_brightness(image, 32 / 255, seeds[0])
     image = tf.image.stateless_random_contrast(image, 0.5, 1.5, seeds[1])
-    image = tf.clip_by_value(image, 0.0, 1.0)  # hue and saturation are of a colour that exists
+    image = tf.clip_by_value(image, 0.0, 1.0)  # saturation and hue are defined for valid colours only
     image = tf.image.stateless_random_saturation(image, 0.5, 1.5, seeds[2])
     return tf.clip_by_value(tf.image.stateless_random_hue(image, 18 / 360, seeds[3]), 0.0, 1.0)
 
 
-def _example(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, params: SsdParams) -> Any:
-    large = tf.reduce_all(boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE, axis=1)
-    boxes, classes = (
-        tf.boolean_mask(boxes, large)[: params.max_boxes],
-        tf.boolean_mask(classes, large)[: params.max_boxes],
-    )
-    # One row of padding at the end of every image's, so that a batch without any box still has something to
-    # take the maximum over.
+def _network_input(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, params: SsdParams) -> Any:
+    large = tf.reduce_all(boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE, axis=1)
+    boxes = tf.boolean_mask(boxes, large)[: params.max_boxes]
+    classes = tf.boolean_mask(classes, large)[: params.max_boxes]
+    # Every image gets one row of padding, so that a batch without any box still has a row to take the maximum over.
     return image * 2.0 - 1.0, {
         "boxes": tf.pad(boxes, [[0, 1], [0, 0]]),
         "classes": tf.pad(classes, [[0, 1]], constant_values=-1),

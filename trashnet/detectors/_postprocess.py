@@ -1,4 +1,4 @@
-"""EfficientDet's anchors and what becomes of its raw heads, in numpy."""
+"""From EfficientDet's raw heads to boxes, in NumPy: anchors, decoding, top-k and non-maximum suppression."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 
-def make_anchors(
+def pyramid_anchors(
     image_size: int,
     *,
     min_level: int,
@@ -17,11 +17,21 @@ def make_anchors(
     aspect_ratios: Sequence[Sequence[float]],
     anchor_scale: float,
 ) -> Array:
-    """Anchors of a square input, float32 ``(A, 4)``, ``(x0, y0, x1, y1)`` in pixels: level, row, column, then octave and ratio.
+    """The anchors of a feature pyramid; those of ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``.
 
     Level l has stride ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``,
-    times ``(x, y)`` of the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4). Equal to
-    ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``.
+    times ``(x, y)`` of the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4).
+
+    Args:
+        image_size: Side of the square input in pixels.
+        min_level: The finest level of the pyramid.
+        max_level: The coarsest level of the pyramid.
+        num_scales: Octaves per level.
+        aspect_ratios: ``(x, y)`` factors.
+        anchor_scale: Side of the base anchor in strides.
+
+    Returns:
+        float32 ``(A, 4)``, (x0, y0, x1, y1) in pixels; ordered by level, row, column, octave and ratio.
     """
     levels: list[NDArray[np.float64]] = []
     for level in range(min_level, max_level + 1):
@@ -36,40 +46,67 @@ def make_anchors(
     return anchors
 
 
-def decode(codes: Array, anchors: Array) -> Array:
-    """Boxes ``(N, 4)``, ``(x0, y0, x1, y1)``, of codes ``(ty, tx, th, tw)`` against as many anchors (Ren et al. 2015, eq. 2)."""
+def decode_boxes(codes: Array, anchors: Array) -> Array:
+    """Boxes from box codes (Ren et al. 2015, equation 2).
+
+    Args:
+        codes: ``(N, 4)``, (ty, tx, th, tw).
+        anchors: ``(N, 4)``, (x0, y0, x1, y1).
+
+    Returns:
+        ``(N, 4)``, (x0, y0, x1, y1) in the unit of the anchors.
+
+    >>> code = np.array([[0.5, 0.5, np.log(2), 0]], np.float32)
+    >>> decode_boxes(code, np.array([[0, 0, 20, 10]], np.float32)).tolist()
+    [[10.0, 0.0, 30.0, 20.0]]
+    """
     size = anchors[:, 2:] - anchors[:, :2]
     centre = (anchors[:, :2] + anchors[:, 2:]) / 2 + codes[:, [1, 0]] * size
     half = np.exp(codes[:, [3, 2]]) * size / 2
     return np.concatenate([centre - half, centre + half], axis=1)  # type: ignore[no-any-return]
 
 
-def best_candidates(
-    logits: Array, most: int, least: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """The ``most`` highest of all ``(A, C)`` logits that are at least ``least``: anchors, class indices and logits, best first."""
+def top_k(logits: Array, k: int, min_logit: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """The highest logits over all anchors and classes.
+
+    Args:
+        logits: ``(A, C)``.
+        k: How many at most.
+        min_logit: A lower logit is left out.
+
+    Returns:
+        Anchor indices, class indices and logits, each ``(K,)``, highest first.
+    """
     flat = logits.ravel()
-    chosen = np.flatnonzero(flat >= least)
-    if len(chosen) > most:
-        chosen = chosen[np.argpartition(-flat[chosen], most - 1)[:most]]
+    chosen = np.flatnonzero(flat >= min_logit)
+    if len(chosen) > k:
+        chosen = chosen[np.argpartition(-flat[chosen], k - 1)[:k]]
     chosen = chosen[np.argsort(-flat[chosen], kind="stable")]
     return chosen // logits.shape[1], chosen % logits.shape[1], flat[chosen]
 
 
-def suppress(boxes: Array, classes: NDArray[np.int64], most: int, iou: float) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression per class: positions of at most ``most`` boxes ``(x0, y0, x1, y1)``, given and returned best first.
+def batched_nms(
+    boxes: Array, classes: NDArray[np.int64], iou_threshold: float, max_detections: int
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression per class; stops at ``max_detections``, so 5,000 candidates cost 100 rounds.
 
-    A box goes if it overlaps a kept one of its class by more than ``iou``. It stops at ``most``, so 5,000
-    candidates cost 100 rounds.
+    Args:
+        boxes: ``(N, 4)``, (x0, y0, x1, y1), best first.
+        classes: ``(N,)``.
+        iou_threshold: A box that overlaps a kept one of its class by more is dropped.
+        max_detections: How many are kept at most.
+
+    Returns:
+        Indices of the boxes kept, int64 ``(K,)``, best first.
     """
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    left = np.arange(len(boxes))
+    remaining = np.arange(len(boxes))
     kept: list[int] = []
-    while len(left) and len(kept) < most:
-        best, rest = int(left[0]), left[1:]
+    while len(remaining) and len(kept) < max_detections:
+        best, rest = int(remaining[0]), remaining[1:]
         kept.append(best)
-        overlap = np.minimum(boxes[rest, 2:], boxes[best, 2:]) - np.maximum(boxes[rest, :2], boxes[best, :2])
-        common = np.prod(overlap.clip(min=0), axis=1)
-        union = area[rest] + area[best] - common
-        left = rest[(classes[rest] != classes[best]) | (common <= iou * union)]
+        sides = np.minimum(boxes[rest, 2:], boxes[best, 2:]) - np.maximum(boxes[rest, :2], boxes[best, :2])
+        intersection = np.prod(sides.clip(min=0), axis=1)
+        union = area[rest] + area[best] - intersection
+        remaining = rest[(classes[rest] != classes[best]) | (intersection <= iou_threshold * union)]
     return np.array(kept, np.int64)
