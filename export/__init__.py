@@ -1,4 +1,4 @@
-"""Each trained detector as the one file that is shipped, what the student's chip makes of it, and candidates in the store.
+"""Exports trained detectors as shipped files, checks them against the EdgeTPU and publishes candidates.
 
 The verbs import TensorFlow or torch when they are called, not before; ``check_edgetpu`` needs neither.
 """

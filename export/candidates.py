@@ -1,7 +1,7 @@
-"""Candidates: trained, judged models in the object store, versioned by their contents; one is complete once its manifest exists.
+"""Candidates: trained, judged models in the object store, versioned by their contents.
 
-``models/<version>/`` holds the files; its ``manifest.json`` is written last. ``models/newest.json`` names the
-version that was published last.
+``models/<version>/`` holds the files; its ``manifest.json`` is written last, so a candidate that has one is
+complete. ``models/newest.json`` names the version that was published last.
 """
 
 import hashlib
@@ -46,7 +46,10 @@ class CandidateFile(BaseModel):
 
 
 class Candidate(BaseModel):
-    """The manifest of a candidate: its files, the data it was trained on, and the headline numbers of each model."""
+    """The manifest of a candidate.
+
+    It lists the files, the data that the models were trained on, and the headline numbers of each model.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +72,9 @@ def publish_candidate(
     commit: str,
     scores: Mapping[str, Mapping[str, float | int | None]],
 ) -> Candidate:
-    """Upload a candidate and make it the newest; the same models of the same dataset version are published once.
+    """Upload a candidate and make it the newest.
+
+    The same models of the same dataset version are published once.
 
     Args:
         store: The object store.
@@ -113,10 +118,11 @@ def publish_candidate(
 def publish_trained_models(
     training: Clone, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy
 ) -> Candidate:
-    """Publish what was trained in a clone: its outputs to the DVC remote, ``dvc.lock`` under a tag, the candidate to the store.
+    """Publish the models that were trained in a clone.
 
-    Frames that it was trained on become ``released``. Each step may be repeated: a call after a crash, or after
-    success, makes nothing twice.
+    Pushes the outputs to the DVC remote, tags ``dvc.lock`` and uploads the candidate to the store. The frames
+    that the models were trained on become ``released``. Each step may be repeated: a call after a crash, or
+    after success, makes nothing twice.
 
     Raises:
         UserError: A stage in the clone is not up to date.
@@ -124,7 +130,8 @@ def publish_trained_models(
     with training.alone():  # a retraining that begins meanwhile would change what is being read
         if stale := json.loads(training.dvc("status", "--json", PIPELINE_FILE, "data.dvc") or "{}"):
             raise UserError(
-                f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first."
+                f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. "
+                "Run retrain first."
             )
         build = training.path / "build"
         scorecards = sorted((build / "scorecards").glob("*.json"))
@@ -151,7 +158,10 @@ def publish_trained_models(
 
 
 def load_newest_candidate(store: ObjectStore) -> Candidate | None:
-    """The candidate that was published last, ``None`` before the first. Raises :class:`UserError` if its manifest is missing or damaged."""
+    """The candidate that was published last, ``None`` before the first.
+
+    Raises :class:`UserError` if its manifest is missing or damaged.
+    """
     try:
         version = json.loads(store.get(NEWEST_KEY, MAX_MANIFEST_BYTES))["version"]
     except NoSuchObject:
@@ -161,13 +171,17 @@ def load_newest_candidate(store: ObjectStore) -> Candidate | None:
     candidate = load_candidate(store, version)
     if candidate is None:
         raise UserError(
-            f"{store}: {NEWEST_KEY} names {version}, which has no manifest; publishing a candidate writes it anew"
+            f"{store}: {NEWEST_KEY} names {version}, which has no manifest; "
+            "publishing a candidate writes it anew"
         )
     return candidate
 
 
 def load_candidate(store: ObjectStore, version: str) -> Candidate | None:
-    """A candidate by its version, ``None`` if it was never published completely. Raises :class:`UserError` for a damaged manifest."""
+    """A candidate by its version, ``None`` if it was never published completely.
+
+    Raises :class:`UserError` for a damaged manifest.
+    """
     key = _key(version, MANIFEST_NAME)
     try:
         return Candidate.model_validate_json(store.get(key, MAX_MANIFEST_BYTES))
@@ -191,7 +205,8 @@ def download_model(store: ObjectStore, candidate: Candidate, name: str, folder: 
         data = store.get(_key(candidate.version, name), limit=expected.bytes)
         if (sha256 := hashlib.sha256(data).hexdigest()) != expected.sha256:
             raise UserError(
-                f"{store}: {name} of candidate {candidate.version} has SHA-256 {sha256}, its manifest says {expected.sha256}"
+                f"{store}: {name} of candidate {candidate.version} has SHA-256 {sha256}, "
+                f"its manifest says {expected.sha256}"
             )
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)

@@ -1,4 +1,7 @@
-"""Google's ``edgetpu_compiler``, where it is installed: runs it, parses its log, turns its verdict into gates. It is closed and x86-64 only."""
+"""Runs Google's ``edgetpu_compiler``, where it is installed, and turns its log into gates.
+
+The program is closed and runs on x86-64 only.
+"""
 
 import re
 import shutil
@@ -31,9 +34,8 @@ class CompilerLog:
     def gates(self) -> tuple[Gate, ...]:
         """The gates of a compiled model.
 
-        "Compiled successfully" alone means nothing: google-coral/edgetpu issue 358 compiled with no operator on
-        the chip.
-        """
+        "Compiled successfully" alone means nothing: google-coral/edgetpu issue 358 compiled with no operator
+        on the chip."""
         on_tpu, on_cpu = self.on_tpu or 0, self.on_cpu or 0
         all_mapped = on_tpu > 0 and self.operators == on_tpu + on_cpu and on_cpu <= MAX_CPU_OPERATORS
         weights = f"{self.off_chip} bytes off, {self.on_chip} on chip"
@@ -59,7 +61,11 @@ def find_compiler() -> str | None:
 
 
 def compile_model(program: str, model: Path, folder: Path) -> tuple[CompilerLog, Path]:
-    """Compile ``model`` into ``folder``; the log, and the path of the compiled file, which exists if the compiler succeeded."""
+    """Compile ``model`` into ``folder``.
+
+    Returns:
+        The log, and the path of the compiled file, which exists if the compiler succeeded.
+    """
     done = subprocess.run(
         [program, "-s", "-o", str(folder), str(model)],
         capture_output=True,

@@ -1,4 +1,7 @@
-"""Whether a TFLite file would run on a Coral EdgeTPU, judged from the file alone, without the (closed) compiler and without TensorFlow."""
+"""Whether a TFLite file would run on a Coral EdgeTPU.
+
+Judged from the file alone, without the compiler, which is closed, and without TensorFlow.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -44,7 +47,10 @@ class OperatorGroup:
 
 @dataclass(frozen=True, slots=True)
 class EdgeTpuReport:
-    """What was found in one file. ``compiler`` is the parsed log of ``edgetpu_compiler``, or ``None`` where it was not run."""
+    """What was found in one file.
+
+    ``compiler`` is the parsed log of ``edgetpu_compiler``, or ``None`` where it was not run.
+    """
 
     path: str
     operators: tuple[OperatorGroup, ...]
@@ -153,7 +159,10 @@ def check_model(data: bytes, name: str) -> EdgeTpuReport:
 
 
 def _place(operators: list[Operator]) -> Iterator[tuple[str, str]]:
-    """The device of each operator, and why it is not the TPU: whatever follows an unmapped operator stays on the CPU with it."""
+    """The device of each operator, and why it is not the TPU.
+
+    Whatever follows an unmapped operator stays on the CPU with it.
+    """
     cpu_tensors: set[int] = set()
     for operator in operators:
         reason = unsupported_reason(operator)
@@ -261,7 +270,8 @@ def _output_gates(model: Any, graph: Any, operators: list[Operator]) -> Iterator
     floats = all(TYPE_NAMES[graph.tensors[i].type] == "FLOAT32" for i in outputs)
     in_order = len(post) == 1 and outputs == post[0].output_indices
     yield Gate(
-        "outputs boxes (1, K, 4), classes (1, K), scores (1, K), count (1), in this order, from the post-processing",
+        "outputs boxes (1, K, 4), classes (1, K), scores (1, K), count (1), in this order, "
+        "from the post-processing",
         in_order and kept > 0 and floats and shapes == expected_shapes,
         ", ".join(map(str, shapes)) + ("" if len(post) == 1 else f"; {len(post)} post-processing operators"),
     )

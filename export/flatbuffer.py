@@ -1,4 +1,4 @@
-"""TFLite files as objects: reading, the few changes that are made after conversion, writing. Needs no TensorFlow."""
+"""Reads and writes TFLite files, and makes the few changes that follow a conversion; needs no TensorFlow."""
 
 import struct
 import zipfile
@@ -26,7 +26,8 @@ def parse_model(data: bytes, name: str) -> Any:
     """
     if data[4:8] != FILE_IDENTIFIER:
         raise UserError(
-            f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); export one with `dvc repro export_ssd`"
+            f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); "
+            "export one with `dvc repro export_ssd`"
         )
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -58,7 +59,7 @@ def operator_name(model: Any, operator: Any) -> str:
 
 
 def set_outputs(model: Any, max_detections: int) -> None:
-    """Make the four results of the post-processing the outputs, in the order of the contract, with static shapes and plain names.
+    """Make the results of the post-processing the outputs, with the order, shapes and names of the contract.
 
     The converter chooses names and order freely and leaves the shapes open. The SignatureDef is removed:
     compilers drop it, so nothing may rely on it.
@@ -75,7 +76,10 @@ def set_outputs(model: Any, max_detections: int) -> None:
 
 
 def append_labels(path: Path, file_name: str, names: Sequence[str]) -> None:
-    """Append the class names to the model file, as TFLite's metadata does with associated files: a zip after the flatbuffer."""
+    """Append the class names to the model file.
+
+    They form a zip after the flatbuffer, as the "associated files" of TFLite's metadata do.
+    """
     info = zipfile.ZipInfo(
         file_name, (1980, 1, 1, 0, 0, 0)
     )  # a fixed date: the same model has the same bytes

@@ -19,7 +19,7 @@ METADATA_KEYS = ("classes", "image_size", "mean", "std", "letterbox", "anchors",
 
 @dataclass(frozen=True, slots=True)
 class OnnxReport:
-    """The exported file, and the largest differences between PyTorch and onnxruntime on a batch of two images."""
+    """The exported file, and the largest differences between PyTorch and onnxruntime on two images."""
 
     path: Path
     size: int
@@ -32,8 +32,9 @@ class OnnxReport:
     def summary(self) -> str:
         """The export in a line, for a person."""
         return (
-            f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, {self.classes} classes, {self.image_size} px; onnxruntime differs "
-            f"from PyTorch by at most {self.logits_difference:.1g} (class logits) and {self.codes_difference:.1g} (box codes)"
+            f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, {self.classes} classes, "
+            f"{self.image_size} px; onnxruntime differs from PyTorch by at most {self.logits_difference:.1g} "
+            f"(class logits) and {self.codes_difference:.1g} (box codes)"
         )
 
 
@@ -86,7 +87,10 @@ def export_onnx(trained: Path, out: Path) -> OnnxReport:
 
 
 def _strip_debug_info(proto: Any) -> Any:
-    """Drop the notes on the source line of each node: 10 % of the file, and paths of the machine that exported it."""
+    """Drop the notes on the source line of each node.
+
+    They are 10 % of the file and hold paths of the machine that exported it.
+    """
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -119,14 +123,15 @@ def compare_heads(
     logits, codes = (float(np.abs(a - b).max()) for a, b in zip(heads, expected, strict=True))
     if not max(logits, codes) <= MAX_DIFFERENCE:  # written so that NaN is refused too
         raise UserError(
-            f"{path.name}: onnxruntime and PyTorch disagree by {max(logits, codes):.2g} (at most {MAX_DIFFERENCE} is rounding). "
-            "Another version of torch or onnxruntime is at work: `uv sync` restores the locked ones."
+            f"{path.name}: onnxruntime and PyTorch disagree by {max(logits, codes):.2g} (at most "
+            f"{MAX_DIFFERENCE} is rounding). Another version of torch or onnxruntime is at work: "
+            "`uv sync` restores the locked ones."
         )
     return logits, codes
 
 
 def make_test_images(size: int) -> NDArray[np.uint8]:
-    """Two images with areas, edges and noise, as photos have them, uint8 ``(2, size, size, 3)``; always the same."""
+    """Two images with areas, edges and noise like photos, uint8 ``(2, size, size, 3)``; always the same."""
     import cv2
 
     rng = np.random.default_rng(0)

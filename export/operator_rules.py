@@ -77,7 +77,8 @@ def _weights(operator: Operator, channel_axis: int) -> str | None:
     if len(scales) > 1 and (
         len(scales) != tensor_shape(weights)[channel_axis] or quantization.quantizedDimension != channel_axis
     ):
-        return f"weights have {len(scales)} scales along axis {quantization.quantizedDimension}, not one per output channel"
+        axis = quantization.quantizedDimension
+        return f"weights have {len(scales)} scales along axis {axis}, not one per output channel"
     if not len(scales):
         return "weights carry no scale"
     if TYPE_NAMES[weights.type] == "INT8" and np.any(np.atleast_1d(quantization.zeroPoint) != 0):
@@ -167,7 +168,8 @@ def _prelu(operator: Operator) -> str | None:
     return None if dimensions <= 1 else "alpha has more than one dimension"
 
 
-# The supported operators, and what else must hold. https://coral.ai/docs/edgetpu/models-intro/#supported-operations, table 1.
+# The supported operators, and what else must hold.
+# https://coral.ai/docs/edgetpu/models-intro/#supported-operations, table 1.
 SUPPORTED: dict[str, Rule] = {
     "ADD": _always_supported,
     "AVERAGE_POOL_2D": _no_activation,

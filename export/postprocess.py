@@ -1,4 +1,4 @@
-"""The frozen network followed by TFLite's detection post-processing, as a SavedModel that the converter understands."""
+"""The frozen network followed by TFLite's detection post-processing, as a SavedModel for the converter."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ OPERATOR = "TFLite_Detection_PostProcess"
 
 
 def freeze(model: keras.Model) -> Any:
-    """The network without post-processing as a constant graph: image ``(1, S, S, 3)`` to box encodings ``(1, N, 4)`` and scores ``(1, N, C)``.
+    """The network without post-processing as a constant graph.
 
-    Freezing the post-processing together with it silently gives an empty model.
-    """
+    It takes an image ``(1, S, S, 3)`` and gives box encodings ``(1, N, 4)`` and scores ``(1, N, C)``.
+    Freezing the post-processing together with it silently gives an empty model."""
     size = model.input_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32)])  # type: ignore[untyped-decorator]

@@ -52,7 +52,7 @@ COMPILER_RUNTIME = "2.5"  # what edgetpu_compiler 16.0, the last there is, can r
 
 
 def minimum_runtime(operator: str, version: int) -> str | None:
-    """The release that introduced this version of the operator, such as ``"2.3"``; ``None`` where the table has none."""
+    """The release that introduced this version of the operator, ``None`` where the table has none."""
     releases = MINIMUM_RUNTIME.get(operator, ())
     return releases[version - 1] if 1 <= version <= len(releases) else None
 

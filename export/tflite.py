@@ -41,7 +41,8 @@ class TfliteReport:
         compiler = "run, all its gates passed" if edgetpu.compiler else "not run (not on PATH)"
         return (
             f"{self.out / SSD_FLOAT.file}: {self.float_bytes / 2**20:.1f} MiB\n"
-            f"{self.out / SSD_INT8.file}: {self.int8_bytes / 2**20:.1f} MiB, calibrated on {self.calibration_images} images, "
+            f"{self.out / SSD_INT8.file}: {self.int8_bytes / 2**20:.1f} MiB, calibrated on "
+            f"{self.calibration_images} images, "
             f"{edgetpu.count(ON_TPU)} of {edgetpu.operator_count} operators for the EdgeTPU, "
             f"{edgetpu.weight_bytes / 2**20:.2f} MiB of weights\n"
             f"edgetpu_compiler: {compiler}"
@@ -63,8 +64,8 @@ def export_tflite(trained: Path, calibration: Frames, out: Path, params: ExportP
         params: How to quantise, and what the post-processing keeps.
 
     Raises:
-        UserError: ``trained`` is unfinished, there is no frame to calibrate on, or a gate fails; then nothing in
-            ``out`` is changed.
+        UserError: ``trained`` is unfinished, there is no frame to calibrate on, or a gate fails; then nothing
+            in ``out`` is changed.
     """
     model, description = load_trained(trained)
     class_names = list(description["classes"])
@@ -82,7 +83,8 @@ def export_tflite(trained: Path, calibration: Frames, out: Path, params: ExportP
         if not report.ok:
             failures = "\n".join(f"  {failure}" for failure in report.failures)
             raise UserError(
-                f"{out / SSD_INT8.file}: not written, for the EdgeTPU would not take it:\n{failures}\n{report.table()}"
+                f"{out / SSD_INT8.file}: not written, for the EdgeTPU would not take "
+                f"it:\n{failures}\n{report.table()}"
             )
         _replace_files(work, out, class_names, report)
     float_bytes, int8_bytes = ((out / model.file).stat().st_size for model in (SSD_FLOAT, SSD_INT8))
@@ -133,7 +135,8 @@ def _set_output_contract(data: bytes, name: str, params: ExportParams) -> bytes:
     operators = model.subgraphs[0].operators or []
     if not operators or len(operators[-1].outputs) != len(OUTPUT_NAMES):
         raise UserError(
-            f"{name}: the converter left {len(operators)} operators and no post-processing at the end; nothing was written"
+            f"{name}: the converter left {len(operators)} operators and no post-processing at the end; "
+            "nothing was written"
         )
     set_outputs(model, params.max_detections)
     return pack_model(model)

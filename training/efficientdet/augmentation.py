@@ -31,8 +31,8 @@ class Augmentation:
             rng: The source of every random choice.
 
         Returns:
-            The image, uint8 ``(size, size, 3)``; the boxes kept, ``(K, 4)``, (x0, y0, x1, y1) in its pixels; and
-            which boxes were kept, bool ``(N,)``.
+            The image, uint8 ``(size, size, 3)``; the boxes kept, ``(K, 4)``, (x0, y0, x1, y1) in its pixels;
+            and which boxes were kept, bool ``(N,)``.
         """
         image, corners, kept = random_scale_and_crop(image, corners, self.size, self.transforms, rng)
         if self._colour_jitter is None:
@@ -58,10 +58,11 @@ def random_scale_and_crop(
     transforms: TransformParams,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
-    """Scale an image at random against its letterboxed size and crop what fits into the input, as EfficientDet's jitter does.
+    """Scale an image at random and crop what fits into the input, as EfficientDet's jitter does.
 
-    The crop goes through a randomly chosen box, so that zooming in does not show nothing. Boxes are clipped to
-    the crop; one that keeps less than ``min_visibility`` of its area is dropped.
+    The scale is relative to the letterboxed image. The crop goes through a randomly chosen box, so that
+    zooming in does not show nothing. Boxes are clipped to the crop; one that keeps less than
+    ``min_visibility`` of its area is dropped.
 
     Args:
         image: RGB, uint8 ``(height, width, 3)``.
@@ -71,8 +72,8 @@ def random_scale_and_crop(
         rng: The source of every random choice.
 
     Returns:
-        The crop, uint8 ``(h, w, 3)`` with both sides at most ``size``; the boxes kept, ``(K, 4)``, (x0, y0, x1,
-        y1) in its pixels; and which boxes were kept, bool ``(N,)``.
+        The crop, uint8 ``(h, w, 3)`` with both sides at most ``size``; the boxes kept, ``(K, 4)``,
+        (x0, y0, x1, y1) in its pixels; and which boxes were kept, bool ``(N,)``.
     """
     height, width = image.shape[:2]
     scale = size / max(height, width) * math.exp(rng.uniform(*np.log(transforms.scale)))

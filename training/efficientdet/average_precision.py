@@ -1,4 +1,4 @@
-"""COCO AP on the validation frames during training, as a headline to watch; the scorecard is made by ``evaluation``."""
+"""COCO AP on the validation frames, to watch during training; ``evaluation`` makes the scorecard."""
 
 import contextlib
 import io
@@ -26,8 +26,8 @@ def decode_detections(logits: Tensor, codes: Tensor, anchors: Tensor) -> list[Te
         anchors: ``(A, 4)``, (y0, x0, y1, x1) in pixels of the network's input.
 
     Returns:
-        Per image ``(N, 6)``: (x0, y0, x1, y1) in pixels of the network's input, score, class index; best first,
-        at most 100.
+        Per image ``(N, 6)``: (x0, y0, x1, y1) in pixels of the network's input, score, class index; best
+        first, at most 100.
     """
     batch_size, _, num_classes = logits.shape
     scores, flat = logits.float().flatten(1).topk(min(MAX_CANDIDATES, logits[0].numel()), dim=1)

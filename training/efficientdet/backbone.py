@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackboneWeights:
-    """The initial weights of the backbone: ``imagenet`` or ``random``, their source, and the layers that the source lacks."""
+    """The initial weights of the backbone.
+
+    ``initialisation`` is ``imagenet`` or ``random``; ``missing``: the layers that the source lacks.
+    """
 
     initialisation: str
     source: str | None = None
@@ -25,10 +28,10 @@ class BackboneWeights:
 
 
 def load_backbone(model: EfficientDetD0, params: EfficientDetParams) -> BackboneWeights:
-    """Load the backbone weights that ``params.weights`` asks for: a file of ``params.weights_dir``, else from timm's hub.
+    """Load the backbone weights that ``params.weights`` asks for.
 
-    Where neither can be had the backbone stays random, which is logged as a warning and noted in what is
-    returned.
+    They come from ``params.weights_dir`` if it is set, else from timm's hub. Where they cannot be had the
+    backbone stays random, which is logged as a warning and noted in what is returned.
 
     Raises:
         UserError: ``params.weights_dir`` is not a folder, or its file holds other weights.
@@ -39,9 +42,9 @@ def load_backbone(model: EfficientDetD0, params: EfficientDetParams) -> Backbone
     path, problem = _find_weights(params.weights_dir)
     if path is None:
         notice = (
-            f"THE BACKBONE IS RANDOM: no pretrained {ARCHITECTURE} to be had ({problem}). Training from scratch needs far more "
-            f"data and time. Put {ARCHITECTURE}*.safetensors into a folder and name it as efficientdet.weights_dir, or set "
-            "efficientdet.weights: none."
+            f"THE BACKBONE IS RANDOM: no pretrained {ARCHITECTURE} to be had ({problem}). "
+            f"Training from scratch needs far more data and time. Put {ARCHITECTURE}*.safetensors into a "
+            "folder and name it as efficientdet.weights_dir, or set efficientdet.weights: none."
         )
         log.warning(notice)
         return BackboneWeights("random", notices=(notice,))
@@ -75,10 +78,12 @@ def _load_file(model: EfficientDetD0, path: Path) -> BackboneWeights:
     missing = tuple(key for key in loaded.missing_keys if not key.endswith("num_batches_tracked"))
     if len(missing) > MAX_MISSING_LAYERS:
         raise UserError(
-            f"{path}: not the weights of {ARCHITECTURE}: {len(missing)} layers are missing, such as {missing[0]}"
+            f"{path}: not the weights of {ARCHITECTURE}: {len(missing)} layers are missing, such as "
+            f"{missing[0]}"
         )
     if not missing:
         return BackboneWeights("imagenet", path.name)
-    notice = f"{path.name} lacks {', '.join(missing)}: initialised at random, the rest of the backbone is pretrained."
+    lacking = f"{path.name} lacks {', '.join(missing)}"
+    notice = f"{lacking}: initialised at random, the rest of the backbone is pretrained."
     log.warning(notice)
     return BackboneWeights("imagenet", path.name, missing, (notice,))

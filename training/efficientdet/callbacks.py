@@ -14,7 +14,7 @@ UNTIMED_EPOCHS = 1
 
 
 class EmaWeights(WeightAveraging):
-    """Exponential moving average of weights and BatchNorm statistics: the weights that are validated and kept.
+    """Exponential moving average of weights and BatchNorm statistics: what is validated and kept.
 
     The decay warms up as ``(1 + t) / (10 + t)`` (as TensorFlow's ``ExponentialMovingAverage(num_updates)``,
     which EfficientDet used), so that a run of a few hundred steps does not end near its random start.
@@ -33,7 +33,7 @@ class EmaWeights(WeightAveraging):
 
 
 def ema_update(decay: float) -> Any:
-    """The function that moves lists of averaged tensors towards the current ones, in place, on their device."""
+    """The function that moves averaged tensors towards the current ones, in place, on their device."""
 
     def update(averaged: Any, current: Any, num_updates: Any) -> None:
         # Called once per data type; BatchNorm's step counters are integers and are copied.
@@ -48,11 +48,10 @@ def ema_update(decay: float) -> Any:
 
 
 class ThroughputMonitor(Callback):
-    """Images per second, and the share of training time between the end of a batch and the start of the next: waiting for data.
+    """Images per second, and the share of training time spent waiting for data.
 
-    Validation is not counted. The host measures: on a GPU the wait includes the copy of the batch, and is an
-    upper bound.
-    """
+    A wait lasts from the end of a batch to the start of the next. Validation is not counted. The host
+    measures: on a GPU the wait includes the copy of the batch, and is an upper bound."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float, float]] = []  # images, seconds, seconds waited
@@ -99,7 +98,7 @@ class ThroughputMonitor(Callback):
         self.epochs = [tuple(epoch) for epoch in state_dict["epochs"]]
 
     def rates(self, first: int, last: int | None = None) -> dict[str, float]:
-        """Images per second and data wait share over the epochs ``first`` to ``last``, as a slice has them."""
+        """Images per second and data wait share over the epochs ``[first:last]``."""
         images, seconds, waited = (sum(column) for column in zip(*self.epochs[first:last], strict=True))
         return {"images_per_second": images / seconds, "data_wait_share": waited / seconds}
 
@@ -133,7 +132,10 @@ class MetricsLogger(Callback):
             print(f"resuming after epoch {len(self.rows)}, where an earlier run was interrupted", flush=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Log the epoch; Lightning keeps the last AP for ever, so epochs that did not measure it leave it out."""
+        """Log the epoch.
+
+        Lightning keeps the last AP for ever, so epochs that did not measure it leave it out.
+        """
         measured = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()

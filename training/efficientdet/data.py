@@ -30,10 +30,9 @@ log = logging.getLogger(__name__)
 class Sample(NamedTuple):
     """One image as the network takes it.
 
-    ``image``: uint8 ``(S, S, 3)``; ``boxes``: float32 ``(N, 4)``, (x0, y0, x1, y1) in its pixels; ``classes``:
-    int64 ``(N,)``; ``frame_index``: index in the split; ``scale``: from pixels of the frame to pixels of the
-    image, NaN where the image was augmented.
-    """
+    ``image``: uint8 ``(S, S, 3)``; ``boxes``: float32 ``(N, 4)``, (x0, y0, x1, y1) in its pixels;
+    ``classes``: int64 ``(N,)``; ``frame_index``: index in the split; ``scale``: from pixels of the frame to
+    pixels of the image, NaN where the image was augmented."""
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float32]
@@ -43,10 +42,11 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, (y0, x0, y1, x1); ``classes``: int64 ``(B, M)``, -1 for padding.
+    """Samples stacked for the network.
 
-    ``frame_index`` and ``scale``: ``(B,)``, as in :class:`Sample`.
-    """
+    ``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, (y0, x0, y1, x1) in pixels of the
+    image; ``classes``: int64 ``(B, M)``, the class index, -1 for padding; ``frame_index`` and ``scale``:
+    ``(B,)``, as in :class:`Sample`."""
 
     images: Tensor
     boxes: Tensor
@@ -143,9 +143,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def worker_count(requested: int | None, batch_size: int, image_size: int, processes: int = 1) -> int:
     """How many loader processes to start.
 
-    ``None`` means all cores that this process may use, shared with the other training ``processes``. There are
-    fewer, with a warning, where shared memory has no room for their batches.
-    """
+    ``None`` means all cores that this process may use, shared with the other training ``processes``. There
+    are fewer, with a warning, where shared memory has no room for their batches."""
     if requested == 0:
         return 0
     workers = requested or max(1, len(os.sched_getaffinity(0)) // processes)
@@ -154,7 +153,8 @@ def worker_count(requested: int | None, batch_size: int, image_size: int, proces
     fitting = int(min(workers, free / processes // (PREFETCH_FACTOR * batch_bytes)))
     if fitting < workers:
         log.warning(
-            f"/dev/shm has room for {fitting} of {workers} loader processes; give the container more (docker run --shm-size)."
+            f"/dev/shm has room for {fitting} of {workers} loader processes; "
+            "give the container more (docker run --shm-size)."
         )
     return fitting
 

@@ -19,7 +19,10 @@ from training.efficientdet.targets import assign_targets
 
 
 class EfficientDetModule(pl.LightningModule):
-    """The teacher in training. ``fused``: AdamW in one kernel, which fp16's gradient scaling does not allow together with clipping."""
+    """The teacher in training.
+
+    ``fused``: the optimizer in one kernel, which fp16's gradient scaling does not allow together with
+    clipping."""
 
     def __init__(
         self, model: EfficientDetD0, params: EfficientDetParams, seed: int, val: Frames, *, fused: bool
@@ -36,7 +39,10 @@ class EfficientDetModule(pl.LightningModule):
             return detection_loss(logits, codes, targets), logits, codes
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """The loss of one batch. Stochastic depth draws the same at a step of a resumed run as of an undisturbed one."""
+        """The loss of one batch.
+
+        Stochastic depth draws the same at a step of a resumed run as of an undisturbed one.
+        """
         torch.manual_seed(hash((self.seed, self.trainer.global_step, self.global_rank)) & 0x7FFFFFFF)
         losses, _, _ = self.compute_losses(batch)
         self._log_losses("train", losses, len(batch.images))
@@ -74,11 +80,14 @@ class EfficientDetModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip by norm here: Lightning's own refuses fused optimizers under any mixed precision, bf16 too, which has no scaler."""
+        """Clip by norm here.
+
+        Lightning's own refuses fused optimizers under any mixed precision, bf16 too, which has no scaler.
+        """
         nn.utils.clip_grad_norm_(self.parameters(), self.params.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """AdamW or SGD, warmed up linearly and then lowered along a cosine to 1 %; norms and biases do not decay."""
+        """AdamW or SGD, the rate warmed up, then lowered along a cosine; norms and biases do not decay."""
         weights = [p for p in self.parameters() if p.ndim > 1]
         norms_and_biases = [p for p in self.parameters() if p.ndim <= 1]
         groups = [

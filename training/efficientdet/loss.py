@@ -1,4 +1,4 @@
-"""The detection loss: focal loss for the classes, Huber loss for the boxes (Tan et al. 2020, EfficientDet, section 5.1)."""
+"""The detection loss: focal for classes, Huber for boxes (Tan et al. 2020, EfficientDet, section 5.1)."""
 
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ class Losses(NamedTuple):
 def focal_loss(
     logits: Tensor, classes: Tensor, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA
 ) -> Tensor:
-    """Focal loss summed over every anchor and class, ``-alpha_t (1 - p_t)^gamma log p_t`` (Lin et al. 2017, equation 5).
+    """Focal loss summed over every anchor and class (Lin et al. 2017, equation 5).
 
-    Every entry is first counted as background, then the few positive ones are exchanged: no one-hot tensor,
-    and no wait for the GPU.
+    ``-alpha_t (1 - p_t)^gamma log p_t``. Every entry is first counted as background, then the few positive
+    ones are exchanged: no one-hot tensor, and no wait for the GPU.
 
     Args:
         logits: ``(B, A, C)``.
@@ -50,7 +50,9 @@ def focal_loss(
 
 
 def box_loss(codes: Tensor, targets: Targets, delta: float = HUBER_DELTA) -> Tensor:
-    """Huber loss (Huber 1964) summed over the box codes of matched anchors: ``e^2 / 2`` up to ``delta``, ``delta (|e| - delta / 2)`` beyond.
+    """Huber loss (Huber 1964) summed over the box codes of matched anchors.
+
+    ``e^2 / 2`` for errors up to ``delta``, ``delta (|e| - delta / 2)`` beyond.
 
     Args:
         codes: ``(B, A, 4)``, the network's.
@@ -65,7 +67,7 @@ def box_loss(codes: Tensor, targets: Targets, delta: float = HUBER_DELTA) -> Ten
 
 
 def detection_loss(logits: Tensor, codes: Tensor, targets: Targets) -> Losses:
-    """Both losses divided by the number of matched anchors in the batch plus one, so that a batch of backgrounds has a divisor.
+    """Both losses divided by the number of matched anchors in the batch plus one, so that it is never 0.
 
     Args:
         logits: ``(B, A, C)``.

@@ -7,7 +7,7 @@ from trashnet.params import Params
 
 
 class TransformParams(Params):
-    """Random changes of each training image, on top of the rebalancing's; all zero (and scale 1 to 1) means none."""
+    """Random changes of each training image; all zero (and scale 1 to 1) means none."""
 
     scale: tuple[float, float] = (0.6, 2.0)
     flip: float = Field(0.5, ge=0, le=1)

@@ -11,10 +11,9 @@ VOLATILE_FIELDS = {"images_per_second", "data_wait_share", "resumed_from_epoch"}
 class EfficientDetReport:
     """What a training run did; all but the volatile fields also stands under ``report`` in ``model.json``.
 
-    ``metrics``: those of the last epoch; ``resumed_from_epoch``: epochs that an earlier process had finished, 0
-    for an undisturbed run; ``images_per_second`` and ``data_wait_share``: of training alone, without validation
-    and without the first epoch.
-    """
+    ``metrics``: those of the last epoch; ``resumed_from_epoch``: epochs that an earlier process had finished,
+    0 for an undisturbed run; ``images_per_second`` and ``data_wait_share``: of training alone, without
+    validation and without the first epoch."""
 
     metrics: dict[str, float]
     epochs: int

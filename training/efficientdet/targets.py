@@ -1,4 +1,4 @@
-"""Which anchor is matched to which box: anchors, matching and box codes, for a whole batch at once and without leaving the GPU.
+"""Anchors, matching and box codes, for a whole batch at once and without leaving the GPU.
 
 effdet's own ``AnchorLabeler`` gives the same targets image by image with boolean indexing, which waits for
 the GPU at every image.
@@ -17,14 +17,14 @@ MAX_PAIRS = 1 << 27
 
 
 class Targets(NamedTuple):
-    """``classes``: int64 ``(B, A)``, the class index, -1 where an anchor is background; ``codes``: float32 ``(B, A, 4)``."""
+    """``classes``: int64 ``(B, A)``, the class index, -1 for background; ``codes``: float32 ``(B, A, 4)``."""
 
     classes: Tensor
     codes: Tensor
 
 
 def config_anchors(config: Any) -> Tensor:
-    """The anchors of an effdet configuration, float32 ``(A, 4)``, (y0, x0, y1, x1) in pixels of the network's input."""
+    """The anchors of an effdet configuration, float32 ``(A, 4)``, (y0, x0, y1, x1) in pixels of the input."""
     return Anchors.from_config(config).boxes  # type: ignore[no-any-return]
 
 

@@ -104,9 +104,9 @@ def _check_inputs(train: Frames, val: Frames, params: EfficientDetParams) -> Non
 
 
 def run_digest(train: Frames, val: Frames, taxonomy: Taxonomy, params: EfficientDetParams, seed: int) -> str:
-    """A digest of everything that decides the result of a run, so that a changed run does not resume from an old checkpoint.
+    """A digest of all that decides the result of a run; only an equal run may resume from its checkpoint.
 
-    That is frames, labels, class names, parameters and seed, but not the number of workers.
+    It covers frames, labels, class names, parameters and seed, but not the number of workers.
     """
     digest = hashlib.sha256()
     settings = params.model_dump(mode="json", exclude={"workers"})
@@ -122,7 +122,10 @@ def run_digest(train: Frames, val: Frames, taxonomy: Taxonomy, params: Efficient
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the last finished epoch. Lightning writes each to a temporary name first, so each is complete."""
+    """The checkpoint of the last finished epoch.
+
+    Lightning writes each to a temporary name first, so each is complete.
+    """
     return max(folder.glob(f"{CHECKPOINT_PREFIX}*.ckpt"), key=_finished_epochs, default=None)
 
 
@@ -131,7 +134,7 @@ def _finished_epochs(checkpoint: Path) -> int:
 
 
 def choose_precision(params: EfficientDetParams) -> Any:
-    """Lightning's name of the arithmetic: as asked, or bf16, else fp16 with AMP on a GPU and fp32 on a CPU."""
+    """Lightning's name of the arithmetic: as asked, else bf16 or fp16 with AMP on a GPU, fp32 on a CPU."""
     if params.precision != "auto":
         return "32-true" if params.precision == "32" else params.precision
     if not torch.cuda.is_available():
@@ -207,13 +210,16 @@ def _save_trained(
     report: EfficientDetReport,
     counts: dict[str, int],
 ) -> None:
-    """Write the weights and, last, ``model.json``: its presence means that both are complete and belong together."""
+    """Write the weights and, last, ``model.json``.
+
+    The presence of the latter means that both are complete and belong together.
+    """
     (out / DESCRIPTION_FILE).unlink(missing_ok=True)
     with atomic_write(out / WEIGHTS_FILE) as temporary:
         save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, temporary)
     description = describe_model(model, taxonomy.names, params.image_size)
-    # Nothing that differs between two runs of the same training: this folder is an input of later stages of the
-    # pipeline, which would then run again for nothing.
+    # Nothing that differs between two runs of the same training: this folder is an input of later stages of
+    # the pipeline, which would then run again for nothing.
     training = {
         "seed": seed,
         "params": params.model_dump(mode="json"),

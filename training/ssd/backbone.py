@@ -55,7 +55,8 @@ def _find_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(
-        f"{folder}: holds no MobileNetV2 weights; put {' or '.join(WEIGHTS_FILES)} there, or unset ssd.weights_dir"
+        f"{folder}: holds no MobileNetV2 weights; put {' or '.join(WEIGHTS_FILES)} there, "
+        "or unset ssd.weights_dir"
     )
 
 

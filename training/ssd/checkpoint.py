@@ -1,4 +1,4 @@
-"""The state of a training run on disk, one file, written atomically: a killed run resumes after its last finished epoch."""
+"""The state of a training run in one file, from which a killed run resumes after its last finished epoch."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ STATE_FILE = "state.npz"
 
 
 def run_digest(inputs: dict[str, Any]) -> str:
-    """A digest of everything that decides the result of a run, so that a changed run does not resume from an old checkpoint."""
+    """A digest of all that decides the result of a run; only an equal run may resume from its checkpoint."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -26,7 +26,11 @@ def save_state(folder: Path, model: keras.Model, history: list[dict[str, float]]
 
 
 def restore_state(folder: Path, model: keras.Model) -> list[dict[str, float]]:
-    """Restore a saved state into a compiled and built model; the metrics of its epochs, empty where nothing was saved."""
+    """Restore a saved state into a compiled and built model.
+
+    Returns:
+        The metrics of its epochs, empty where nothing was saved.
+    """
     path = folder / STATE_FILE
     if not path.is_file():
         return []

@@ -1,4 +1,7 @@
-"""From TFRecords to batches: decoding, and the random crops, flips and colours of SSD, all seeded by (seed, epoch, image) so that a run repeats."""
+"""From TFRecords to batches: decoding, and the random crops, flips and colours of SSD.
+
+All of it is seeded by (seed, epoch, image), so that a run repeats.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -19,8 +22,8 @@ FEATURES = {
     "image/object/class/label": tf.io.VarLenFeature(tf.int64),
     "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
 }
-# The share of at least one box that a random crop must cover (Liu et al. 2016, section 2.2, "data augmentation");
-# 2.0 leaves the image uncropped.
+# The share of at least one box that a random crop must cover (Liu et al. 2016, section 2.2, "data
+# augmentation"); 2.0 leaves the image uncropped.
 CROP_COVERAGES = (2.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 MIN_BOX_SIDE = (
     2e-3  # of the image's side: a thinner box is a sliver that a crop left, which nobody could find
@@ -33,7 +36,10 @@ CRC_BYTES = 4  # ... a CRC of the length, the data, a CRC of the data
 
 
 def find_shards(folder: Path, split: str) -> list[Path]:
-    """The TFRecord files of a split, in order. Raises :class:`UserError` if the folder is unfinished or the split missing."""
+    """The TFRecord files of a split, in order.
+
+    Raises :class:`UserError` if the folder is unfinished or the split missing.
+    """
     if not (folder / "manifest.json").is_file():
         raise UserError(
             f"{folder}: no manifest.json, so no finished TFRecords here. `dvc repro tfrecords` writes them."
@@ -45,7 +51,10 @@ def find_shards(folder: Path, split: str) -> list[Path]:
 
 
 def count_records(shards: Sequence[Path]) -> int:
-    """How many records the files hold; only their lengths are read. Raises :class:`UserError` for a truncated file."""
+    """How many records the files hold; only their lengths are read.
+
+    Raises :class:`UserError` for a truncated file.
+    """
     count = 0
     for path in shards:
         size = path.stat().st_size
@@ -58,7 +67,8 @@ def count_records(shards: Sequence[Path]) -> int:
                     truncated = end > size
                 if truncated:
                     raise UserError(
-                        f"{path}: cut off after {count} records. Delete the folder and run `dvc repro tfrecords`."
+                        f"{path}: cut off after {count} records. Delete the folder and run `dvc repro "
+                        "tfrecords`."
                     )
                 stream.seek(end)
                 count += 1
@@ -68,12 +78,14 @@ def count_records(shards: Sequence[Path]) -> int:
 def training_batches(
     shards: Sequence[Path], params: SsdParams, batch_size: int, seed: int, first_epoch: int = 0
 ) -> tf.data.Dataset:
-    """Batches of all epochs from ``first_epoch`` on, shuffled and augmented; each epoch drops the images that fill no batch.
+    """Batches of all epochs from ``first_epoch`` on, shuffled and augmented.
+
+    Each epoch drops the images that fill no batch.
 
     Returns:
-        Batches ``(images, {"boxes", "classes"})``. ``images``: float32 ``(B, S, S, 3)`` in [-1, 1]; ``boxes``:
-        float32 ``(B, M, 4)``, (y0, x0, y1, x1) in [0, 1]; ``classes``: int32 ``(B, M)``, the class index, -1 for
-        padding.
+        Batches ``(images, {"boxes", "classes"})``. ``images``: float32 ``(B, S, S, 3)`` in [-1, 1];
+        ``boxes``: float32 ``(B, M, 4)``, (y0, x0, y1, x1) in [0, 1]; ``classes``: int32 ``(B, M)``, the class
+        index, -1 for padding.
     """
     names = [str(path) for path in shards]
 
@@ -95,7 +107,10 @@ def training_batches(
 
 
 def validation_batches(shards: Sequence[Path], params: SsdParams, batch_size: int) -> tf.data.Dataset:
-    """One pass over the images as they are, in order; batches as in :func:`training_batches`, the last may be smaller."""
+    """One pass over the images as they are, in order.
+
+    Batches as in :func:`training_batches`, the last may be smaller.
+    """
     records = _read_records(tf.data.Dataset.from_tensor_slices([str(path) for path in shards]), len(shards))
     examples = records.map(
         lambda record: _validation_example(record, params), num_parallel_calls=tf.data.AUTOTUNE
@@ -118,7 +133,10 @@ def _padded_batches(examples: tf.data.Dataset, batch_size: int, *, drop_remainde
 
 
 def _parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """JPEG bytes, boxes ``(M, 4)`` and class indices ``(M,)``; a crowd is dropped: it says that items are there, not where."""
+    """JPEG bytes, boxes ``(M, 4)`` and class indices ``(M,)``.
+
+    A crowd is dropped: it says that items are there, not where.
+    """
     parsed = tf.io.parse_single_example(record, FEATURES)
     columns = [
         tf.sparse.to_dense(parsed[f"image/object/bbox/{side}"]) for side in ("ymin", "xmin", "ymax", "xmax")
@@ -154,14 +172,14 @@ def _training_example(record: tf.Tensor, seed: tf.Tensor, params: SsdParams) -> 
 
 
 def _resize(image: tf.Tensor, side: int) -> tf.Tensor:
-    """Stretch to a square in [0, 1], bilinear without antialiasing, as the detector does (``trashnet.detectors``)."""
+    """Stretch to a square in [0, 1], bilinear without antialiasing, as ``trashnet.detectors`` does."""
     return tf.ensure_shape(tf.image.resize(image, (side, side)), (side, side, 3)) / 255.0
 
 
 def _random_crop(
     shape: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, coverage_seed: tf.Tensor, window_seed: tf.Tensor
 ) -> tuple[Any, Any, Any]:
-    """A window ``(y, x, height, width)`` in pixels that covers enough of some box, and the boxes whose centres lie in it."""
+    """A window ``(y, x, height, width)`` in pixels over enough of some box, and the boxes centred in it."""
     coverage = tf.constant(CROP_COVERAGES)[
         tf.random.stateless_uniform([], coverage_seed, 0, len(CROP_COVERAGES), tf.int32)
     ]
@@ -205,7 +223,8 @@ def _network_input(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, param
     large = tf.reduce_all(boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE, axis=1)
     boxes = tf.boolean_mask(boxes, large)[: params.max_boxes]
     classes = tf.boolean_mask(classes, large)[: params.max_boxes]
-    # Every image gets one row of padding, so that a batch without any box still has a row to take the maximum over.
+    # Every image gets one row of padding, so that a batch without any box still has a row to take the maximum
+    # over.
     return image * 2.0 - 1.0, {
         "boxes": tf.pad(boxes, [[0, 1], [0, 0]]),
         "classes": tf.pad(classes, [[0, 1]], constant_values=-1),

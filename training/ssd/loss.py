@@ -82,7 +82,9 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sigmoid focal loss of every logit: ``-a_t (1 - p_t)^gamma ln(p_t)`` (Lin et al. 2017, equation 5), numerically safe.
+    """Sigmoid focal loss of every logit, numerically safe (Lin et al. 2017, equation 5).
+
+    ``-a_t (1 - p_t)^gamma ln(p_t)``.
 
     Args:
         logits: Any shape.
@@ -105,7 +107,7 @@ def smooth_l1(error: Tensor) -> Tensor:
 
 
 class DetectionLoss:
-    """Both losses of a batch, each summed over anchors and divided by the number of matched anchors in the batch."""
+    """Both losses of a batch, each summed over anchors and divided by the number of matched anchors."""
 
     def __init__(
         self, anchors: NDArray[np.float32], *, matched_iou: float, alpha: float, gamma: float

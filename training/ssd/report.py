@@ -34,6 +34,6 @@ class SsdReport:
             f"{self.images_per_second:.1f} images/s, {self.waiting_share:.0%} of the time waiting for data"
         )
         return (
-            f"SSD MobileNet v2, {self.epochs} epochs of {self.images:,} images{resumed} in {self.seconds / 60:.1f} min: "
-            f"loss {self.loss:.3f}{val}; {speed}; backbone: {self.backbone}"
+            f"SSD MobileNet v2, {self.epochs} epochs of {self.images:,} images{resumed} in "
+            f"{self.seconds / 60:.1f} min: loss {self.loss:.3f}{val}; {speed}; backbone: {self.backbone}"
         )

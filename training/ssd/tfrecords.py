@@ -33,13 +33,14 @@ class Shard(NamedTuple):
 def write_tfrecords(
     train: Frames, val: Frames, taxonomy: Taxonomy, out: Path, params: TfrecordParams, seed: int
 ) -> None:
-    """Write both splits into ``out``: shards ``train-00000-of-00008.tfrecord``, ..., ``label_map.pbtxt`` and, last, ``manifest.json``.
+    """Write both splits into ``out``.
 
-    Each split is shuffled as a whole by the seed, then dealt out, so that every shard is a fair sample and
-    shards differ by at most one record. Records are ``tf.train.Example`` with the keys of the TensorFlow
-    Object Detection API: the JPEG as stored, boxes as float32 ``xmin, xmax, ymin, ymax`` in 0..1, labels as
-    taxonomy ids. A frame may have no boxes. The same frames and seed give the same bytes on any machine. What
-    was in ``out`` is replaced.
+    The files are the shards ``train-00000-of-00008.tfrecord``, ..., ``label_map.pbtxt`` and, last,
+    ``manifest.json``. Each split is shuffled as a whole by the seed, then dealt out, so that every shard is a
+    fair sample and shards differ by at most one record. Records are ``tf.train.Example`` with the keys of the
+    TensorFlow Object Detection API: the JPEG as stored, boxes as float32 ``xmin, xmax, ymin, ymax`` in 0..1,
+    labels as taxonomy ids. A frame may have no boxes. The same frames and seed give the same bytes on any
+    machine. What was in ``out`` is replaced.
 
     Raises:
         UserError: A split is empty, or a frame is not labelled.
@@ -127,7 +128,8 @@ def _assign_shards(splits: dict[str, tuple[Frames, int]], seed: int) -> list[Sha
     for split, (frames, count) in splits.items():
         if not len(frames):
             raise UserError(
-                f"no frame to write as {split}: a detector needs both train and val. `trashnet dataset` shows the splits."
+                f"no frame to write as {split}: a detector needs both train and val. "
+                "`trashnet dataset` shows the splits."
             )
         order = np.random.default_rng([seed, len(shards)]).permutation(len(frames))
         for index in range(count):

@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Throughput:
-    """The time spent in training steps, and the part of it spent waiting for the next batch; the first step, which compiles, is left out."""
+    """The time spent in training steps, and the part of it spent waiting for the next batch.
+
+    The first step of a run is left out: it compiles.
+    """
 
     step_seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -57,13 +60,13 @@ def train(
     live: Path,
     checkpoints: Path,
 ) -> SsdReport:
-    """Train SSD MobileNet v2 on a folder of TFRecords and write ``out/model.weights.h5``, then ``out/model.json``.
+    """Train on a folder of TFRecords and write ``out/model.weights.h5``, then ``out/model.json``.
 
     On several GPUs the batch is split among them (``tf.distribute.MirroredStrategy``). Metrics of every epoch
-    go to the DVCLive folder ``live``. The state after every epoch goes to ``checkpoints/<digest of the run>``:
-    called again after a crash with the same parameters, seed and records, training resumes from there and ends
-    with the same result; the folder is removed on success. On a CPU two runs end with the same weights, to the
-    last bit.
+    go to the DVCLive folder ``live``. The state after every epoch goes to ``checkpoints/<digest of the
+    run>``: called again after a crash with the same parameters, seed and records, training resumes from there
+    and ends with the same result; the folder is removed on success. On a CPU two runs end with the same
+    weights, to the last bit.
 
     Raises:
         UserError: The TFRecords are unfinished or damaged, or ``params.weights_dir`` holds no weights.
@@ -116,7 +119,8 @@ class TrainingRun:
         manifest = json.loads((tfrecords / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("classes", list(taxonomy.names)) != list(taxonomy.names):
             raise UserError(
-                f"{tfrecords}: written with other classes than the taxonomy has now. `dvc repro tfrecords` writes them anew."
+                f"{tfrecords}: written with other classes than the taxonomy has now. "
+                "`dvc repro tfrecords` writes them anew."
             )
         self.digest = run_digest(
             {
@@ -148,7 +152,11 @@ class TrainingRun:
         return model, backbone
 
     def epochs(self, model: Ssd, throughput: Throughput, first: int) -> Iterator[dict[str, float]]:
-        """Train epoch by epoch from ``first``; yields the mean losses, validation losses, learning rate and speed of each."""
+        """Train epoch by epoch from ``first``.
+
+        Yields:
+            The mean losses, validation losses, learning rate and speed of each.
+        """
         if first >= self.params.epochs:
             return
         batches = self.strategy.experimental_distribute_dataset(
@@ -200,7 +208,10 @@ class TrainingRun:
 def compile_step(
     keras_step: Callable[[Any], Any], strategy: Any, batches: Any
 ) -> Callable[[Any], dict[str, Any]]:
-    """A step of Keras as one graph for batches of any length, run on every replica; its metrics are running means."""
+    """A step of Keras as one graph for batches of any length, run on every replica.
+
+    The metrics that it returns are running means.
+    """
 
     @tf.function(input_signature=[batches.element_spec], autograph=False)  # type: ignore[untyped-decorator]
     def step(batch: Any) -> Any:
@@ -236,7 +247,10 @@ def _dtype_policy(params: SsdParams) -> Iterator[None]:
 
 @contextmanager
 def _dvclive(folder: Path, history: list[dict[str, float]]) -> Iterator[Callable[[dict[str, float]], None]]:
-    """DVCLive's metrics and plots. A resumed run logs its earlier epochs again: DVC has emptied the folder."""
+    """DVCLive's metrics and plots.
+
+    A resumed run logs its earlier epochs again: DVC has emptied the folder.
+    """
     from dvclive import Live
 
     with Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:

@@ -1,4 +1,4 @@
-"""The exported teacher: one ``.onnx`` file with raw heads, and all that is needed to use it in its metadata."""
+"""The exported teacher: an ``.onnx`` file with raw heads, and all that describes them in its metadata."""
 
 import json
 import os
@@ -23,7 +23,7 @@ BATCH_SIZE = 8
 
 
 class OnnxDetector:
-    """EfficientDet in onnxruntime: letterbox, raw heads, decoding and non-maximum suppression per class in NumPy.
+    """EfficientDet in onnxruntime; decoding and non-maximum suppression per class in NumPy.
 
     Threads: all cores, or as many as the environment variable ``OMP_NUM_THREADS`` says.
     """
@@ -40,8 +40,8 @@ class OnnxDetector:
         """Open the file.
 
         Raises:
-            UserError: The file is damaged or was not exported by this project, or the model knows a class that
-                the taxonomy does not.
+            UserError: The file is damaged or was not exported by this project, or the model knows a class
+                that the taxonomy does not.
         """
         self._session = _open_session(path)
         metadata = read_metadata(path, self._session.get_modelmeta().custom_metadata_map)
@@ -105,12 +105,17 @@ def _open_session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except damage as error:
         raise UserError(
-            f"{path}: damaged, or not an ONNX model ({str(error).splitlines()[0]}). `dvc repro` exports it again."
+            f"{path}: damaged, or not an ONNX model ({str(error).splitlines()[0]}). "
+            "`dvc repro` exports it again."
         ) from None
 
 
 def read_metadata(path: Path, stored: dict[str, str]) -> dict[str, Any]:
-    """What the exporter wrote beside the graph. Raises :class:`UserError` for a model that did not come from it."""
+    """What the exporter wrote beside the graph.
+
+    Raises:
+        UserError: The model did not come from this exporter.
+    """
     metadata = {
         key.removeprefix(METADATA_PREFIX): json.loads(value)
         for key, value in stored.items()
@@ -118,6 +123,7 @@ def read_metadata(path: Path, stored: dict[str, str]) -> dict[str, Any]:
     }
     if metadata.get("format") != FORMAT:
         raise UserError(
-            f"{path}: an ONNX model, but not one this version exported (metadata `{METADATA_PREFIX}format` {FORMAT} is missing)"
+            f"{path}: an ONNX model, but not one this version exported (metadata `{METADATA_PREFIX}format` "
+            f"{FORMAT} is missing)"
         )
     return metadata

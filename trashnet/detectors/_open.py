@@ -9,12 +9,13 @@ def open_detector(path: Path, taxonomy: Taxonomy) -> Detector:
     """Open an exported model by its suffix.
 
     Raises:
-        UserError: The file is missing or of an unknown kind, or the model knows a class that the taxonomy does
-            not.
+        UserError: The file is missing or of an unknown kind, or the model knows a class that the taxonomy
+            does not.
     """
     if not path.is_file():
         raise UserError(
-            f"{path}: no such model. `dvc repro` trains and exports the models, `dvc pull` fetches trained ones."
+            f"{path}: no such model. `dvc repro` trains and exports the models, "
+            "`dvc pull` fetches trained ones."
         )
     match path.suffix:
         case ".onnx":

@@ -17,10 +17,11 @@ def pyramid_anchors(
     aspect_ratios: Sequence[Sequence[float]],
     anchor_scale: float,
 ) -> Array:
-    """The anchors of a feature pyramid; those of ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``.
+    """The anchors of a feature pyramid.
 
-    Level l has stride ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``,
-    times ``(x, y)`` of the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4).
+    They equal those of ``effdet.anchors.Anchors`` for sizes divisible by ``2**max_level``. Level l has stride
+    ``2**l`` and base size ``anchor_scale * 2**l``, times ``2**(octave / num_scales)``, times ``(x, y)`` of
+    the ratio (Tan et al. 2020, section 5.1; Lin et al. 2017, section 4).
 
     Args:
         image_size: Side of the square input in pixels.
@@ -88,7 +89,9 @@ def top_k(logits: Array, k: int, min_logit: float) -> tuple[NDArray[np.int64], N
 def batched_nms(
     boxes: Array, classes: NDArray[np.int64], iou_threshold: float, max_detections: int
 ) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression per class; stops at ``max_detections``, so 5,000 candidates cost 100 rounds.
+    """Greedy non-maximum suppression per class.
+
+    It stops at ``max_detections``, so 5,000 candidates cost 100 rounds.
 
     Args:
         boxes: ``(N, 4)``, (x0, y0, x1, y1), best first.

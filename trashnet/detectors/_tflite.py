@@ -35,7 +35,9 @@ def stretch(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey levels to [-1, 1], float32, any shape: the input of the float network; the int8 network's input scale means the same for raw pixels.
+    """Grey levels of any shape to float32 in [-1, 1], the input of the float network.
+
+    The int8 network's input scale means the same for raw pixels.
 
     >>> normalise(np.array([0, 255], np.uint8)).tolist()
     [-1.0, 1.0]
@@ -44,7 +46,7 @@ def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class TfliteDetector:
-    """SSD in TFLite with its post-processing inside, float32 or uint8 input, run by ai-edge-litert on the CPU."""
+    """SSD in TFLite, with float32 or uint8 input, run by ai-edge-litert on the CPU."""
 
     def __init__(self, path: Path, taxonomy: Taxonomy, *, num_threads: int | None = None) -> None:
         """Open the file.
@@ -61,7 +63,8 @@ class TfliteDetector:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UserError(
-                f"{path}: not a TFLite model that runs here ({error}). Export it again: `dvc repro export_ssd`."
+                f"{path}: not a TFLite model that runs here ({error}). "
+                "Export it again: `dvc repro export_ssd`."
             ) from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._output_indices = [int(detail["index"]) for detail in outputs]
@@ -72,12 +75,13 @@ class TfliteDetector:
         )
         if not takes_one_square_image or len(outputs) != NUM_OUTPUTS:
             raise UserError(
-                f"{path}: not an SSD detector: it takes {shape} and gives {len(outputs)} tensors, "
-                "not boxes, classes, scores and their count"
+                f"{path}: not an SSD detector: it takes {shape} and gives {len(outputs)} tensors, not boxes, "
+                "classes, scores and their count"
             )
         if dtype not in (np.uint8, np.float32):
             raise UserError(
-                f"{path}: takes {np.dtype(dtype).name} images; a detector for bins takes uint8 pixels (or float32 in [-1, 1])"
+                f"{path}: takes {np.dtype(dtype).name} images; a detector for bins takes uint8 pixels (or "
+                "float32 in [-1, 1])"
             )
         self._input_index, self.image_size = int(inputs[0]["index"]), int(shape[1])
         self._takes_pixels = dtype == np.uint8
@@ -109,11 +113,15 @@ class TfliteDetector:
         scores: NDArray[np.float32],
         shape: tuple[int, ...],
     ) -> Detections:
-        """From (y0, x0, y1, x1) in [0, 1] to (x, y, w, h) in pixels, clipped; a box outside the image is left out."""
+        """From (y0, x0, y1, x1) in [0, 1] to (x, y, w, h) in pixels, clipped.
+
+        A box outside the image is left out.
+        """
         height, width = shape[:2]
         if len(classes) and int(classes.max()) >= len(self._class_ids):
             raise UserError(
-                f"{self._path}: predicts class {int(classes.max())}, but {LABELS_FILE} has {len(self._class_ids)} lines"
+                f"{self._path}: predicts class {int(classes.max())}, but {LABELS_FILE} has "
+                f"{len(self._class_ids)} lines"
             )
         y0, x0, y1, x1 = (np.clip(boxes, 0.0, 1.0) * np.array([height, width, height, width], np.float32)).T
         inside = (x1 > x0) & (y1 > y0)
@@ -130,14 +138,14 @@ def _read_class_ids(path: Path, taxonomy: Taxonomy) -> NDArray[np.int64]:
     names = _read_labels(path)
     if unknown := [name for name in names if name not in taxonomy.id_of]:
         raise UserError(
-            f"{path}: knows {', '.join(repr(name) for name in unknown[:5])}, which the taxonomy does not. Use the taxonomy it was "
-            "trained with, or train again."
+            f"{path}: knows {', '.join(repr(name) for name in unknown[:5])}, which the taxonomy does not. "
+            "Use the taxonomy it was trained with, or train again."
         )
     return np.array([taxonomy.id_of[name] for name in names], np.int64)
 
 
 def _read_labels(path: Path) -> list[str]:
-    """The class names in the model file (an "associated file" of TFLite: a zip at its end), else those in the file beside it."""
+    """The class names in the model file (a zip at its end, by TFLite's convention), else those beside it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if LABELS_FILE in archive.namelist():
@@ -145,6 +153,7 @@ def _read_labels(path: Path) -> list[str]:
     beside = path.parent / LABELS_FILE
     if not beside.is_file():
         raise UserError(
-            f"{path}: carries no {LABELS_FILE}, and there is none beside it; put the class names there, one per line"
+            f"{path}: carries no {LABELS_FILE}, and there is none beside it; "
+            "put the class names there, one per line"
         )
     return beside.read_text(encoding="utf-8").splitlines()

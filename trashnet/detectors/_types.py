@@ -35,4 +35,7 @@ class Detector(Protocol):
         """The stem of its file, such as ``efficientdet`` or ``ssd_int8``."""
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Detect on RGB images, uint8 ``(height, width, 3)``, whose sizes may differ; one :class:`Detections` per image, in order."""
+        """Detect on RGB images, uint8 ``(height, width, 3)``, whose sizes may differ.
+
+        One :class:`Detections` per image, in order.
+        """
