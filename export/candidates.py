@@ -22,9 +22,7 @@ from trashnet.models import EDGETPU_REPORT_FILE, SHIPPED_FILES
 from trashnet.store import NoSuchObject, ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-PIPELINE_FILE = (
-    "dvc.yaml"  # dvc commands are given it, so that they leave alone what else DVC tracks in the repository
-)
+PIPELINE_FILE = "dvc.yaml"  # names the stages to dvc, which tracks other files of the repository too
 PREFIX = "models"
 NEWEST_KEY = f"{PREFIX}/newest.json"
 MANIFEST_NAME = "manifest.json"

@@ -35,7 +35,8 @@ class CompilerLog:
         """The gates of a compiled model.
 
         "Compiled successfully" alone means nothing: google-coral/edgetpu issue 358 compiled with no operator
-        on the chip."""
+        on the chip.
+        """
         on_tpu, on_cpu = self.on_tpu or 0, self.on_cpu or 0
         all_mapped = on_tpu > 0 and self.operators == on_tpu + on_cpu and on_cpu <= MAX_CPU_OPERATORS
         weights = f"{self.off_chip} bytes off, {self.on_chip} on chip"

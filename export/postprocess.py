@@ -19,7 +19,8 @@ def freeze(model: keras.Model) -> Any:
     """The network without post-processing as a constant graph.
 
     It takes an image ``(1, S, S, 3)`` and gives box encodings ``(1, N, 4)`` and scores ``(1, N, C)``.
-    Freezing the post-processing together with it silently gives an empty model."""
+    Freezing the post-processing together with it silently gives an empty model.
+    """
     size = model.input_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32)])  # type: ignore[untyped-decorator]

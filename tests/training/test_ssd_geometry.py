@@ -10,14 +10,7 @@ from keras import ops
 
 from tests.overfitted import decode_boxes
 from training.ssd.anchors import feature_map_sizes, make_anchors, to_corners
-from training.ssd.loss import (
-    DetectionLoss,
-    encode_boxes,
-    focal_loss,
-    match_anchors,
-    pairwise_iou,
-    smooth_l1,
-)
+from training.ssd.loss import DetectionLoss, encode_boxes, focal_loss, match_anchors, pairwise_iou, smooth_l1
 
 ROOT2 = math.sqrt(2)
 

@@ -13,7 +13,7 @@ from trashnet.letterbox import blank_canvas, resize
 class Augmentation:
     """The random changes that ``transforms`` ask for, to images of ``size`` pixels.
 
-    Only one resampling, and the colours change on the small image.
+    The image is resampled only once, and its colours change after it has become small.
     """
 
     def __init__(self, transforms: TransformParams, size: int) -> None:

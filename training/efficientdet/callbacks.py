@@ -51,7 +51,8 @@ class ThroughputMonitor(Callback):
     """Images per second, and the share of training time spent waiting for data.
 
     A wait lasts from the end of a batch to the start of the next. Validation is not counted. The host
-    measures: on a GPU the wait includes the copy of the batch, and is an upper bound."""
+    measures: on a GPU the wait includes the copy of the batch, and is an upper bound.
+    """
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float, float]] = []  # images, seconds, seconds waited
@@ -110,8 +111,8 @@ class ThroughputMonitor(Callback):
 class MetricsLogger(Callback):
     """Logs one line per epoch to the screen and to DVCLive.
 
-    Its rows travel in the checkpoint: a resumed run writes the whole history again, whatever became of the
-    folder, and no epoch twice.
+    Its rows travel in the checkpoint: a resumed run writes the whole history again, even if the folder was
+    emptied, and no epoch twice.
     """
 
     def __init__(self, folder: Path, throughput: ThroughputMonitor) -> None:

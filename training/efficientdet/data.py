@@ -32,7 +32,8 @@ class Sample(NamedTuple):
 
     ``image``: uint8 ``(S, S, 3)``; ``boxes``: float32 ``(N, 4)``, (x0, y0, x1, y1) in its pixels;
     ``classes``: int64 ``(N,)``; ``frame_index``: index in the split; ``scale``: from pixels of the frame to
-    pixels of the image, NaN where the image was augmented."""
+    pixels of the image, NaN where the image was augmented.
+    """
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float32]
@@ -46,7 +47,8 @@ class Batch(NamedTuple):
 
     ``images``: uint8 ``(B, S, S, 3)``; ``boxes``: float32 ``(B, M, 4)``, (y0, x0, y1, x1) in pixels of the
     image; ``classes``: int64 ``(B, M)``, the class index, -1 for padding; ``frame_index`` and ``scale``:
-    ``(B,)``, as in :class:`Sample`."""
+    ``(B,)``, as in :class:`Sample`.
+    """
 
     images: Tensor
     boxes: Tensor
@@ -144,7 +146,8 @@ def worker_count(requested: int | None, batch_size: int, image_size: int, proces
     """How many loader processes to start.
 
     ``None`` means all cores that this process may use, shared with the other training ``processes``. There
-    are fewer, with a warning, where shared memory has no room for their batches."""
+    are fewer, with a warning, where shared memory has no room for their batches.
+    """
     if requested == 0:
         return 0
     workers = requested or max(1, len(os.sched_getaffinity(0)) // processes)

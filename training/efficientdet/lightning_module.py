@@ -22,7 +22,8 @@ class EfficientDetModule(pl.LightningModule):
     """The teacher in training.
 
     ``fused``: the optimizer in one kernel, which fp16's gradient scaling does not allow together with
-    clipping."""
+    clipping.
+    """
 
     def __init__(
         self, model: EfficientDetD0, params: EfficientDetParams, seed: int, val: Frames, *, fused: bool

@@ -13,7 +13,8 @@ class EfficientDetReport:
 
     ``metrics``: those of the last epoch; ``resumed_from_epoch``: epochs that an earlier process had finished,
     0 for an undisturbed run; ``images_per_second`` and ``data_wait_share``: of training alone, without
-    validation and without the first epoch."""
+    validation and without the first epoch.
+    """
 
     metrics: dict[str, float]
     epochs: int

@@ -48,7 +48,7 @@ def match_anchors(iou: Tensor, is_box: Tensor) -> Tensor:
     matches = torch.where(best_iou >= MIN_MATCH_IOU, best_box, -1)
     best_anchor = iou.argmax(dim=2)
     rows = torch.arange(num_boxes, device=iou.device).expand(iou.shape[0], num_boxes)
-    # Per anchor the first row of which it is the best anchor; num_boxes where it is nobody's.
+    # Per anchor the first row of which it is the best anchor; num_boxes where there is none.
     forced = torch.full((iou.shape[0], num_anchors), num_boxes, dtype=torch.int64, device=iou.device)
     forced.scatter_reduce_(1, best_anchor, torch.where(is_box, rows, num_boxes), "amin")
     return torch.where(forced < num_boxes, forced, matches)

@@ -25,12 +25,8 @@ FEATURES = {
 # The share of at least one box that a random crop must cover (Liu et al. 2016, section 2.2, "data
 # augmentation"); 2.0 leaves the image uncropped.
 CROP_COVERAGES = (2.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-MIN_BOX_SIDE = (
-    2e-3  # of the image's side: a thinner box is a sliver that a crop left, which nobody could find
-)
-DCT_METHOD = (
-    "INTEGER_ACCURATE"  # as OpenCV decodes on the bin; TensorFlow's default is off by up to 6 grey levels
-)
+MIN_BOX_SIDE = 2e-3  # of the side of the image; a thinner box is a sliver that a crop left
+DCT_METHOD = "INTEGER_ACCURATE"  # as OpenCV decodes on the bin; the default is off by up to 6 grey levels
 LENGTH_BYTES = 8  # a record: its length, ...
 CRC_BYTES = 4  # ... a CRC of the length, the data, a CRC of the data
 

@@ -32,7 +32,8 @@ class Ssd(keras.Model):  # type: ignore[misc]  # Keras ships no types
 
     It takes images ``(B, S, S, 3)`` in [-1, 1] and gives encodings ``(B, N, 4)`` and logits ``(B, N, C)``. It
     is trained on ``(images, {"boxes": (B, M, 4), (y0, x0, y1, x1) in [0, 1]; "classes": (B, M), the class
-    index, -1 for padding})``."""
+    index, -1 for padding})``.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,7 +68,8 @@ def build_model(image_size: int, num_classes: int) -> Ssd:
     """The network with random weights, for square images of ``image_size`` pixels.
 
     Its feature maps have the sizes of :func:`training.ssd.anchors.feature_map_sizes`, its outputs the order
-    of the anchors."""
+    of the anchors.
+    """
     image = keras.Input((image_size, image_size, 3), name="image")
     backbone = keras.applications.MobileNetV2(input_tensor=image, alpha=1.0, include_top=False, weights=None)
     maps = [backbone.get_layer("block_13_expand_relu").output, backbone.output]
@@ -90,7 +92,8 @@ def prepare_for_training(model: Ssd, params: SsdParams, *, pretrained: bool, rep
 
     The statistics of a pretrained backbone stay as they are ("frozen", what "auto" then means): they come
     from a million photos, while a training batch is a few dozen similar frames. A random backbone has to find
-    its own. The extra layers are new and always learn theirs."""
+    its own. The extra layers are new and always learn theirs.
+    """
     frozen = params.batch_norm == "frozen" or (params.batch_norm == "auto" and pretrained)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):

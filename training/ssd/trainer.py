@@ -102,7 +102,7 @@ def train(
         backbone=backbone,
     )
     _save_trained(out, model, run, report)
-    shutil.rmtree(checkpoint)  # with whatever a killed process left half-written in it
+    shutil.rmtree(checkpoint)  # together with what a killed process left half-written
     return report
 
 
@@ -224,7 +224,7 @@ def compile_step(
 
 
 def _enable_determinism() -> None:
-    """Compute the same sums in the same order, whatever the threads do.
+    """Compute the same sums in the same order, independent of thread timing.
 
     Op determinism alone is not enough: the arithmetic optimiser of the graph merges the sum of all gradients'
     norms into one AddN, which begins with whichever addend's buffer happens to be free.
