@@ -1,4 +1,4 @@
-"""Throughput of the student's training, input pipeline included, against the bare step on one cached batch."""
+"""Throughput of the student's training, input pipeline included, against the step on one cached batch."""
 
 import argparse
 import os

@@ -32,8 +32,8 @@ CHECKPOINT_PREFIX = "epoch="  # Lightning's
 
 
 def train(
-    train: Frames,
-    val: Frames,
+    train_frames: Frames,
+    val_frames: Frames,
     taxonomy: Taxonomy,
     params: EfficientDetParams,
     seed: int,
@@ -54,16 +54,16 @@ def train(
     Raises:
         UserError: There is nothing to train on, or no GPU for the precision that was asked for.
     """
-    _check_inputs(train, val, params)
+    _check_inputs(train_frames, val_frames, params)
     pl.seed_everything(seed, verbose=False)
-    folder = checkpoints / run_digest(train, val, taxonomy, params, seed)
+    folder = checkpoints / run_digest(train_frames, val_frames, taxonomy, params, seed)
     num_classes = len(taxonomy.names)
     model = EfficientDetD0(num_classes, params.image_size, params.drop_path, params.batch_norm_momentum)
     checkpoint = latest_checkpoint(folder)
     backbone = load_backbone(model, params)
     precision = choose_precision(params)
     fused = torch.cuda.is_available() and precision != "16-mixed"
-    module = EfficientDetModule(model, params, seed, val, fused=fused)
+    module = EfficientDetModule(model, params, seed, val_frames, fused=fused)
     throughput = ThroughputMonitor()
     metrics = MetricsLogger(live, throughput)
     trainer = _make_trainer(params, precision, folder, [EmaWeights(params.ema_decay), throughput, metrics])
@@ -77,15 +77,15 @@ def train(
     )
     trainer.fit(
         module,
-        make_split_loader(train, training=True),
-        make_split_loader(val, training=False),
+        make_split_loader(train_frames, training=True),
+        make_split_loader(val_frames, training=False),
         ckpt_path=checkpoint,
         weights_only=False,  # our own file: it carries the rows of the metrics logger beside the weights
     )
     resumed_from_epoch = _finished_epochs(checkpoint) if checkpoint else 0
     report = _make_report(trainer, metrics, backbone, precision, resumed_from_epoch)
     if trainer.is_global_zero:
-        counts = {"train_frames": len(train), "val_frames": len(val)}
+        counts = {"train_frames": len(train_frames), "val_frames": len(val_frames)}
         _save_trained(out, model, taxonomy, params, seed, report, counts)
         shutil.rmtree(folder, ignore_errors=True)
     trainer.strategy.barrier()
