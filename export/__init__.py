@@ -1,4 +1,4 @@
-"""Going out: each trained detector as the one file that is shipped, and what the student's chip will make of it.
+"""Exports trained detectors as shipped files, checks them against the EdgeTPU and publishes candidates.
 
 The verbs import TensorFlow or torch when they are called, not before; ``check_edgetpu`` needs neither.
 """
@@ -8,32 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from export.candidates import (
         Candidate,
-        fetch_model,
-        newest_candidate,
+        download_model,
+        load_candidate,
+        load_newest_candidate,
         publish_candidate,
-        publish_trained,
-        read_candidate,
+        publish_trained_models,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
     from export.tflite import TfliteReport, export_tflite
-
-_HOME = {
-    "Candidate": "export.candidates",
-    "EdgeTpuReport": "export.edgetpu",
-    "ExportParams": "export.params",
-    "OnnxReport": "export.onnx",
-    "TfliteReport": "export.tflite",
-    "check_edgetpu": "export.edgetpu",
-    "export_onnx": "export.onnx",
-    "export_tflite": "export.tflite",
-    "fetch_model": "export.candidates",
-    "newest_candidate": "export.candidates",
-    "publish_candidate": "export.candidates",
-    "publish_trained": "export.candidates",
-    "read_candidate": "export.candidates",
-}
 
 __all__ = [
     "Candidate",
@@ -42,19 +26,35 @@ __all__ = [
     "OnnxReport",
     "TfliteReport",
     "check_edgetpu",
+    "download_model",
     "export_onnx",
     "export_tflite",
-    "fetch_model",
-    "newest_candidate",
+    "load_candidate",
+    "load_newest_candidate",
     "publish_candidate",
-    "publish_trained",
-    "read_candidate",
+    "publish_trained_models",
 ]
+
+_MODULES = {
+    "Candidate": "export.candidates",
+    "EdgeTpuReport": "export.edgetpu",
+    "ExportParams": "export.params",
+    "OnnxReport": "export.onnx",
+    "TfliteReport": "export.tflite",
+    "check_edgetpu": "export.edgetpu",
+    "download_model": "export.candidates",
+    "export_onnx": "export.onnx",
+    "export_tflite": "export.tflite",
+    "load_candidate": "export.candidates",
+    "load_newest_candidate": "export.candidates",
+    "publish_candidate": "export.candidates",
+    "publish_trained_models": "export.candidates",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""TFLite files as objects: reading, the few changes made after conversion, writing. Needs no TensorFlow."""
+"""Reads and writes TFLite files, and makes the few changes that follow a conversion; needs no TensorFlow."""
 
 import struct
 import zipfile
@@ -12,19 +12,22 @@ from ai_edge_litert import schema_py_generated as schema
 
 from trashnet.errors import UserError
 
-IDENTIFIER = b"TFL3"
+FILE_IDENTIFIER = b"TFL3"
 OUTPUT_NAMES = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
-TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-OPERATOR_NAMES = {
-    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
+TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if name[0] != "_"}
+OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
 
 
 def parse_model(data: bytes, name: str) -> Any:
-    """The model as ``schema.ModelT``. Raises :class:`UserError` if ``data`` is not a whole TFLite file; ``name`` is for its message."""
-    if data[4:8] != IDENTIFIER:
+    """Parse a TFLite file into ``schema.ModelT``.
+
+    Raises:
+        UserError: ``data`` is not a complete TFLite file; the message calls it ``name``.
+    """
+    if data[4:8] != FILE_IDENTIFIER:
         raise UserError(
-            f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); export one with `dvc repro export_ssd`"
+            f"{name}: not a TFLite model (its first bytes are {data[:8]!r}); "
+            "export one with `dvc repro export_ssd`"
         )
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -39,28 +42,27 @@ def parse_model(data: bytes, name: str) -> Any:
 
 
 def pack_model(model: Any) -> bytes:
-    """The file's bytes."""
+    """The bytes of the file."""
     builder = flatbuffers.Builder(8 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 
 def operator_name(model: Any, operator: Any) -> str:
-    """``CONV_2D`` and so on; a custom operator's own name."""
+    """The name of an operator, such as ``CONV_2D``, or the one that a custom operator gives itself."""
     code = model.operatorCodes[operator.opcodeIndex]
-    number = max(
-        code.builtinCode, code.deprecatedBuiltinCode
-    )  # codes over 127 stand in the new field, older writers know only the old
+    # Codes over 127 stand in the new field; older writers know only the old one.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
     if number == schema.BuiltinOperator.CUSTOM:
         return bytes(code.customCode or b"CUSTOM").decode(errors="replace")
     return str(OPERATOR_NAMES.get(number, f"BUILTIN_{number}"))
 
 
 def set_outputs(model: Any, max_detections: int) -> None:
-    """Make the post-processing's four results the outputs, in the order that is the contract, with static shapes and plain names.
+    """Make the results of the post-processing the outputs, with the order, shapes and names of the contract.
 
-    The converter names, orders and (not) shapes them as it likes. The SignatureDef goes: compilers drop it,
-    so nothing may rely on it.
+    The converter chooses names and order freely and leaves the shapes open. The SignatureDef is removed:
+    compilers drop it, so nothing may rely on it.
     """
     graph = model.subgraphs[0]
     last = graph.operators[-1]
@@ -74,8 +76,12 @@ def set_outputs(model: Any, max_detections: int) -> None:
 
 
 def append_labels(path: Path, file_name: str, names: Sequence[str]) -> None:
-    """Pack the class names into the model as TFLite's metadata does with associated files: a zip after the flatbuffer's end."""
-    with zipfile.ZipFile(path, "a") as packed:
-        packed.writestr(
-            zipfile.ZipInfo(file_name, (1980, 1, 1, 0, 0, 0)), "".join(f"{name}\n" for name in names)
-        )
+    """Append the class names to the model file.
+
+    They form a zip after the flatbuffer, as the "associated files" of TFLite's metadata do.
+    """
+    info = zipfile.ZipInfo(
+        file_name, (1980, 1, 1, 0, 0, 0)
+    )  # a fixed date: the same model has the same bytes
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(info, "".join(f"{name}\n" for name in names))

@@ -4,7 +4,7 @@ from trashnet.params import Params
 
 
 class ExportParams(Params):
-    """Section ``export`` of ``params.yaml``: how the student is quantised, and what its post-processing keeps."""
+    """Section ``export`` of ``params.yaml``: quantisation and post-processing of the student."""
 
     seed: int = 20
     calibration_images: int = Field(200, ge=1)

@@ -1,4 +1,4 @@
-"""The frozen network with TFLite's detection post-processing behind it, as a SavedModel that the converter understands."""
+"""The frozen network followed by TFLite's detection post-processing, as a SavedModel for the converter."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ OPERATOR = "TFLite_Detection_PostProcess"
 
 
 def freeze(model: keras.Model) -> Any:
-    """The network alone as a constant graph: image ``(1, S, S, 3)`` to box encodings ``(1, N, 4)`` and scores ``(1, N, C)``.
+    """The network without post-processing as a constant graph.
 
-    Alone, because freezing the post-processing with it gives, silently, an empty model.
+    It takes an image ``(1, S, S, 3)`` and gives box encodings ``(1, N, 4)`` and scores ``(1, N, C)``.
+    Freezing the post-processing together with it silently gives an empty model.
     """
     size = model.input_shape[1]
 
@@ -31,16 +32,22 @@ def freeze(model: keras.Model) -> Any:
 
 
 def save_with_postprocess(
-    network: Any, anchors: NDArray[np.float32], classes: int, params: ExportParams, out: Path
+    network: Any, anchors: NDArray[np.float32], num_classes: int, params: ExportParams, out: Path
 ) -> None:
-    """Write a SavedModel of the frozen network, then the post-processing operator, to the folder ``out``.
+    """Write a SavedModel of the frozen network, followed by the post-processing operator.
 
-    ``anchors``: ``(N, 4)``, centre y, centre x, height, width. The operator has no TensorFlow equivalent: an
-    empty function that says what it implements stands for it, and the converter puts the operator in its
-    place (as the OD API's ``export_tflite_graph_tf2``).
+    The operator has no TensorFlow equivalent. An empty function whose signature names the operator stands for
+    it, and the converter replaces it (as the Object Detection API's ``export_tflite_graph_tf2`` does).
+
+    Args:
+        network: What :func:`freeze` returns.
+        anchors: float32 ``(N, 4)``, (centre y, centre x, height, width) in [0, 1].
+        num_classes: Number of classes.
+        params: What the post-processing keeps.
+        out: The folder of the SavedModel.
     """
 
-    @tf.function(experimental_implements=_implements(classes, params))  # type: ignore[untyped-decorator]
+    @tf.function(experimental_implements=_operator_attributes(num_classes, params))  # type: ignore[untyped-decorator]
     def postprocess(encodings: Any, scores: Any, anchors: Any) -> Any:
         del encodings, scores, anchors
         return tuple(tf.constant(0.0, name=name) for name in ("boxes", "classes", "scores", "count"))
@@ -65,11 +72,11 @@ def save_with_postprocess(
     )
 
 
-def _implements(classes: int, params: ExportParams) -> str:
+def _operator_attributes(num_classes: int, params: ExportParams) -> str:
     integers = {
         "max_detections": params.max_detections,
         "max_classes_per_detection": 1,
-        "num_classes": classes,
+        "num_classes": num_classes,
     }
     scales = dict(zip(("y_scale", "x_scale", "h_scale", "w_scale"), BOX_SCALES, strict=True))
     floats = {"nms_score_threshold": params.score_threshold, "nms_iou_threshold": params.nms_iou} | scales

@@ -1,4 +1,4 @@
-"""The TensorFlow Lite release that each version of an operator needs.
+"""The TensorFlow Lite release that each version of an operator requires.
 
 From TensorFlow's ``tensorflow/lite/tools/versioning/runtime_version.cc``
 (``FindMinimumRuntimeVersionForOp``), for the operators that the EdgeTPU knows and DEQUANTIZE. A version that
@@ -48,15 +48,19 @@ MINIMUM_RUNTIME: dict[str, tuple[str, ...]] = {  # operator: release of version 
     "TRANSPOSE_CONV": ("1.9", "2.2", "2.3", "2.13"),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": ("1.13", "1.14", "2.3", "2.12"),
 }
-NEWEST_RUNTIME = "2.5"  # what edgetpu_compiler 16.0, the last there is, can read
+COMPILER_RUNTIME = "2.5"  # what edgetpu_compiler 16.0, the last there is, can read
 
 
 def minimum_runtime(operator: str, version: int) -> str | None:
-    """The release that brought this version of the operator, such as ``"2.3"``; ``None`` where the table knows of none."""
+    """The release that introduced this version of the operator, ``None`` where the table has none."""
     releases = MINIMUM_RUNTIME.get(operator, ())
     return releases[version - 1] if 1 <= version <= len(releases) else None
 
 
 def is_too_new(release: str) -> bool:
-    """Whether the EdgeTPU's compiler is older than this release."""
-    return tuple(map(int, release.split("."))) > tuple(map(int, NEWEST_RUNTIME.split(".")))
+    """Whether this release is newer than the EdgeTPU's compiler.
+
+    >>> is_too_new("2.5"), is_too_new("2.10")
+    (False, True)
+    """
+    return tuple(map(int, release.split("."))) > tuple(map(int, COMPILER_RUNTIME.split(".")))

@@ -137,18 +137,18 @@ class FlowContext:
     @cached_property
     def candidate(self) -> "Candidate | None":
         """The newest candidate: its models look at what comes in. ``None`` before the first."""
-        from export import newest_candidate
+        from export import load_newest_candidate
 
-        return newest_candidate(self.store)
+        return load_newest_candidate(self.store)
 
     def model(self, name: str) -> "Detector | None":
         """One of the newest candidate's models, downloaded once; ``None`` if there is no candidate, or none with such a model."""
-        from export import fetch_model
+        from export import download_model
         from trashnet.detectors import open_detector
 
         if self.candidate is None or name not in self.candidate.files:
             return None
-        path = fetch_model(self.store, self.candidate, name, self.settings.clone.parent / "models")
+        path = download_model(self.store, self.candidate, name, self.settings.clone.parent / "models")
         return Versioned(self.candidate.version, open_detector(path, self.taxonomy))
 
 

@@ -2,7 +2,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from evaluation import comparison
-from export import Candidate, publish_trained
+from export import Candidate, publish_trained_models
 from flows.context import open_context
 from flows.events import PUBLISHED, emit
 from trashnet.clone import Clone, training_path
@@ -21,7 +21,7 @@ def publish() -> str:
 def upload_candidate() -> Candidate:
     """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag; its frames become ``released``."""
     with open_context() as context:
-        candidate: Candidate = publish_trained(
+        candidate: Candidate = publish_trained_models(
             Clone(training_path(context.clone)), context.store, context.ledger, context.taxonomy
         )
     files = "\n".join(

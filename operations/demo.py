@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from evaluation import comparison
-from export import Candidate, newest_candidate, publish_candidate
+from export import Candidate, load_newest_candidate, publish_candidate
 from flows.context import STUDENT, TEACHER, FlowContext
 from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
 from labeling.tasks import is_double
@@ -146,9 +146,9 @@ def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
 def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     """Turn the wheel once and return a table of what happened. Raises :class:`UserError` if a step does not come about."""
     watch = _Watch(say)
-    if newest_candidate(context.store) is None and STARTING.is_file():
+    if load_newest_candidate(context.store) is None and STARTING.is_file():
         begin_with(context, STARTING)
-    before, released = context.ledger.count_by_state(), newest_candidate(context.store)
+    before, released = context.ledger.count_by_state(), load_newest_candidate(context.store)
     student = context.model(STUDENT)
     say(
         f"bins run {released.version}"
@@ -237,7 +237,7 @@ def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
 
 
 def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
-    now = newest_candidate(context.store)
+    now = load_newest_candidate(context.store)
     return [now] if now is not None and (than is None or now.version != than.version) else []
 
 

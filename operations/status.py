@@ -254,10 +254,10 @@ def _dataset(settings: Settings) -> dict[str, Any]:
 
 
 def _candidate(settings: Settings) -> dict[str, Any]:
-    from export import newest_candidate
+    from export import load_newest_candidate
     from trashnet.store import open_store
 
-    candidate = newest_candidate(open_store(settings))
+    candidate = load_newest_candidate(open_store(settings))
     if candidate is None:
         return {"version": None}
     published = candidate.published_at.isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""A student that has learnt eight drawn frames by heart, for the tests of training and of export; trained once a session."""
+"""A student overfitted to eight drawn frames, for tests of training and export; trained once a session."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames, Log
-from training.ssd.tfrecords import TfrecordParams, write_tfrecords
 from trashnet.detectors import Detections, Detector
 from trashnet.taxonomy import Taxonomy
 
-SIDE, LEARNT, REPEATS = 96, 8, 10
+IMAGE_SIZE, NUM_FRAMES, REPEATS = 96, 8, 10
 _trained: dict[Path, Any] = {}
 
 
 @dataclass(frozen=True)
 class Overfitted:
-    """The trained folder, the frames it knows, and what training reported."""
+    """The trained folder, the frames it was trained on, and the report of the training."""
 
     folder: Path
     frames: Frames
@@ -29,75 +28,83 @@ class Overfitted:
 
 def overfitted_ssd(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
     """Train from random weights on the first eight frames of the sample log, 100 steps at 96 pixels."""
-    from training.ssd import SsdParams, train
+    from training.ssd import SsdParams, TfrecordParams, train, write_tfrecords
 
     root = sample_log.root.parent / "overfitted"
     if root not in _trained:
-        frames = sample_log.frames("train")[:LEARNT]
+        frames = sample_log.frames("train")[:NUM_FRAMES]
         repeated = sum([frames] * (REPEATS - 1), frames)
-        write_tfrecords(
-            repeated,
-            frames,
-            taxonomy,
-            root / "tfrecords",
-            TfrecordParams(train_shards=2, val_shards=1),
-            seed=1,
-        )
-        (
-            root / "tfrecords/val-00000-of-00001.tfrecord"
-        ).unlink()  # judged by its boxes, not its loss: saves compiling the validation step
+        shards = TfrecordParams(train_shards=2, val_shards=1)
+        write_tfrecords(repeated, frames, taxonomy, root / "tfrecords", shards, seed=1)
+        # Its boxes are tested, not its loss: without validation records no validation step is compiled.
+        (root / "tfrecords/val-00000-of-00001.tfrecord").unlink()
         params = SsdParams(
-            image_size=SIDE,
+            image_size=IMAGE_SIZE,
             epochs=10,
             batch_size=8,
             learning_rate=0.002,
             warmup_epochs=0.5,
             weights="none",
-            batch_norm_momentum=0.8,  # the run is short, and what the statistics describe changes with every step
+            batch_norm_momentum=0.8,  # the run is short, and the activations change with every step
             augment=False,
         )
-        report = train(
-            root / "tfrecords", taxonomy, params, 1, root / "ssd", root / "live", root / "checkpoints"
-        )
+        folders = root / "ssd", root / "live", root / "checkpoints"
+        report = train(root / "tfrecords", taxonomy, params, 1, *folders)
         _trained[root] = Overfitted(root / "ssd", frames, report)
     return _trained[root]
 
 
 class KerasDetector:
-    """The Keras model itself as a detector: decoding in numpy, OpenCV's NMS; nothing of TFLite."""
+    """The Keras model itself as a detector: decoding in NumPy, OpenCV's NMS; nothing of TFLite."""
 
     name = "keras"
 
     def __init__(self, folder: Path) -> None:
-        from export.tflite import load_trained
-        from training.ssd.model import anchors_of
+        from training.ssd import load_trained
+        from training.ssd.model import model_anchors
 
         self.model, _ = load_trained(folder)
-        self.anchors = anchors_of(self.model)
+        self.anchors = model_anchors(self.model)
 
-    def raw(self, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def raw_heads(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Encodings ``(B, N, 4)`` and scores ``(B, N, C)``."""
-        from trashnet.detectors._tflite import fit_image, normalise
+        from trashnet.detectors._tflite import normalise, stretch
 
-        pixels = normalise(np.stack([fit_image(image, self.model.input_shape[1]) for image in images]))
+        pixels = normalise(np.stack([stretch(image, self.model.input_shape[1]) for image in images]))
         encodings, logits = self.model(pixels, training=False)
         return np.asarray(encodings), 1 / (1 + np.exp(-np.asarray(logits)))
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """As :class:`Detector` has it."""
-        from training.ssd.anchors import decode
-
-        found = []
-        for image, encodings, scores in zip(images, *self.raw(images), strict=True):
-            y0, x0, y1, x1 = decode(encodings, self.anchors).clip(0, 1).T
+        """As :meth:`Detector.detect` says."""
+        detections = []
+        for image, encodings, scores in zip(images, *self.raw_heads(images), strict=True):
+            y0, x0, y1, x1 = decode_boxes(encodings, self.anchors).clip(0, 1).T
             height, width = image.shape[:2]
             boxes = np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1)
             best = scores.max(axis=1)
             keep = np.array(cv2.dnn.NMSBoxes(boxes.tolist(), best.tolist(), 0.01, 0.6))[:20]
-            found.append(
-                Detections(boxes[keep].astype(np.float32), scores[keep].argmax(axis=1) + 1, best[keep])
-            )
-        return found
+            class_ids = scores[keep].argmax(axis=1) + 1
+            detections.append(Detections(boxes[keep].astype(np.float32), class_ids, best[keep]))
+        return detections
+
+
+def decode_boxes(encodings: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inverse of ``training.ssd.loss.encode_boxes``; on the bin TFLite's post-processing does it.
+
+    Args:
+        encodings: ``(..., N, 4)``.
+        anchors: ``(N, 4)``, (centre y, centre x, height, width).
+
+    Returns:
+        ``(..., N, 4)``, (y0, x0, y1, x1) in the unit of the anchors.
+    """
+    from training.ssd.anchors import BOX_SCALES, to_corners
+
+    scaled = encodings / np.asarray(BOX_SCALES, np.float32)
+    centre = scaled[..., :2] * anchors[:, 2:] + anchors[:, :2]
+    return to_corners(np.concatenate([centre, np.exp(scaled[..., 2:]) * anchors[:, 2:]], axis=-1))
 
 
 def average_precision(detector: Detector, frames: Frames) -> float:
@@ -109,37 +116,39 @@ def average_precision(detector: Detector, frames: Frames) -> float:
     from pycocotools.cocoeval import COCOeval
 
     truth = COCO()
-    labels = [frame.labels for frame in frames]
     boxes = [
-        (n, box, int(c))
-        for n, one in enumerate(labels, 1)
-        if one
-        for box, c in zip(one.boxes, one.class_ids, strict=True)
+        (image_id, box, int(class_id))
+        for image_id, frame in enumerate(frames, 1)
+        if frame.labels
+        for box, class_id in zip(frame.labels.boxes, frame.labels.class_ids, strict=True)
+    ]
+    annotations = [
+        {
+            "id": index,
+            "image_id": image_id,
+            "category_id": class_id,
+            "bbox": box.tolist(),
+            "area": float(box[2] * box[3]),
+            "iscrowd": 0,
+        }
+        for index, (image_id, box, class_id) in enumerate(boxes, 1)
     ]
     truth.dataset = {
-        "images": [{"id": n} for n in range(1, len(frames) + 1)],
-        "categories": [{"id": c} for c in sorted({c for *_, c in boxes})],
-        "annotations": [
-            {
-                "id": i,
-                "image_id": n,
-                "category_id": c,
-                "bbox": box.tolist(),
-                "area": float(box[2] * box[3]),
-                "iscrowd": 0,
-            }
-            for i, (n, box, c) in enumerate(boxes, 1)
-        ],
+        "images": [{"id": image_id} for image_id in range(1, len(frames) + 1)],
+        "categories": [{"id": class_id} for class_id in sorted({class_id for *_, class_id in boxes})],
+        "annotations": annotations,
     }
-    found = [
-        {"image_id": n, "category_id": int(c), "bbox": box.tolist(), "score": float(s)}
-        for n, d in enumerate(detector.detect([frame.image() for frame in frames]), 1)
-        for box, c, s in zip(d.boxes, d.class_ids, d.scores, strict=True)
+    results = [
+        {"image_id": image_id, "category_id": int(class_id), "bbox": box.tolist(), "score": float(score)}
+        for image_id, detections in enumerate(detector.detect([frame.image() for frame in frames]), 1)
+        for box, class_id, score in zip(
+            detections.boxes, detections.class_ids, detections.scores, strict=True
+        )
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        judge = COCOeval(truth, truth.loadRes(found), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return float(judge.stats[1])
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[1])

@@ -1,4 +1,4 @@
-"""Fit an image into a model's square input without bending it: scaled, top left, the rest filled."""
+"""Fit an image into a model's square input without distortion: scaled, top left, the rest filled."""
 
 from functools import lru_cache
 
@@ -12,7 +12,18 @@ FILL = (124, 116, 104)  # ImageNet's mean as a pixel, so that padding is about 0
 
 
 def resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Resize to ``(height, width, 3)``: linear down to a half, which still sees every pixel; averaged (slower) when shrinking further."""
+    """Resize an image.
+
+    Linear down to half a side, which still samples every pixel; averaged (slower) when shrinking further.
+
+    Args:
+        image: uint8 ``(h, w, 3)``.
+        width: The new width in pixels.
+        height: The new height in pixels.
+
+    Returns:
+        uint8 ``(height, width, 3)``; the image itself if it has that size already.
+    """
     if image.shape[:2] == (height, width):
         return image
     method = cv2.INTER_AREA if 4 * width * height < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
@@ -22,26 +33,37 @@ def resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
 def letterbox(
     image: NDArray[np.uint8], size: int, fill: tuple[int, int, int] = FILL
 ) -> tuple[NDArray[np.uint8], float]:
-    """Scale an RGB image so that its longer side is ``size``, put it at the top left and fill the rest.
+    """Scale an image so that its longer side is ``size``, put it at the top left and fill the rest.
 
-    Returns uint8 ``(size, size, 3)`` and the factor that takes a coordinate of the image to one of the
-    result. Training's validation and the exported detector both call this, so that what is judged sees what
-    was trained.
+    The validation during training and the exported detector both call this, so that a model is judged on what
+    it was trained on.
+
+    Args:
+        image: RGB, uint8 ``(h, w, 3)``.
+        size: The side of the result in pixels.
+        fill: The colour of the rest, RGB.
+
+    Returns:
+        uint8 ``(size, size, 3)``, and the factor from a coordinate of the image to one of the result.
+
+    >>> letterboxed, scale = letterbox(np.zeros((50, 100, 3), np.uint8), 128)
+    >>> letterboxed.shape, scale, letterboxed[64, 0].tolist()
+    ((128, 128, 3), 1.28, [124, 116, 104])
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
-    fitted_width, fitted_height = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = blank(size, fill)
-    canvas[:fitted_height, :fitted_width] = resize(image, fitted_width, fitted_height)
+    scaled_width, scaled_height = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = blank_canvas(size, fill)
+    canvas[:scaled_height, :scaled_width] = resize(image, scaled_width, scaled_height)
     return canvas, scale
 
 
-def blank(size: int, fill: tuple[int, int, int] = FILL) -> NDArray[np.uint8]:
+def blank_canvas(size: int, fill: tuple[int, int, int] = FILL) -> NDArray[np.uint8]:
     """A canvas of one colour, uint8 ``(size, size, 3)``."""
-    return _blank(size, fill).copy()
+    return _cached_canvas(size, fill).copy()
 
 
 @lru_cache(maxsize=4)
-def _blank(size: int, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Copying one is ten times as fast as filling it: numpy repeats three bytes slowly."""
+def _cached_canvas(size: int, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
+    # A copy is ten times as fast as filling a canvas: NumPy repeats three bytes slowly.
     return np.full((size, size, 3), fill, np.uint8)

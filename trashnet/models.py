@@ -23,6 +23,7 @@ MODELS = (EFFICIENTDET, SSD_FLOAT, SSD_INT8)  # the order of every table and plo
 MODEL_NAMES = tuple(model.name for model in MODELS)
 TEACHER, STUDENT = EFFICIENTDET, SSD_INT8
 EDGETPU_FILE = "ssd_int8_edgetpu.tflite"  # the student as Google's compiler leaves it, where there is one
+EDGETPU_REPORT_FILE = "edgetpu.json"  # whether the student fits the EdgeTPU
 SHIPPED_FILES = (
     EFFICIENTDET.file,
     LABELS_FILE,

@@ -150,8 +150,7 @@ def rebalance(workers: int | None, data: Path, params_file: Path, taxonomy_file:
 def tfrecords(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Stage: write the balanced train split and the val split as TFRecords."""
     from dataset import Log
-    from training.ssd.params import TfrecordParams
-    from training.ssd.tfrecords import write_tfrecords
+    from training.ssd import TfrecordParams, write_tfrecords
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from export import Candidate, fetch_model, newest_candidate, publish_candidate, read_candidate
+from export import Candidate, download_model, load_candidate, load_newest_candidate, publish_candidate
 from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.store import ObjectStore, StoreDown
@@ -22,13 +22,13 @@ def publish(
     store: ObjectStore,
     folder: Path,
     model: bytes = b"model",
-    paper: bytes = b"{}",
+    scorecard: bytes = b"{}",
     dataset: str = "data-00002",
 ) -> Candidate:
     """Publish one model and one scorecard."""
     folder.mkdir(exist_ok=True)
     (folder / "ssd_int8.tflite").write_bytes(model)
-    (folder / "card.json").write_bytes(paper)
+    (folder / "card.json").write_bytes(scorecard)
     return publish_candidate(
         store,
         {"ssd_int8.tflite": folder / "ssd_int8.tflite"},
@@ -41,10 +41,10 @@ def publish(
 
 
 def test_a_candidate_is_complete_when_its_manifest_is_there(store: ObjectStore, tmp_path: Path) -> None:
-    """Every file it lists lies in the store, and the newest one is found without listing any."""
-    assert newest_candidate(store) is None
+    """Every file that it lists is in the store, and the newest one is found without listing any."""
+    assert load_newest_candidate(store) is None
     candidate = publish(store, tmp_path)
-    assert newest_candidate(store) == candidate
+    assert load_newest_candidate(store) == candidate
     assert candidate.version.startswith("00002-")
     for name, file in candidate.files.items():
         found = store.stat(f"models/{candidate.version}/{name}")
@@ -55,16 +55,16 @@ def test_a_candidate_is_complete_when_its_manifest_is_there(store: ObjectStore, 
 def test_the_same_models_are_published_once(store: ObjectStore, tmp_path: Path) -> None:
     """Another evaluation's milliseconds make no new version; other weights or another dataset do."""
     first = publish(store, tmp_path)
-    assert publish(store, tmp_path, paper=b'{"ms": 2}') == first
+    assert publish(store, tmp_path, scorecard=b'{"ms": 2}') == first
     assert publish(store, tmp_path, model=b"other").version != first.version
     assert publish(store, tmp_path, dataset="data-00003").version != first.version
 
 
-def test_a_death_before_the_manifest_leaves_no_candidate(
+def test_a_crash_before_the_manifest_leaves_no_candidate(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store goes down before the n-th object, for every n: nobody sees a half candidate, and the next run publishes it."""
-    wanted = publish(store, tmp_path / "undisturbed")
+    """The store goes down before the n-th object, for every n: only the next run publishes the candidate."""
+    newest = publish(store, tmp_path / "undisturbed")
     real, done = store.put, 0
     for dies_at in range(4):
         model, done = f"model {dies_at}".encode(), 0
@@ -79,30 +79,30 @@ def test_a_death_before_the_manifest_leaves_no_candidate(
         monkeypatch.setattr(store, "put", put)
         with pytest.raises(StoreDown):
             publish(store, tmp_path / "killed", model)
-        assert newest_candidate(store) == wanted
+        assert load_newest_candidate(store) == newest
         monkeypatch.setattr(store, "put", real)
-        wanted = publish(store, tmp_path / "killed", model)
-        assert newest_candidate(store) == wanted
+        newest = publish(store, tmp_path / "killed", model)
+        assert load_newest_candidate(store) == newest
 
 
-def test_a_model_is_fetched_once_and_checked(store: ObjectStore, tmp_path: Path) -> None:
-    """A second fetch reads the disk; a damaged local file is fetched again; a damaged object is refused."""
+def test_a_model_is_downloaded_once_and_checked(store: ObjectStore, tmp_path: Path) -> None:
+    """A second call reads the disk; a damaged local file is downloaded again; a damaged object is refused."""
     candidate = publish(store, tmp_path / "from")
-    path = fetch_model(store, candidate, "ssd_int8.tflite", tmp_path / "to")
+    path = download_model(store, candidate, "ssd_int8.tflite", tmp_path / "to")
     assert path.read_bytes() == b"model"
     path.write_bytes(b"damaged")
-    assert fetch_model(store, candidate, "ssd_int8.tflite", tmp_path / "to").read_bytes() == b"model"
+    assert download_model(store, candidate, "ssd_int8.tflite", tmp_path / "to").read_bytes() == b"model"
     path.unlink()
     store.put(f"models/{candidate.version}/ssd_int8.tflite", b"mOdel")
     with pytest.raises(UserError, match="SHA-256"):
-        fetch_model(store, candidate, "ssd_int8.tflite", tmp_path / "to")
+        download_model(store, candidate, "ssd_int8.tflite", tmp_path / "to")
     assert not path.exists()
 
 
 def test_a_model_that_a_candidate_lacks_is_named(store: ObjectStore, tmp_path: Path) -> None:
     """The message lists what it has."""
     with pytest.raises(UserError, match=r"has no teacher\.onnx; it has"):
-        fetch_model(store, publish(store, tmp_path), "teacher.onnx", tmp_path)
+        download_model(store, publish(store, tmp_path), "teacher.onnx", tmp_path)
 
 
 def test_a_damaged_manifest_is_one_clear_line(store: ObjectStore, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_damaged_manifest_is_one_clear_line(store: ObjectStore, tmp_path: Path
     candidate = publish(store, tmp_path)
     store.put(f"models/{candidate.version}/manifest.json", b"{")
     with pytest.raises(UserError, match="is not a manifest"):
-        newest_candidate(store)
+        load_newest_candidate(store)
     store.put("models/newest.json", b"[]")
     with pytest.raises(UserError, match=r"newest\.json is damaged"):
-        newest_candidate(store)
-    assert read_candidate(store, "00009-none") is None
+        load_newest_candidate(store)
+    assert load_candidate(store, "00009-none") is None

@@ -1,4 +1,4 @@
-"""The student's TFLite files: the same function as the Keras model, in int8 nearly so, and fit for the chip."""
+"""The student's TFLite files: the function of the Keras model, in int8 nearly so, and fit for the chip."""
 
 import json
 import stat
@@ -15,9 +15,10 @@ from dataset import Frames, Log
 from export import ExportParams, TfliteReport, check_edgetpu, export_tflite
 from export.compiler import parse_log
 from export.flatbuffer import append_labels, pack_model, parse_model
-from tests.overfitted import SIDE, KerasDetector, Overfitted, average_precision, overfitted_ssd
+from tests.overfitted import IMAGE_SIZE, KerasDetector, Overfitted, average_precision, overfitted_ssd
+from trashnet.boxes import iou
 from trashnet.detectors import open_detector
-from trashnet.detectors._tflite import TfliteDetector, fit_image, normalise
+from trashnet.detectors._tflite import TfliteDetector, normalise, stretch
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -25,24 +26,24 @@ PARAMS = ExportParams(calibration_images=16)
 
 
 @pytest.fixture(scope="module")
-def learnt(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
-    """A student that knows eight frames by heart."""
+def overfitted(sample_log: Log, taxonomy: Taxonomy) -> Overfitted:
+    """A student overfitted to eight frames."""
     return overfitted_ssd(sample_log, taxonomy)
 
 
 @pytest.fixture(scope="module")
 def exported(
-    learnt: Overfitted, sample_log: Log, tmp_path_factory: pytest.TempPathFactory
+    overfitted: Overfitted, sample_log: Log, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, TfliteReport]:
-    """Its two files, where no ``edgetpu_compiler`` is."""
+    """Its two files, exported without an ``edgetpu_compiler``."""
     out = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(out))
-        return out, export_tflite(learnt.folder, sample_log.frames("train"), out, PARAMS)
+        return out, export_tflite(overfitted.folder, sample_log.frames("train"), out, PARAMS)
 
 
-def _inner(path: Path, pixels: NDArray[Any]) -> list[NDArray[np.float32]]:
-    """Encodings and scores, as floats, that the post-processing is given for one prepared image ``(1, S, S, 3)``."""
+def _raw_heads(path: Path, pixels: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """The encodings and scores that the post-processing takes, as floats, for one input ``(1, S, S, 3)``."""
     model = parse_model(path.read_bytes(), path.name)
     interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
@@ -52,7 +53,7 @@ def _inner(path: Path, pixels: NDArray[Any]) -> list[NDArray[np.float32]]:
 
 
 def test_both_files_pass_and_are_described(exported: tuple[Path, TfliteReport], taxonomy: Taxonomy) -> None:
-    """101 operators, 98 for the chip; the report says that no compiler was run, and does not call that passed."""
+    """101 operators, 98 for the chip; the report says that no compiler was run, not that it passed."""
     out, report = exported
     assert report.edgetpu.ok
     described = json.loads((out / "edgetpu.json").read_text())
@@ -69,20 +70,22 @@ def test_both_files_pass_and_are_described(exported: tuple[Path, TfliteReport], 
     ]
 
 
-def test_the_float_file_is_the_keras_model(exported: tuple[Path, TfliteReport], learnt: Overfitted) -> None:
+def test_the_float_file_is_the_keras_model(
+    exported: tuple[Path, TfliteReport], overfitted: Overfitted
+) -> None:
     """Encodings and scores before the post-processing differ by rounding only."""
-    image = learnt.frames[0].image()
-    wanted = KerasDetector(learnt.folder).raw([image])
-    found = _inner(exported[0] / "ssd_float.tflite", normalise(fit_image(image, SIDE))[None])
-    for ours, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs[0], atol=2e-4)
+    image = overfitted.frames[0].image()
+    expected = KerasDetector(overfitted.folder).raw_heads([image])
+    found = _raw_heads(exported[0] / "ssd_float.tflite", normalise(stretch(image, IMAGE_SIZE))[None])
+    for tflite, keras in zip(found, expected, strict=True):
+        np.testing.assert_allclose(tflite, keras[0], atol=2e-4)
 
 
 def test_int8_boxes_agree_with_float_boxes(
-    exported: tuple[Path, TfliteReport], learnt: Overfitted, taxonomy: Taxonomy
+    exported: tuple[Path, TfliteReport], overfitted: Overfitted, taxonomy: Taxonomy
 ) -> None:
-    """What the float file is sure of, the int8 file sees too: the same class, overlapping by 0.8 or more, scored alike."""
-    images = [frame.image() for frame in learnt.frames]
+    """A confident float detection has an int8 one of its class, with IoU above 0.8 and a close score."""
+    images = [frame.image() for frame in overfitted.frames]
     pairs = zip(
         *(
             open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy).detect(images)
@@ -91,70 +94,65 @@ def test_int8_boxes_agree_with_float_boxes(
         strict=True,
     )
     compared = 0
-    for sure, quantized in ((a.above(0.5), b) for a, b in pairs):
-        for box, class_id, score in zip(sure.boxes, sure.class_ids, sure.scores, strict=True):
+    for confident, quantized in ((a.above(0.5), b) for a, b in pairs):
+        for box, class_id, score in zip(confident.boxes, confident.class_ids, confident.scores, strict=True):
             same = quantized.class_ids == class_id
-            overlap = _iou(box, quantized.boxes[same])
+            overlap = iou(box[None], quantized.boxes[same])[0]
             assert overlap.max(initial=0) > 0.8
             assert abs(quantized.scores[same][overlap.argmax()] - score) < 0.15
             compared += 1
     assert compared >= 16  # of 24 items
 
 
-def test_int8_loses_less_than_a_point_where_the_model_is_sure(
-    exported: tuple[Path, TfliteReport], learnt: Overfitted, taxonomy: Taxonomy
+def test_both_files_find_the_training_frames_items(
+    exported: tuple[Path, TfliteReport], overfitted: Overfitted, taxonomy: Taxonomy
 ) -> None:
-    """AP@0.5 on the frames learnt: both above 0.9."""
+    """AP@0.5 on the training frames: both above 0.9."""
     for kind in ("float", "int8"):
-        assert (
-            average_precision(open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy), learnt.frames)
-            > 0.9
-        )
-
-
-def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    corner = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.prod(np.maximum(corner, 0), axis=1)
-    return np.asarray(shared / (box[2] * box[3] + others[:, 2] * others[:, 3] - shared))
+        detector = open_detector(exported[0] / f"ssd_{kind}.tflite", taxonomy)
+        assert average_precision(detector, overfitted.frames) > 0.9
 
 
 def test_a_model_that_fails_a_gate_replaces_nothing(
-    exported: tuple[Path, TfliteReport], learnt: Overfitted, sample_log: Log, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, TfliteReport],
+    overfitted: Overfitted,
+    sample_log: Log,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """When the conversion leaves too few operators, the files of the last good export stay, and the gate is named."""
+    """After a conversion with too few operators the last good files stay, and the gate is named."""
     out, _ = exported
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    _convert_as_before(monkeypatch, out)
-    monkeypatch.setattr("export.edgetpu.LEAST_OPERATORS", 1000)
+    _reuse_conversion(monkeypatch, out)
+    monkeypatch.setattr("export.edgetpu.MIN_OPERATORS", 1000)
     with pytest.raises(UserError, match="at least 1000 operators: 101"):
-        export_tflite(learnt.folder, sample_log.frames("train"), out, PARAMS)
+        export_tflite(overfitted.folder, sample_log.frames("train"), out, PARAMS)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def _convert_as_before(patch: pytest.MonkeyPatch, out: Path) -> None:
-    """The conversion takes half a minute: where it is not what a test is about, what it gave the first time is given again."""
+def _reuse_conversion(patch: pytest.MonkeyPatch, out: Path) -> None:
+    """Return the first conversion again: it takes half a minute and is not what the test is about."""
     data = {name: (out / name).read_bytes() for name in ("ssd_float.tflite", "ssd_int8.tflite")}
     patch.setattr(
         "export.tflite._convert",
-        lambda saved, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"],
+        lambda saved_model, images: data["ssd_float.tflite" if images is None else "ssd_int8.tflite"],
     )
 
 
 def test_an_unfinished_training_is_not_exported(tmp_path: Path, sample_log: Log) -> None:
-    """Without model.json, which is written last, there is no model."""
+    """model.json is written last: without it there is no complete model."""
     with pytest.raises(UserError, match="no finished SSD model here"):
         export_tflite(tmp_path, sample_log.frames("train"), tmp_path / "out", PARAMS)
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_to_calibrate_on(learnt: Overfitted, tmp_path: Path) -> None:
-    """An empty train split is said, not converted with random ranges."""
+def test_an_empty_calibration_set_is_refused(overfitted: Overfitted, tmp_path: Path) -> None:
+    """The model is not converted with random ranges."""
     with pytest.raises(UserError, match="no frame to calibrate"):
-        export_tflite(learnt.folder, Frames([]), tmp_path / "out", PARAMS)
+        export_tflite(overfitted.folder, Frames([]), tmp_path / "out", PARAMS)
 
 
-# What edgetpu_compiler 16.0 prints. The program is closed and is not here: these tests run a script of that
-# name in its place, so they show that its words are understood and acted on, not that a model compiles.
+# What edgetpu_compiler 16.0 prints. The program is closed and not available here: these tests run a script of
+# that name, so they show that its log is parsed and acted on, not that a model compiles.
 GOOD_LOG = """Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
 
@@ -174,7 +172,7 @@ Operation log: ssd_int8_edgetpu.log
 Model successfully compiled but not all operations are supported by the Edge TPU. A percentage of the model will instead run on the CPU.
 Number of operations that will run on Edge TPU: 98
 Number of operations that will run on CPU: 3
-"""
+"""  # noqa: E501 - as the program prints it
 ZERO_LOG = (
     GOOD_LOG.replace("Edge TPU: 98", "Edge TPU: 0")
     .replace("CPU: 3", "CPU: 101")
@@ -185,18 +183,18 @@ ZERO_LOG = (
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in ``edgetpu_compiler`` on PATH that says what ``says.txt`` beside it holds, and writes a file as the real one would."""
+    """A fake ``edgetpu_compiler`` on PATH: it prints ``log.txt`` and writes a file as the real one does."""
     program = tmp_path / "bin/edgetpu_compiler"
     program.parent.mkdir()
     program.write_text(
         "#!/bin/sh\n"
-        f"cat '{program.parent}/says.txt'\n"
+        f"cat '{program.parent}/log.txt'\n"
         'while [ "$1" != -o ]; do shift; done\n'
         'printf compiled > "$2/ssd_int8_edgetpu.tflite"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    return program.parent / "says.txt"
+    return program.parent / "log.txt"
 
 
 @pytest.mark.parametrize(
@@ -214,40 +212,39 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
     ],
 )
-def test_the_compilers_words_are_gates(log: str, failed: list[str]) -> None:
-    """'Compiled successfully' passes nothing by itself: google-coral/edgetpu issue 358 ended with no operator on the chip."""
+def test_the_compilers_log_becomes_gates(log: str, failed: list[str]) -> None:
+    """'Compiled successfully' is not enough: google-coral/edgetpu issue 358 had no operator on the chip."""
     found = [f"{gate.name}: {gate.found}" for gate in parse_log(log, succeeded=True).gates() if not gate.ok]
     assert len(found) >= len(failed)
-    for said in failed:
-        assert any(line.startswith(said) for line in found), found
+    for failure in failed:
+        assert any(line.startswith(failure) for line in found), found
     if not failed:
         assert found == []
 
 
-def test_a_compiler_on_the_path_is_run_and_believed(
+def test_a_compiler_on_the_path_decides(
     compiler: Path,
-    learnt: Overfitted,
+    overfitted: Overfitted,
     sample_log: Log,
     tmp_path: Path,
     exported: tuple[Path, TfliteReport],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a good log the compiled model is kept and the log stands in the report; with 'zero operations' nothing is written."""
-    _convert_as_before(monkeypatch, exported[0])
+    """A good log is reported and the compiled model kept; after a bad one nothing is written."""
+    _reuse_conversion(monkeypatch, exported[0])
     compiler.write_text(ZERO_LOG)
     with pytest.raises(UserError, match="maps all operators but 3: 0 of 101"):
-        export_tflite(learnt.folder, sample_log.frames("train"), tmp_path / "out", PARAMS)
+        export_tflite(overfitted.folder, sample_log.frames("train"), tmp_path / "out", PARAMS)
     assert list((tmp_path / "out").iterdir()) == []
     compiler.write_text(GOOD_LOG)
-    report = export_tflite(learnt.folder, sample_log.frames("train"), tmp_path / "out", PARAMS)
+    report = export_tflite(overfitted.folder, sample_log.frames("train"), tmp_path / "out", PARAMS)
     assert (tmp_path / "out/ssd_int8_edgetpu.tflite").read_text() == "compiled"
-    said = json.loads((tmp_path / "out/edgetpu.json").read_text())["compiler"]
-    assert (said["on_tpu"], said["on_cpu"], said["off_chip"], said["version"]) == (98, 3, 0, "16.0.384591198")
+    log = json.loads((tmp_path / "out/edgetpu.json").read_text())["compiler"]
+    assert (log["on_tpu"], log["on_cpu"], log["off_chip"], log["version"]) == (98, 3, 0, "16.0.384591198")
     assert "run, all its gates passed" in report.summary()
 
 
-# The detector on a network of constants: what the post-processing and the detector make of known encodings
-# and scores.
+# The detector on a network of constants: known encodings and scores go through the post-processing.
 ANCHORS = np.array(
     [[0.5, 0.5, 0.4, 0.4], [0.5, 0.52, 0.4, 0.4], [0.05, 0.95, 0.2, 0.2]], np.float32
 )  # centre y, x, height, width
@@ -265,8 +262,8 @@ def _constant_model(folder: Path, labels: list[str] | None, params: ExportParams
 
     @tf.function(input_signature=[tf.TensorSpec((1, 32, 32, 3), tf.float32)])  # type: ignore[untyped-decorator]
     def network(image: Any) -> Any:
-        nothing = tf.reduce_mean(image) * 0.0
-        return ENCODINGS + nothing, SCORES + nothing
+        zero = tf.reduce_mean(image) * 0.0
+        return ENCODINGS + zero, SCORES + zero
 
     save_with_postprocess(network.get_concrete_function(), ANCHORS, 3, params, folder / "saved")
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
@@ -282,12 +279,12 @@ def _constant_model(folder: Path, labels: list[str] | None, params: ExportParams
 
 @pytest.fixture(scope="module")
 def constant(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that always sees the same three boxes of classes 1, 0 and 2; no labels."""
+    """A model that always detects the same three boxes of classes 1, 0 and 2; no labels."""
     return _constant_model(tmp_path_factory.mktemp("constant"), None)
 
 
 def test_decoding_and_nms_by_hand(constant: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """The second box overlaps the first by 0.90 and goes, though of another class; the third is cut at the image's edges."""
+    """The second box overlaps the first by 0.90 and is dropped, though of another class; one is clipped."""
     path = tmp_path / "constant.tflite"
     path.write_bytes(constant.read_bytes())
     append_labels(path, "labels.txt", ["Shoe", "Battery", "Cigarette"])
@@ -310,8 +307,8 @@ def test_nms_per_class_keeps_overlapping_items_of_different_classes(
     assert found.class_ids.tolist()[:3] == [taxonomy.id_of[name] for name in ("Battery", "Shoe", "Cigarette")]
 
 
-def test_labels_beside_the_model_serve_too(constant: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A compiler drops what is packed into the file; the label file beside it is Coral's own convention."""
+def test_labels_beside_the_model_are_used_too(constant: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """The compiler drops the labels in the file; a label file beside it is Coral's own convention."""
     path = tmp_path / "constant.tflite"
     path.write_bytes(constant.read_bytes())
     with pytest.raises(UserError, match=r"carries no labels\.txt"):
@@ -329,7 +326,7 @@ def test_labels_beside_the_model_serve_too(constant: Path, tmp_path: Path, taxon
 def test_a_damaged_model_is_refused_by_the_detector(
     constant: Path, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
-    """A file that was cut off is named, with what to do."""
+    """The message names the truncated file and the remedy."""
     path = tmp_path / "cut.tflite"
     path.write_bytes(constant.read_bytes()[:400])
     (tmp_path / "labels.txt").write_text("Shoe\n")
@@ -338,14 +335,14 @@ def test_a_damaged_model_is_refused_by_the_detector(
 
 
 def test_preparing_an_image_is_tensorflows_resize_to_one_grey_level() -> None:
-    """Training resizes with TensorFlow, the bin with OpenCV: the same sampling, up and down, to rounding."""
+    """Training resizes with TensorFlow, the bin with OpenCV: the same sampling but for rounding."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
     for shape in ((37, 53, 3), (480, 640, 3)):
         image = rng.integers(0, 256, shape, np.uint8)
-        wanted = tf.image.resize(image, (96, 96)).numpy()
-        assert np.abs(fit_image(image, 96) - wanted).max() <= 1.0
+        expected = tf.image.resize(image, (96, 96)).numpy()
+        assert np.abs(stretch(image, 96) - expected).max() <= 1.0
 
 
 def test_min_runtime_metadata_is_old_enough(exported: tuple[Path, TfliteReport]) -> None:

@@ -1,4 +1,4 @@
-"""Anchors, box coder, matching and loss of the student, against arithmetic done by hand."""
+"""Anchors, box encoding, matching and loss of the student, against arithmetic done by hand."""
 
 import math
 
@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from training.ssd.anchors import corners, decode, make_anchors, map_sizes
-from training.ssd.loss import DetectionLoss, encode, focal_loss, match, pairwise_iou, smooth_l1
+from tests.overfitted import decode_boxes
+from training.ssd.anchors import feature_map_sizes, make_anchors, to_corners
+from training.ssd.loss import DetectionLoss, encode_boxes, focal_loss, match_anchors, pairwise_iou, smooth_l1
 
 ROOT2 = math.sqrt(2)
 
@@ -22,15 +23,15 @@ ROOT2 = math.sqrt(2)
         (96, [6, 3, 2, 1, 1, 1]),
     ],
 )
-def test_map_sizes_halve_and_round_up(image_size: int, sides: list[int]) -> None:
-    """The six feature maps have strides 16, 32, 64, ... and their sides are rounded up, as 'same' padding does."""
-    assert map_sizes(image_size) == sides
+def test_feature_map_sizes_halve_and_round_up(image_size: int, sides: list[int]) -> None:
+    """The six feature maps have strides 16, 32, 64, ...; sides are rounded up, as 'same' padding does."""
+    assert feature_map_sizes(image_size) == sides
 
 
 def test_300_pixels_have_1917_anchors() -> None:
     """The count every published Coral SSD has."""
     # 19*19*3 + (10*10 + 5*5 + 3*3 + 2*2 + 1)*6 = 1083 + 139*6 = 1917
-    assert make_anchors(map_sizes(300)).shape == (1917, 4)
+    assert make_anchors(feature_map_sizes(300)).shape == (1917, 4)
 
 
 @pytest.mark.parametrize(
@@ -45,17 +46,15 @@ def test_300_pixels_have_1917_anchors() -> None:
         (1084, (0.05, 0.05, 0.35 / ROOT2, 0.35 * ROOT2)),
         (1086, (0.05, 0.05, 0.35 / math.sqrt(3), 0.35 * math.sqrt(3))),
         (1087, (0.05, 0.05, 0.35 * math.sqrt(3), 0.35 / math.sqrt(3))),
-        (
-            1088,
-            (0.05, 0.05, math.sqrt(0.35 * 0.5), math.sqrt(0.35 * 0.5)),
-        ),  # the square between this scale and the next
+        # the square between this scale and the next
+        (1088, (0.05, 0.05, math.sqrt(0.35 * 0.5), math.sqrt(0.35 * 0.5))),
         (1911, (0.5, 0.5, 0.95, 0.95)),  # last map
         (1916, (0.5, 0.5, math.sqrt(0.95), math.sqrt(0.95))),  # the scale after the last is 1
     ],
 )
 def test_anchors_are_those_of_the_object_detection_api(index: int, expected: tuple[float, ...]) -> None:
-    """Centre y, centre x, height, width of single anchors, with min_scale 0.2, max_scale 0.95 and the reduced lowest layer."""
-    np.testing.assert_allclose(make_anchors(map_sizes(300))[index], expected, rtol=1e-6)
+    """Centre y, centre x, height, width, with scales 0.2 to 0.95 and the reduced lowest layer."""
+    np.testing.assert_allclose(make_anchors(feature_map_sizes(300))[index], expected, rtol=1e-6)
 
 
 def test_encode_by_hand() -> None:
@@ -64,7 +63,7 @@ def test_encode_by_hand() -> None:
     box = np.array([[[0.5, 0.3, 0.7, 0.9]]], np.float32)  # centre (0.6, 0.6), 0.2 high, 0.6 wide
     # ty = 10 * 0.1/0.2 = 5; tx = 10 * 0.1/0.4 = 2.5; th = 5 ln 1 = 0; tw = 5 ln 1.5
     np.testing.assert_allclose(
-        ops.convert_to_numpy(encode(box, anchor)), [[[5, 2.5, 0, 5 * math.log(1.5)]]], atol=1e-5
+        ops.convert_to_numpy(encode_boxes(box, anchor)), [[[5, 2.5, 0, 5 * math.log(1.5)]]], atol=1e-5
     )
 
 
@@ -76,10 +75,10 @@ centres = st.floats(0.0, 1.0)
 @given(st.lists(st.tuples(centres, centres, sides, sides), min_size=6, max_size=6))
 def test_decode_undoes_encode(boxes: list[tuple[float, float, float, float]]) -> None:
     """Any box with any anchor comes back, to float32 precision."""
-    wanted = corners(np.array(boxes, np.float32))
+    expected = to_corners(np.array(boxes, np.float32))
     anchors = make_anchors([1, 1, 1, 1, 1, 1])[:6]
-    back = decode(ops.convert_to_numpy(encode(wanted[None], anchors)), anchors)[0]
-    np.testing.assert_allclose(back, wanted, atol=2e-5)
+    back = decode_boxes(ops.convert_to_numpy(encode_boxes(expected[None], anchors)), anchors)[0]
+    np.testing.assert_allclose(back, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -102,19 +101,19 @@ ANCHORS = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 1, 1]], np.float3
 
 
 def _matched(boxes: list[list[float]], classes: list[int]) -> tuple[list[int], list[bool]]:
-    row, matched = match(np.array([boxes], np.float32), np.array([classes], np.int32), ANCHORS, 0.5)
+    row, matched = match_anchors(np.array([boxes], np.float32), np.array([classes], np.int32), ANCHORS, 0.5)
     return ops.convert_to_numpy(row)[0].tolist(), ops.convert_to_numpy(matched)[0].tolist()
 
 
-def test_a_box_that_overlaps_no_anchor_enough_still_takes_its_best() -> None:
-    """Anchor 0 overlaps box 0 by 0.8; box 1 overlaps anchor 1 by 0.04 only, and gets it all the same; anchor 2 is background."""
+def test_a_box_that_overlaps_no_anchor_enough_is_matched_to_its_best() -> None:
+    """Anchor 0 overlaps box 0 by 0.8, anchor 1 box 1 by 0.04 only and is its best; anchor 2 is background."""
     row, matched = _matched([[0, 0, 0.5, 0.4], [0.6, 0.6, 0.7, 0.7]], [3, 7])
     assert matched == [True, True, False]
     assert row[:2] == [0, 1]
 
 
-def test_the_forced_box_takes_an_anchor_from_one_that_overlaps_it_more() -> None:
-    """Anchor 0 overlaps box 0 by 0.8 and box 1 by 0.64, and is box 1's best; box 0 has it as best too and, being first, keeps it."""
+def test_of_two_boxes_with_the_same_best_anchor_the_first_has_it() -> None:
+    """Anchor 0 overlaps box 0 by 0.8 and box 1 by 0.64 and is the best of both; box 0 is the first."""
     row, matched = _matched([[0, 0, 0.5, 0.4], [0, 0, 0.4, 0.4]], [3, 7])
     assert matched == [True, False, False]
     assert row[0] == 0
@@ -132,7 +131,7 @@ def test_focal_loss_by_hand() -> None:
     np.testing.assert_allclose(loss, [0.75 * 0.25 * math.log(2), 0.25 * 0.25 * math.log(2)], rtol=1e-5)
 
 
-def test_focal_loss_stays_finite_where_the_network_is_sure_and_wrong() -> None:
+def test_focal_loss_stays_finite_where_the_network_is_confident_and_wrong() -> None:
     """A logit of -100 for a positive costs alpha * 100, not infinity."""
     loss = ops.convert_to_numpy(
         focal_loss(np.array([-100, 100], np.float32), np.array([1, 1], np.float32), 0.75, 2.0)
@@ -158,7 +157,7 @@ def test_the_loss_of_a_batch_by_hand() -> None:
     box_loss, class_loss = loss(
         boxes, classes, np.zeros((2, 2, 4), np.float32), np.zeros((2, 2, 2), np.float32)
     )
-    # goal (5, 2.5, 0, 5 ln 1.5 = 2.02733): 4.5 + 2 + 0 + 1.52733
+    # target (5, 2.5, 0, 5 ln 1.5 = 2.02733): 4.5 + 2 + 0 + 1.52733
     assert float(box_loss) == pytest.approx(8.02733, abs=1e-4)
     # one positive, 2 images * 2 anchors * 2 classes - 1 = 7 negatives, one match
     assert float(class_loss) == pytest.approx((0.75 + 7 * 0.25) * 0.25 * math.log(2), rel=1e-5)

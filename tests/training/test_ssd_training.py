@@ -1,4 +1,4 @@
-"""The student's training: it learns, it repeats, it survives a kill, it says what it began from."""
+"""The training of the student: it learns, repeats, survives a kill and names its initial weights."""
 
 import json
 import os
@@ -15,9 +15,9 @@ import pytest
 
 from dataset import Frames, Log
 from tests.overfitted import KerasDetector, average_precision, overfitted_ssd
-from training.ssd import SsdParams, TrainReport, train
-from training.ssd.model import build_model, load_backbone, prepare
-from training.ssd.tfrecords import TfrecordParams, write_tfrecords
+from training.ssd import SsdParams, SsdReport, TfrecordParams, train, write_tfrecords
+from training.ssd.backbone import load_backbone
+from training.ssd.model import build_model, prepare_for_training
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -25,19 +25,21 @@ TINY = SsdParams(image_size=64, epochs=4, batch_size=4, warmup_epochs=1, weights
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def _weights(path: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(path / "model.weights.h5") as file:
-        file.visititems(
-            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-        )
-    return found
+def _weights(folder: Path) -> dict[str, np.ndarray]:
+    weights: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            weights[name] = item[()]
+
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(collect)
+    return weights
 
 
-def _run(root: Path, taxonomy: Taxonomy, out: str, checkpoints: str, params: SsdParams = TINY) -> TrainReport:
-    return train(
-        root / "tfrecords", taxonomy, params, 3, root / out, root / f"live-{out}", root / checkpoints
-    )
+def _train(root: Path, taxonomy: Taxonomy, out: str, checkpoints: str) -> SsdReport:
+    folders = root / out, root / f"live-{out}", root / checkpoints
+    return train(root / "tfrecords", taxonomy, TINY, 3, *folders)
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +47,26 @@ def records(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy:
     """A folder with TFRecords of 8 training and 3 validation frames."""
     root = tmp_path_factory.mktemp("ssd")
     train_frames, val_frames = sample_log.frames("train")[:8], sample_log.frames("val")[:3]
-    write_tfrecords(
-        train_frames,
-        val_frames,
-        taxonomy,
-        root / "tfrecords",
-        TfrecordParams(train_shards=2, val_shards=2),
-        seed=1,
-    )
+    params = TfrecordParams(train_shards=2, val_shards=2)
+    write_tfrecords(train_frames, val_frames, taxonomy, root / "tfrecords", params, seed=1)
     return root
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(records: Path, taxonomy: Taxonomy) -> TrainReport:
-    """A run of four epochs, augmented, that nothing disturbs."""
-    return _run(records, taxonomy, "whole", "checkpoints")
+def uninterrupted(records: Path, taxonomy: Taxonomy) -> SsdReport:
+    """A run of four epochs, augmented, without interruption."""
+    return _train(records, taxonomy, "whole", "checkpoints")
 
 
 def test_it_learns(sample_log: Log, taxonomy: Taxonomy) -> None:
-    """From random weights, 100 steps on 8 images: the Keras model finds their items (AP@0.5 above 0.9) and no longer errs."""
-    learnt = overfitted_ssd(sample_log, taxonomy)
-    assert learnt.report.loss < 0.3  # mean of the last epoch; it begins above 5
-    assert average_precision(KerasDetector(learnt.folder), learnt.frames) > 0.9
+    """100 steps from random weights on 8 images: loss below 0.3, AP@0.5 on them above 0.9."""
+    overfitted = overfitted_ssd(sample_log, taxonomy)
+    assert overfitted.report.loss < 0.3  # mean of the last epoch; the first has above 5
+    assert average_precision(KerasDetector(overfitted.folder), overfitted.frames) > 0.9
 
 
-def test_what_training_leaves_behind(records: Path, taxonomy: Taxonomy, uninterrupted: TrainReport) -> None:
-    """The description names the classes, the seed and what the backbone began from; the metrics of every epoch are in DVCLive's folder."""
+def test_the_files_of_a_training(records: Path, taxonomy: Taxonomy, uninterrupted: SsdReport) -> None:
+    """A description with classes, seed and initial weights, and every epoch's metrics in DVCLive's folder."""
     described = json.loads((records / "whole/model.json").read_text())
     assert described["classes"] == list(taxonomy.names)
     assert (described["image_size"], described["seed"], described["training"]["steps"]) == (64, 3, 8)
@@ -86,15 +82,16 @@ def test_what_training_leaves_behind(records: Path, taxonomy: Taxonomy, uninterr
 
 
 @pytest.mark.slow  # two more runs, one in a process of its own
-def test_after_a_kill_training_goes_on_and_ends_where_it_would_have(
-    records: Path, taxonomy: Taxonomy, uninterrupted: TrainReport, tmp_path: Path
+def test_a_killed_run_resumes_and_ends_with_the_same_result(
+    records: Path, taxonomy: Taxonomy, uninterrupted: SsdReport, tmp_path: Path
 ) -> None:
-    """Killed with SIGKILL after the first epochs and run again: weights equal, bit for bit, to those of the run nobody disturbed."""
+    """SIGKILL after the first epochs, then a second call: the same weights, bit for bit."""
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from tests.training.test_ssd_training import _run\n"
+        "from tests.training.test_ssd_training import _train\n"
         "from trashnet.taxonomy import load_taxonomy\n"
-        "_run(Path(sys.argv[2]), load_taxonomy(Path(sys.argv[1]) / 'taxonomy.yaml'), 'killed', 'killed-checkpoints')\n"
+        "taxonomy = load_taxonomy(Path(sys.argv[1]) / 'taxonomy.yaml')\n"
+        "_train(Path(sys.argv[2]), taxonomy, 'killed', 'killed-checkpoints')\n"
     )
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
@@ -111,8 +108,8 @@ def test_after_a_kill_training_goes_on_and_ends_where_it_would_have(
         process.wait()
     assert process.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()[-2000:]
     assert not (records / "killed/model.json").exists()
-    report = _run(records, taxonomy, "killed", "killed-checkpoints")
-    assert 1 <= report.resumed_at < 4
+    report = _train(records, taxonomy, "killed", "killed-checkpoints")
+    assert 1 <= report.resumed_from_epoch < 4
     assert report.loss == uninterrupted.loss
     whole, resumed = _weights(records / "whole"), _weights(records / "killed")
     assert whole.keys() == resumed.keys()
@@ -128,7 +125,7 @@ def _epochs_saved(checkpoints: Path) -> int:
 
 
 def test_records_that_are_not_finished_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Without the manifest, which is written last, the folder is a crash's remains."""
+    """The manifest is written last: a folder without one was left by a crash."""
     with pytest.raises(UserError, match=r"no manifest\.json.*dvc repro tfrecords"):
         train(tmp_path, taxonomy, TINY, 1, tmp_path / "out", tmp_path / "live", tmp_path / "checkpoints")
 
@@ -149,27 +146,18 @@ def test_records_of_another_taxonomy_are_refused(records: Path, tmp_path: Path, 
         taxonomy, classes=(replace(first, name=second.name), replace(second, name=first.name), *rest)
     )
     with pytest.raises(UserError, match="other classes"):
-        train(
-            records / "tfrecords",
-            swapped,
-            TINY,
-            1,
-            tmp_path / "out",
-            tmp_path / "live",
-            tmp_path / "checkpoints",
-        )
+        train(records / "tfrecords", swapped, TINY, 1, tmp_path, tmp_path, tmp_path)
 
 
 def test_a_weights_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    """A wish for pretrained weights is never quietly granted with random ones."""
+    """Random weights never silently replace the pretrained ones that were asked for."""
+    params = TINY.model_copy(update={"weights": "imagenet", "weights_dir": tmp_path})
     with pytest.raises(UserError, match=r"mobilenet_v2_1\.0_224_no_top"):
-        load_backbone(
-            build_model(64, 3), TINY.model_copy(update={"weights": "imagenet", "weights_dir": tmp_path})
-        )
+        load_backbone(build_model(64, 3), params)
 
 
 def test_pretrained_weights_fill_the_backbone_and_freeze_its_statistics(tmp_path: Path) -> None:
-    """Every layer of MobileNetV2 comes from the file; then its batch normalisation stays as it is, that of the extra layers learns."""
+    """Every layer of MobileNetV2 comes from the file; only the extra layers' batch norm is trained."""
     import keras
 
     donor = keras.applications.MobileNetV2((224, 224, 3), include_top=False, weights=None)
@@ -178,42 +166,45 @@ def test_pretrained_weights_fill_the_backbone_and_freeze_its_statistics(tmp_path
     params = TINY.model_copy(update={"weights": "imagenet", "weights_dir": tmp_path})
     assert load_backbone(model, params) == "ImageNet (mobilenet_v2_1.0_224_no_top.weights.h5)"
     for layer in donor.layers[1:]:  # the first is the input, which has another name
-        for theirs, ours in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
-            np.testing.assert_array_equal(theirs, ours)
-    prepare(model, params, pretrained=True)
+        for expected, found in zip(
+            layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(expected, found)
+    prepare_for_training(model, params, pretrained=True)
     assert not model.get_layer("block_13_expand_BN").trainable
     assert model.get_layer("extra_1_BN").trainable
 
 
-def test_the_first_scores_are_rare_as_the_prior_says() -> None:
-    """Untrained, every class scores about 0.01 everywhere, so that 1,917 easy anchors do not drown the first steps."""
+def test_untrained_scores_equal_the_prior() -> None:
+    """Every class scores about 0.01, so that 1,917 easy anchors do not dominate the first steps."""
     _, logits = build_model(64, 5)(np.zeros((1, 64, 64, 3), np.float32), training=False)
     np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(logits))), 0.01, rtol=0.5)
 
 
 def test_batches_repeat_with_the_seed_and_change_with_the_epoch(records: Path) -> None:
     """The same seed gives the same crops, flips and order; another epoch, and another seed, give others."""
-    from training.ssd.input import find_records, training_batches
+    from training.ssd.input_pipeline import find_shards, training_batches
 
-    files = find_records(records / "tfrecords", "train")
+    shards = find_shards(records / "tfrecords", "train")
 
-    def first(seed: int, epoch: int) -> np.ndarray:
-        return next(training_batches(files, TINY, 4, seed, epoch).as_numpy_iterator())[0]
+    def first_images(seed: int, epoch: int) -> np.ndarray:
+        return next(training_batches(shards, TINY, 4, seed, epoch).as_numpy_iterator())[0]
 
-    assert np.array_equal(first(1, 0), first(1, 0))
-    assert not np.array_equal(first(1, 0), first(1, 1))
-    assert not np.array_equal(first(1, 0), first(2, 0))
+    assert np.array_equal(first_images(1, 0), first_images(1, 0))
+    assert not np.array_equal(first_images(1, 0), first_images(1, 1))
+    assert not np.array_equal(first_images(1, 0), first_images(2, 0))
 
 
 def test_augmented_boxes_stay_on_their_items(records: Path, sample_log: Log) -> None:
-    """Boxes keep within the image, keep their classes, and cropping and flipping moves them with the pixels."""
-    from training.ssd.input import find_records, training_batches
+    """Boxes stay within the image and keep their classes, and crops keep items in sight."""
+    from training.ssd.input_pipeline import find_shards, training_batches
 
     params = TINY.model_copy(update={"epochs": 8})
-    known = {int(c) - 1 for frame in sample_log.frames("train")[:8] for c in frame.labels.class_ids}  # type: ignore[union-attr]
+    labels = [frame.labels for frame in sample_log.frames("train")[:8]]
+    known = {int(class_id) - 1 for label in labels if label for class_id in label.class_ids}
     seen = 0
     for images, truth in training_batches(
-        find_records(records / "tfrecords", "train"), params, 4, 1
+        find_shards(records / "tfrecords", "train"), params, 4, 1
     ).as_numpy_iterator():
         assert images.shape == (4, 64, 64, 3)
         assert images.min() >= -1
@@ -226,14 +217,14 @@ def test_augmented_boxes_stay_on_their_items(records: Path, sample_log: Log) -> 
     assert seen > 8 * 8  # the crops keep items in sight
 
 
-def test_plain_batches_are_the_frames_themselves(records: Path, sample_log: Log) -> None:
-    """Without augmentation the boxes are the labels over the image's size, and the pixels those the detector would feed."""
-    from training.ssd.input import find_records, validation_batches
-    from trashnet.detectors._tflite import fit_image, normalise
+def test_validation_batches_are_the_frames_themselves(records: Path, sample_log: Log) -> None:
+    """The boxes are the labels divided by the size of the image, the pixels those that the detector feeds."""
+    from training.ssd.input_pipeline import find_shards, validation_batches
+    from trashnet.detectors._tflite import normalise, stretch
 
     frames: Frames = sample_log.frames("val")[:3]
     images, truth = next(
-        validation_batches(find_records(records / "tfrecords", "val"), TINY, 3).as_numpy_iterator()
+        validation_batches(find_shards(records / "tfrecords", "val"), TINY, 3).as_numpy_iterator()
     )
     by_boxes = {round(float(f.labels.boxes[0, 0] / 160), 4): f for f in frames}  # type: ignore[union-attr]
     for image, boxes, classes in zip(images, truth["boxes"], truth["classes"], strict=True):
@@ -242,10 +233,9 @@ def test_plain_batches_are_the_frames_themselves(records: Path, sample_log: Log)
         x, y, w, h = frame.labels.boxes.T / 160
         np.testing.assert_allclose(boxes[classes >= 0], np.stack([y, x, y + h, x + w], axis=1), atol=1e-6)
         assert (classes[classes >= 0] + 1).tolist() == frame.labels.class_ids.tolist()
-        difference = np.abs(image - normalise(fit_image(frame.image(), 64))) * 127.5
-        assert (
-            difference.max() <= 2
-        )  # grey levels: OpenCV's 11-bit weights and another JPEG decoder's rounding
+        difference = np.abs(image - normalise(stretch(frame.image(), 64))) * 127.5
+        # Grey levels: OpenCV's 11-bit weights, and the rounding of another JPEG decoder.
+        assert difference.max() <= 2
 
 
 @pytest.mark.slow  # a process of its own, with torch
@@ -253,15 +243,16 @@ def test_model_and_loss_train_on_another_backend() -> None:
     """Without TensorFlow: Keras on torch, numpy batches, and the loss falls."""
     script = """
 import numpy as np, keras, sys
-from training.ssd.model import build_model, prepare
+from training.ssd.model import build_model, prepare_for_training
 from training.ssd.params import SsdParams
 assert keras.config.backend() == "torch" and "tensorflow" not in sys.modules
 keras.utils.set_random_seed(0)
 model = build_model(64, 3)
-prepare(model, SsdParams(image_size=64, weights="none"), pretrained=False)
+prepare_for_training(model, SsdParams(image_size=64, weights="none"), pretrained=False)
 model.compile(optimizer=keras.optimizers.Adam(1e-3))
 images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
-truth = {"boxes": np.array([[[.1, .1, .6, .7]], [[.3, .2, .9, .8]]], "float32"), "classes": np.array([[0], [2]], "int32")}
+boxes = np.array([[[.1, .1, .6, .7]], [[.3, .2, .9, .8]]], "float32")
+truth = {"boxes": boxes, "classes": np.array([[0], [2]], "int32")}
 losses = model.fit(images, truth, batch_size=2, epochs=6, verbose=0).history["loss"]
 assert losses[-1] < 0.9 * losses[0], losses
 """

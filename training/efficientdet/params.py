@@ -7,7 +7,7 @@ from trashnet.params import Params
 
 
 class TransformParams(Params):
-    """Random changes of each training image, on top of the offline ones; all zero (and scale 1 to 1) is none."""
+    """Random changes of each training image; all zero (and scale 1 to 1) means none."""
 
     scale: tuple[float, float] = (0.6, 2.0)
     flip: float = Field(0.5, ge=0, le=1)
@@ -23,7 +23,7 @@ class TransformParams(Params):
 
 
 class EfficientDetParams(Params):
-    """Section ``efficientdet`` of ``params.yaml``: what the teacher is trained with."""
+    """Section ``efficientdet`` of ``params.yaml``: how the teacher is trained."""
 
     image_size: int = 512
     epochs: int = Field(50, ge=1)

@@ -1,23 +1,31 @@
-"""The student: SSD MobileNet v2, small enough for a Coral EdgeTPU. One verb, ``train``; TensorFlow is imported when it runs."""
+"""The student: SSD MobileNet v2, small enough for a Coral EdgeTPU; its TFRecords and its training.
 
-from pathlib import Path
+The package itself imports no TensorFlow: a verb does when it is first asked for.
+"""
 
-from training.ssd.params import SsdParams, TrainReport
-from trashnet.taxonomy import Taxonomy
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SsdParams", "TrainReport", "train"]
+from training.ssd.params import SsdParams, TfrecordParams
+
+if TYPE_CHECKING:
+    from training.ssd.model import load_trained
+    from training.ssd.report import SsdReport
+    from training.ssd.tfrecords import write_tfrecords
+    from training.ssd.trainer import train
+
+__all__ = ["SsdParams", "SsdReport", "TfrecordParams", "load_trained", "train", "write_tfrecords"]
+
+_MODULES = {
+    "SsdReport": "training.ssd.report",
+    "load_trained": "training.ssd.model",
+    "train": "training.ssd.trainer",
+    "write_tfrecords": "training.ssd.tfrecords",
+}
 
 
-def train(
-    tfrecords: Path,
-    taxonomy: Taxonomy,
-    params: SsdParams,
-    seed: int,
-    out: Path,
-    live: Path,
-    checkpoints: Path,
-) -> TrainReport:
-    """Train the student; see :func:`training.ssd.loop.train`."""
-    from training.ssd.loop import train as run
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-    return run(tfrecords, taxonomy, params, seed, out, live, checkpoints)
+    return getattr(import_module(_MODULES[name]), name)

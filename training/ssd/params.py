@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +7,7 @@ from trashnet.params import Params
 
 
 class SsdParams(Params):
-    """Section ``ssd`` of ``params.yaml``: what the student is trained with."""
+    """Section ``ssd`` of ``params.yaml``: how the student is trained."""
 
     image_size: int = Field(300, ge=32)
     epochs: int = Field(60, ge=1)
@@ -33,35 +32,7 @@ class SsdParams(Params):
 
 
 class TfrecordParams(Params):
-    """Section ``tfrecords`` of ``params.yaml``: into how many shards each split is written."""
+    """Section ``tfrecords`` of ``params.yaml``: the number of shards of each split."""
 
     train_shards: int = Field(8, ge=1, le=99_999)
     val_shards: int = Field(2, ge=1, le=99_999)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """What a training run came to; all but its pace stands in ``model.json`` too."""
-
-    epochs: int
-    steps: int
-    resumed_at: int  # epochs that were already done when this process began
-    images: int
-    loss: float
-    val_loss: float | None
-    images_per_second: float
-    waiting_share: float  # of the time of training steps, spent waiting for the input pipeline
-    seconds: float
-    backbone: str
-
-    def summary(self) -> str:
-        """The run in one line."""
-        resumed = f", resumed after epoch {self.resumed_at}" if self.resumed_at else ""
-        val = "" if self.val_loss is None else f", validation {self.val_loss:.3f}"
-        speed = (
-            f"{self.images_per_second:.1f} images/s, {self.waiting_share:.0%} of the time waiting for data"
-        )
-        return (
-            f"SSD MobileNet v2, {self.epochs} epochs of {self.images:,} images{resumed} in {self.seconds / 60:.1f} min: "
-            f"loss {self.loss:.3f}{val}; {speed}; backbone: {self.backbone}"
-        )

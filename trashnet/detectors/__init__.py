@@ -1,4 +1,4 @@
-"""A trained model as the rest of the house sees it: an exported file behind one verb, ``detect``.
+"""A trained model as all rooms but its training room use it: an exported file behind one verb, ``detect``.
 
 ``open_detector`` reads ``.onnx`` (the teacher) and ``.tflite`` (the student, float or int8) and needs neither
 torch nor tensorflow.

@@ -8,12 +8,14 @@ from trashnet.taxonomy import Taxonomy
 def open_detector(path: Path, taxonomy: Taxonomy) -> Detector:
     """Open an exported model by its suffix.
 
-    Raises :class:`UserError` if the file is missing, is of an unknown kind, or knows a class that the
-    taxonomy does not.
+    Raises:
+        UserError: The file is missing or of an unknown kind, or the model knows a class that the taxonomy
+            does not.
     """
     if not path.is_file():
         raise UserError(
-            f"{path}: no such model. `dvc repro` trains and exports the models, `dvc pull` fetches trained ones."
+            f"{path}: no such model. `dvc repro` trains and exports the models, "
+            "`dvc pull` fetches trained ones."
         )
     match path.suffix:
         case ".onnx":

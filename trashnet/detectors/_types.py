@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a model sees on one image, best first.
+    """What a model detects on one image, best first.
 
     ``boxes``: float32 ``(N, 4)``, ``(x, y, w, h)`` in pixels of the image given, clipped to it;
     ``class_ids``: int64 ``(N,)``, ids of the taxonomy; ``scores``: float32 ``(N,)`` in [0, 1], descending.
@@ -21,9 +21,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, score: float) -> "Detections":
-        """Only the detections that score at least ``score``."""
-        keep = self.scores >= score
+    def above(self, min_score: float) -> "Detections":
+        """Only the detections that score at least ``min_score``."""
+        keep = self.scores >= min_score
         return Detections(self.boxes[keep], self.class_ids[keep], self.scores[keep])
 
 
@@ -32,7 +32,10 @@ class Detector(Protocol):
 
     @property
     def name(self) -> str:
-        """The file's stem, such as ``efficientdet`` or ``ssd_int8``."""
+        """The stem of its file, such as ``efficientdet`` or ``ssd_int8``."""
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Detect on RGB images, uint8 ``(height, width, 3)``, sizes may differ; one :class:`Detections` per image, in order."""
+        """Detect on RGB images, uint8 ``(height, width, 3)``, whose sizes may differ.
+
+        One :class:`Detections` per image, in order.
+        """
