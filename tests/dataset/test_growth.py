@@ -75,7 +75,7 @@ class FlowContext:
                 Box(self.taxonomy.name_of[int(c)], *b)
                 for b, c in zip(boxes.tolist(), class_ids.tolist(), strict=True)
             )
-            answer = AnnotationRow(
+            annotation = AnnotationRow(
                 annotation_id=number,
                 task_id=number,
                 sha256=sha,
@@ -84,7 +84,7 @@ class FlowContext:
                 outcome="boxes",
                 boxes=labels,
             )
-            assert self.ledger.answer(answer, labelled=True)
+            assert self.ledger.record_annotations(sha, [annotation], finished=True).labelled
 
     def contents(self) -> dict[str, Any]:
         """What growing has made: the dataset's fold, its turns, versions at the origin, and the ledger's own view."""
@@ -172,17 +172,17 @@ def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[s
     context = make_flywheel("one")
     context.label(range(2))
     first = context.grow()
-    (answer, *_) = context.ledger.annotations_of(next(iter(context.contents()["frames"])))
+    (annotation, *_) = context.ledger.annotations_of(next(iter(context.contents()["frames"])))
     corrected = AnnotationRow(
-        annotation_id=answer.annotation_id, task_id=answer.task_id, sha256=answer.sha256, annotator="bob",
+        annotation_id=annotation.annotation_id, task_id=annotation.task_id, sha256=annotation.sha256, annotator="bob",
         labelled_at=NOON + timedelta(hours=1), outcome="nothing", boxes=[],
     )  # fmt: skip
-    context.ledger.answer(corrected, labelled=False)
+    context.ledger.record_annotations(corrected.sha256, [corrected], finished=False)
     second = context.grow()
     assert first is not None
     assert second is not None
     assert second.version == "data-00002"
-    assert context.contents()["frames"][answer.sha256][2] == []
+    assert context.contents()["frames"][annotation.sha256][2] == []
     assert len(context.contents()["frames"]) == 2
 
 

@@ -172,7 +172,7 @@ Operation log: ssd_int8_edgetpu.log
 Model successfully compiled but not all operations are supported by the Edge TPU. A percentage of the model will instead run on the CPU.
 Number of operations that will run on Edge TPU: 98
 Number of operations that will run on CPU: 3
-"""  # noqa: E501 - as the program prints it
+"""
 ZERO_LOG = (
     GOOD_LOG.replace("Edge TPU: 98", "Edge TPU: 0")
     .replace("CPU: 3", "CPU: 101")

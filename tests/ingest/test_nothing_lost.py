@@ -222,9 +222,10 @@ def undisturbed(
     open_ledger(url := f"sqlite:///{folder}/calm.sqlite").close()
     ledger = FusedLedger(url, fuse)
     turn(store := FusedStore(objects.objects, fuse), ledger, taxonomy, decoders)
+    effects = fuse.effects
     result = ended(store, ledger)
     ledger.close()
-    return result, fuse.effects
+    return result, effects
 
 
 def test_the_undisturbed_run_ends_as_it_should(

@@ -44,7 +44,7 @@ def say(
         outcome=outcome,
         boxes=tuple(Box(label, x, 0, 10, 10) for label, x in boxes),
     )
-    ledger.answer(row, labelled=False)
+    ledger.record_annotations(row.sha256, [row], finished=False)
 
 
 def test_by_hand(ledger: Ledger) -> None:

@@ -1,17 +1,17 @@
 """Answers come home: all of them, once, checked, and again when somebody changes their mind."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Anyfrom trashnet.boxes import Box
-
+from typing import Any
 
 import pytest
 
-import labeling.collection
 from labeling import Queue, queue
 from labeling.collection import DIFFERENT, WITHDRAWN
 from tests.labeling.conftest import NOTHING, Desk, region
 from tests.labeling.test_tasks import Died, made_up
 from tests.trashnet.ledger.inspection import history
+from trashnet.boxes import Box
+from trashnet.ledger import annotations
 
 
 def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
@@ -67,7 +67,7 @@ def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
     desk.answer(sha, NOTHING)
     assert desk.collect().nothing == 1
     assert desk.state(sha) == "labelled"
-    assert desk.ledger.annotations_of(sha)[0].boxes == []
+    assert desk.ledger.annotations_of(sha)[0].boxes == ()
 
 
 def test_a_skipped_frame_stays_tasked_for_somebody_else(desk: Desk, people: tuple[int, ...]) -> None:
@@ -236,7 +236,7 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
     desk.ask(shas)
     for sha in shas:
         desk.answer(sha, region())
-    original, calls = labeling.collection.write_answer, []
+    original, calls = annotations._write, []
 
     def die_at_the_second(*args: Any) -> bool:
         calls.append(args)
@@ -245,7 +245,7 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
         return original(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(labeling.collection, "write_answer", die_at_the_second)
+        patched.setattr(annotations, "_write", die_at_the_second)
         with pytest.raises(Died):
             desk.collect()
     assert desk.ledger.count_by_state() == {"labelled": 1, "tasked": 2}
@@ -257,7 +257,7 @@ def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
 ) -> None:
     """The request died after its import, and somebody was quick."""
     (sha,) = desk.draw(1)
-    monkeypatch.setattr(labeling.tasks, "_enter", lambda *_: None)
+    monkeypatch.setattr(desk.ledger, "mark_tasked", lambda *_: 0)
     desk.ask([sha])
     (task,) = desk.tasks()
     desk.client.annotations.create(task["id"], result=[region()])

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-import labeling.tasks
 from labeling import LabelingParams
 from labeling.tasks import is_double, tasks_of
 from tests.labeling.conftest import SIZE, Desk
@@ -85,7 +84,7 @@ def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(
         raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(labeling.tasks, "_enter", die)
+        patched.setattr(desk.ledger, "mark_tasked", die)
         with pytest.raises(Died):
             desk.ask(shas)
     assert desk.ledger.count_by_state() == {"accepted": 3}

@@ -77,7 +77,7 @@ def test_up_to_a_pixel_outside_is_cut_off(taxonomy: Taxonomy, params: LabelingPa
     """80.1 % + 20 % of 640 end 0.64 pixels behind the edge."""
     checked = check_answer({"result": [region(x=80.1)]}, FRAME, taxonomy.names, params)
     assert checked.outcome == "boxes"
-    assert checked.boxes[0]["box"] == pytest.approx([512.64, 64, 127.36, 128])
+    assert checked.boxes[0].xywh == pytest.approx([512.64, 64, 127.36, 128])
 
 
 def test_no_waste_here_is_an_answer_without_boxes(taxonomy: Taxonomy, params: LabelingParams) -> None:

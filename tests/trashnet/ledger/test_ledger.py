@@ -231,9 +231,14 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
     """Two people answered, one skipped and one drew a polygon: the newer of the two answers counts."""
     frame = row(1, state="labelled", task_id=1)
     ledger.add(frame)
-    for number, outcome in ((1, "boxes"), (2, "nothing"), (3, "skipped"), (4, "refused")):
-        labelled_at = NOON + timedelta(minutes=number)
-        record(ledger, annotation(number, frame, outcome=outcome, labelled_at=labelled_at))
+    outcomes = enumerate(("boxes", "nothing", "skipped", "refused"), start=1)
+    record(
+        ledger,
+        *(
+            annotation(number, frame, outcome=outcome, labelled_at=NOON + timedelta(minutes=number))
+            for number, outcome in outcomes
+        ),
+    )
     (one,) = ledger.labels_to_grow()
     assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
 
