@@ -10,17 +10,17 @@ def collect_labels() -> int:
     """Bring what people answered in Label Studio into the ledger, checked; how many frames became labelled."""
     collected = collect_answers()
     get_run_logger().info("%s", collected)
-    for complaint in collected.complaints:
-        get_run_logger().warning("refused: %s", complaint)
+    for refusal in collected.refusals:
+        get_run_logger().warning("refused: %s", refusal)
     if collected.boxes or collected.nothing or collected.labelled:
         emit(COLLECTED, labelled=collected.labelled)
     return collected.labelled
 
 
 @task(retries=5, retry_delay_seconds=[5, 15, 30, 60, 120])
-def collect_answers() -> labeling.Collected:
+def collect_answers() -> labeling.CollectedLabels:
     """Drain annotations from where the last run stopped."""
     with open_context() as context:
-        return labeling.collect(
+        return labeling.collect_labels(
             context.label_studio, context.project, context.ledger, context.taxonomy, context.labeling
         )

@@ -22,7 +22,7 @@ def request_labels() -> int:
 def room_for_tasks() -> int:
     """How many tasks more annotators are given: a turn's budget, less those that nobody has answered."""
     with open_context() as context:
-        return max(context.selection.budget - labeling.queue(context.ledger).untouched, 0)
+        return max(context.selection.budget - labeling.count_queue(context.ledger).untouched, 0)
 
 
 @task(retries=2, retry_delay_seconds=10)

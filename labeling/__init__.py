@@ -1,27 +1,30 @@
-"""Boxes on: frames become Label Studio tasks with pre-labels, and people's answers come back as checked labels."""
+"""Boxes on: frames become Label Studio tasks with pre-labels, and annotations come back as validated labels."""
 
-from labeling.agreement import Agreement, agreement
-from labeling.client import Client, LabelStudioDown, connect
-from labeling.collection import Collected, collect
-from labeling.interface import labelling_config
+from labeling.agreement import AnnotatorAgreement, annotator_agreement
+from labeling.client import Client, LabelStudioUnavailable, connect
+from labeling.collection import CollectedLabels, collect_labels
+from labeling.interface import label_config
 from labeling.params import LabelingParams
 from labeling.project import Project, ensure_project
-from labeling.queue import Queue, queue
+from labeling.queue import TaskQueue, collection_due, count_queue, request_due, room_for_tasks
 from labeling.tasks import request_labels
 
 __all__ = [
-    "Agreement",
+    "AnnotatorAgreement",
     "Client",
-    "Collected",
-    "LabelStudioDown",
+    "CollectedLabels",
+    "LabelStudioUnavailable",
     "LabelingParams",
     "Project",
-    "Queue",
-    "agreement",
-    "collect",
+    "TaskQueue",
+    "annotator_agreement",
+    "collect_labels",
     "connect",
     "ensure_project",
-    "labelling_config",
-    "queue",
+    "label_config",
+    "collection_due",
+    "count_queue",
+    "request_due",
+    "room_for_tasks",
     "request_labels",
 ]

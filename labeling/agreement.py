@@ -47,7 +47,7 @@ class Tally:
 
 
 @dataclass
-class Agreement:
+class AnnotatorAgreement:
     """Tallies of all frames with answers of two people: together, per class (boxes that either called so) and per pair of people."""
 
     frames: int = 0
@@ -77,13 +77,13 @@ class Agreement:
         return "\n".join(lines)
 
 
-def agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Agreement:
+def annotator_agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> AnnotatorAgreement:
     """Compare the answers of every frame that two or more people answered; each pair of people counts once per frame.
 
     Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below
     ``match_iou`` are none.
     """
-    found = Agreement()
+    found = AnnotatorAgreement()
     for answers in ledger.annotations_by_several_people():
         found.frames += 1
         for first, second in combinations(sorted(answers, key=lambda answer: answer.annotator), 2):
@@ -102,7 +102,7 @@ def label_agreement(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> float
     return 2 * same / (len(a) + len(b))
 
 
-def _compare(found: Agreement, first: AnnotationRow, second: AnnotationRow, match_iou: float) -> None:
+def _compare(found: AnnotatorAgreement, first: AnnotationRow, second: AnnotationRow, match_iou: float) -> None:
     both = found.people[first.annotator, second.annotator]
     for box in [*first.boxes, *second.boxes]:
         for tally in (found.overall, both, found.classes[box.label]):
@@ -128,4 +128,4 @@ def _number(value: float | None, width: int) -> str:
     return f"{'–':>{width}}" if value is None else f"{value:{width}.3f}"
 
 
-__all__: Sequence[str] = ["MATCH_IOU", "Agreement", "Tally", "agreement", "label_agreement"]
+__all__: Sequence[str] = ["MATCH_IOU", "AnnotatorAgreement", "Tally", "annotator_agreement", "label_agreement"]

@@ -1,8 +1,8 @@
-"""Finished annotations come home: drained by cursor, checked, entered in the ledger."""
+"""Finished annotations are collected: read from a cursor on, validated, recorded in the ledger."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,258 +11,187 @@ from labeling.agreement import label_agreement
 from labeling.client import Client
 from labeling.params import LabelingParams
 from labeling.project import Project
-from labeling.tasks import is_double
-from labeling.validation import check_answer
+from labeling.task_pages import parse_time, tasks_changed_since
+from labeling.tasks import needs_second_annotator
+from labeling.validation import validate_annotation
 from trashnet.ledger import USABLE, AnnotationRow, FrameRow, Ledger
 from trashnet.taxonomy import Taxonomy
 
 WITHDRAWN = "deleted in Label Studio"
 DIFFERENT = "Two answers differ. Please look at both and give the one that counts."
-TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # the only form that Label Studio's filters take
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Collected:
-    """New or changed answers by outcome, frames that became ``labelled``, and refusals in words, each with its task's address."""
+class CollectedLabels:
+    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with their tasks' addresses."""
 
     boxes: int
     nothing: int
     skipped: int
     refused: int
     labelled: int
-    complaints: tuple[str, ...]
+    refusals: tuple[str, ...]
 
 
-def collect(
+def collect_labels(
     client: Client,
     project: Project,
     ledger: Ledger,
     taxonomy: Taxonomy,
     params: LabelingParams,
     now: Callable[[], datetime] | None = None,
-) -> Collected:
-    """Bring every annotation that is new or was changed since the last time into the ledger; costs what is new, whatever there is.
+) -> CollectedLabels:
+    """Record every annotation that is new or changed since the last time; costs what is new, whatever there is.
 
-    A usable answer moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows
-    again. A refused answer leaves the frame ``tasked`` and its reason on the task's page (tab "To mend"). A
-    skipped frame stays ``tasked`` too and goes to somebody else. Of a frame that two people should answer the
-    newest answer counts; where the two are too unlike, a third is asked for and counts; after ``double_days``
-    what there is counts. Raises what :meth:`labeling.client.Client.ask` raises; what was collected until then
-    is kept.
+    A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows
+    again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab "Needs fixing"). A
+    skipped frame stays ``tasked`` too, and somebody else gets it.
+
+    Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a third
+    is asked for, and counts; after ``double_days`` what there is counts.
+
+    Raises what :meth:`labeling.client.Client.with_retries` raises; what was collected until then is kept.
     """
-    run = _Run(client, project, ledger, frozenset(taxonomy.names), params, now or (lambda: datetime.now(UTC)))
+    run = _Collection(client, project, ledger, taxonomy, params)
     name = f"annotations/{project.id}"
     cursor = ledger.cursor(name)
-    # A transaction of Label Studio's that began earlier may have ended later: look again at the last moments.
-    # Answers have ids.
-    since = (
-        datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
-        if cursor
-        else BEGINNING
-    )
-    for page in _changed_since(client, project, since, params.page_size):
+    since = BEGINNING
+    if cursor is not None:
+        # A transaction of Label Studio's that began before the cursor may have ended after it: the last moments are
+        # read again. Recording an annotation twice changes nothing.
+        since = datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
+    for page in tasks_changed_since(client, project.id, since, params.page_size):
         for task in page:
-            run.take(task)
-        newest = max(_time(task["updated_at"]) for task in page)
+            run.collect_task(task)
+        newest = max(parse_time(task["updated_at"]) for task in page)
         if cursor is None or newest > datetime.fromisoformat(cursor):
             cursor = newest.isoformat()
             ledger.set_cursor(name, cursor)
-    run.end_waiting()
+    run.finish_overdue((now or (lambda: datetime.now(UTC)))())
     counts = run.counts
-    return Collected(
-        counts["boxes"],
-        counts["nothing"],
-        counts["skipped"],
-        counts["refused"],
-        counts["labelled"],
-        tuple(run.complaints),
-    )
+    outcomes = (counts["boxes"], counts["nothing"], counts["skipped"], counts["refused"])
+    return CollectedLabels(*outcomes, counts["labelled"], tuple(run.refusals))
 
 
-class _Run:
-    """One run of :func:`collect`: what it needs and what it has counted."""
+class _Collection:
+    """One run of :func:`collect_labels`: what it needs and what it has counted."""
 
     def __init__(
-        self,
-        client: Client,
-        project: Project,
-        ledger: Ledger,
-        names: frozenset[str],
-        params: LabelingParams,
-        now: Callable[[], datetime],
+        self, client: Client, project: Project, ledger: Ledger, taxonomy: Taxonomy, params: LabelingParams
     ) -> None:
-        self.client, self.project, self.ledger, self.names, self.params, self.now = (
-            client,
-            project,
-            ledger,
-            names,
-            params,
-            now,
-        )
-        self.people = client.ask(lambda: {user.id: user.email for user in client.users.list()})
+        self.client, self.project, self.ledger, self.params = client, project, ledger, params
+        self.class_names = frozenset(taxonomy.names)
+        self.annotators = client.with_retries(lambda: {user.id: user.email for user in client.users.list()})
         self.counts: Counter[str] = Counter()
-        self.complaints: list[str] = []
+        self.refusals: list[str] = []
 
-    def take(self, task: dict[str, Any]) -> None:
-        """Enter a task's annotations and decide whether its frame is done."""
-        sha = task["data"].get("sha256")
-        frame = self.ledger.frame(sha) if isinstance(sha, str) else None
+    def collect_task(self, task: dict[str, Any]) -> None:
+        """Record a task's annotations, and decide whether its frame is labelled."""
+        sha256 = task["data"].get("sha256")
+        frame = self.ledger.frame(sha256) if isinstance(sha256, str) else None
         if frame is None:
             if task["annotations"]:
                 log.warning(
-                    "task %d of %s shows a frame that the ledger does not know; its answers are left alone",
+                    "task %d of %s shows a frame that the ledger does not know; its annotations are ignored",
                     task["id"],
                     self.project.url,
                 )
             return
-        if frame.state == "accepted":  # it was imported by a run that died before it could say so
-            self.ledger.move(sha, "accepted", "tasked", task_id=task["id"])
+        if frame.state == "accepted":  # the run that imported the task died before it told the ledger
+            self.ledger.mark_tasked({frame.sha256: task["id"]})
             frame = replace(frame, state="tasked", task_id=task["id"])
         if frame.task_id is None or frame.task_id != task["id"]:
             return  # a second task of this frame, made by hand
-        known = self.ledger.annotations_of(sha)
-        answers = [self._read(annotation, frame) for annotation in task["annotations"]]
-        present = {answer.annotation_id for answer in answers}
-        answers += [
-            replace(old, outcome="refused", boxes=(), reason=WITHDRAWN)
-            for old in known
-            if old.task_id == task["id"] and old.annotation_id not in present and old.reason != WITHDRAWN
-        ]
-        if answers:
-            self._enter(frame, answers)
-        self._tell(task, frame, [answer for answer in answers if answer.reason != WITHDRAWN])
+        annotations = [self._validate(annotation, frame) for annotation in task["annotations"]]
+        withdrawn = self._withdrawn(frame, {row.annotation_id for row in annotations})
+        if annotations or withdrawn:
+            self._record(frame, [*annotations, *withdrawn])
+        self._update_task(task, frame, annotations)
 
-    def end_waiting(self) -> None:
-        """Frames whose second answer has not come for ``double_days`` go on with what there is."""
-        oldest = self.now() - timedelta(days=self.params.double_days)
-        shas = self.ledger.frames_awaiting_second_annotation(oldest)
-        for sha in shas:
-            self.counts["labelled"] += self.ledger.move(
-                sha, "tasked", "labelled", note=f"no further answer in {self.params.double_days:g} days"
-            )
+    def finish_overdue(self, now: datetime) -> None:
+        """Frames whose second annotation has not come for ``double_days`` go on with the first."""
+        days = self.params.double_days
+        for sha256 in self.ledger.frames_awaiting_second_annotation(now - timedelta(days=days)):
+            note = f"no further answer in {days:g} days"
+            self.counts["labelled"] += self.ledger.move(sha256, "tasked", "labelled", note=note)
 
-    def _read(self, annotation: dict[str, Any], frame: FrameRow) -> AnnotationRow:
-        checked = check_answer(annotation, frame, self.names, self.params)
+    def _validate(self, annotation: dict[str, Any], frame: FrameRow) -> AnnotationRow:
+        validated = validate_annotation(annotation, frame, self.class_names, self.params)
         person = annotation.get("completed_by")
+        email = self.annotators.get(person, f"user {person}") if isinstance(person, int) else "unknown"
         assert frame.task_id is not None
         return AnnotationRow(
             annotation_id=annotation["id"],
             task_id=frame.task_id,
             sha256=frame.sha256,
-            annotator=self.people.get(person, f"user {person}") if isinstance(person, int) else "unknown",
-            labelled_at=_time(annotation["updated_at"]),
-            outcome=checked.outcome,
-            boxes=checked.boxes,
-            reason=checked.reason,
+            annotator=email,
+            labelled_at=parse_time(annotation["updated_at"]),
+            outcome=validated.outcome,
+            boxes=validated.boxes,
+            reason=validated.reason,
             seconds=annotation.get("lead_time"),
         )
 
-    def _enter(self, frame: FrameRow, answers: Sequence[AnnotationRow]) -> None:
-        usable = [answer for answer in answers if answer.outcome in USABLE]
+    def _withdrawn(self, frame: FrameRow, present: set[int]) -> list[AnnotationRow]:
+        """Annotations of the task that the ledger has and Label Studio no more."""
+        return [
+            replace(row, outcome="refused", boxes=(), reason=WITHDRAWN)
+            for row in self.ledger.annotations_of(frame.sha256)
+            if row.task_id == frame.task_id and row.annotation_id not in present and row.reason != WITHDRAWN
+        ]
+
+    def _record(self, frame: FrameRow, rows: Sequence[AnnotationRow]) -> None:
         recorded = self.ledger.record_annotations(
-            frame.sha256, answers, finished=self._done(frame, usable), note=f"task {frame.task_id}"
+            frame.sha256, rows, finished=self._is_finished(frame, rows), note=f"task {frame.task_id}"
         )
         self.counts["labelled"] += recorded.labelled
-        for answer in recorded.changed:
-            self.counts[answer.outcome] += 1
-            if answer.outcome == "refused":
-                self.complaints.append(
-                    f"{self._address(frame)}: {answer.annotator}'s answer is refused: {answer.reason}"
-                )
+        for row in recorded.changed:
+            self.counts[row.outcome] += 1
+            if row.outcome == "refused":
+                address = f"{self.project.url}/data?task={frame.task_id}"
+                self.refusals.append(f"{address}: {row.annotator}'s answer is refused: {row.reason}")
 
-    def _done(self, frame: FrameRow, usable: Sequence[AnnotationRow]) -> bool:
-        people = _by_person(usable)
-        if len(people) < self._wanted(frame):
+    def _is_finished(self, frame: FrameRow, rows: Sequence[AnnotationRow]) -> bool:
+        usable = _newest_per_person([row for row in rows if row.outcome in USABLE])
+        if len(usable) < self._wanted(frame):
             return False
-        return len(people) != 2 or self._alike(people)
+        return len(usable) != 2 or self._agree(usable)
 
     def _wanted(self, frame: FrameRow) -> int:
-        # Where one person does all the labelling there is nobody to ask a second time.
-        return 2 if len(self.people) > 1 and is_double(frame.sha256, self.params.double_share) else 1
+        """How many people should annotate the frame; one where there is nobody to ask a second time."""
+        several = len(self.annotators) > 1
+        return 2 if several and needs_second_annotator(frame.sha256, self.params.double_share) else 1
 
-    def _alike(self, people: Sequence[AnnotationRow]) -> bool:
-        first, second = people
-        return label_agreement(first.boxes, second.boxes, self.params.match_iou) >= self.params.min_agreement
+    def _agree(self, rows: Sequence[AnnotationRow]) -> bool:
+        first, second = rows
+        agreement = label_agreement(first.boxes, second.boxes, self.params.match_iou)
+        return agreement >= self.params.min_agreement
 
-    def _tell(self, task: dict[str, Any], frame: FrameRow, answers: Sequence[AnnotationRow]) -> None:
-        """Write on the task's page what is to be mended, and open it again where another person's answer is wanted."""
-        people = _by_person([answer for answer in answers if answer.outcome in USABLE])
-        faults = [
-            f"{answer.annotator}: {answer.reason}"
-            for answer in _by_person(answers)
-            if answer.outcome == "refused"
+    def _update_task(self, task: dict[str, Any], frame: FrameRow, rows: Sequence[AnnotationRow]) -> None:
+        """Write feedback on the task's page, and open it again where another person's annotation is wanted."""
+        usable = _newest_per_person([row for row in rows if row.outcome in USABLE])
+        feedback = [
+            f"{row.annotator}: {row.reason}" for row in _newest_per_person(rows) if row.outcome == "refused"
         ]
         wanted = self._wanted(frame)
-        if len(people) == 2 and not self._alike(people):
-            faults.append(DIFFERENT)
+        if len(usable) == 2 and not self._agree(usable):
+            feedback.append(DIFFERENT)
             wanted = 3
         changes: dict[str, Any] = {}
-        if task["data"].get("mend", "") != (mend := "; ".join(faults)):
-            changes["data"] = task["data"] | {"mend": mend}
-        now = self.ledger.frame(frame.sha256)
-        if people and now is not None and now.state == "tasked" and task["overlap"] < wanted:
-            changes |= {"overlap": wanted, "is_labeled": len(people) >= wanted}
+        if task["data"].get("feedback", "") != "; ".join(feedback):
+            changes["data"] = task["data"] | {"feedback": "; ".join(feedback)}
+        current = self.ledger.frame(frame.sha256)
+        if usable and current is not None and current.state == "tasked" and task["overlap"] < wanted:
+            changes |= {"overlap": wanted, "is_labeled": len(usable) >= wanted}
         if changes:
-            self.client.ask(
-                lambda: self.client.tasks.update(
-                    task["id"], request_options={"additional_body_parameters": changes}
-                )
-            )
-
-    def _address(self, frame: FrameRow) -> str:
-        return f"{self.project.url}/data?task={frame.task_id}"
+            options: Any = {"additional_body_parameters": changes}
+            self.client.with_retries(lambda: self.client.tasks.update(task["id"], request_options=options))
 
 
-def _changed_since(
-    client: Client, project: Project, since: datetime, page_size: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Pages of tasks that were touched at ``since`` or later, oldest touch first, each task's annotations with it.
-
-    Numbered pages would shift under our feet when a task is touched between two of them: each page begins
-    where the one before it ended, and where many tasks share one moment they are read in the order of their
-    ids.
-    """
-
-    def page(order: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
-        query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}
-        return client.ask(lambda: client.tasks_page(project.id, query, page_size=page_size, answers=True))
-
-    def touched(operator: str, moment: datetime) -> dict[str, Any]:
-        return {
-            "filter": "filter:tasks:updated_at",
-            "operator": operator,
-            "type": "Datetime",
-            "value": moment.strftime(TIME),
-        }
-
-    operator = "greater_or_equal"
-    while tasks := page("updated_at", touched(operator, since)):
-        yield tasks
-        if len(tasks) < page_size:
-            return
-        since, operator, last = _time(tasks[-1]["updated_at"]), "greater", 0
-        while ties := page("id", touched("equal", since), _behind(last)):
-            yield ties
-            last = ties[-1]["id"]
-            if len(ties) < page_size:
-                break
-
-
-def _behind(task: int) -> dict[str, Any]:
-    return {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": task}
-
-
-def _time(value: str) -> datetime:
-    return datetime.fromisoformat(value.replace("Z", "+00:00"))
-
-
-def _by_person(answers: Sequence[AnnotationRow]) -> list[AnnotationRow]:
-    """Each person's newest answer, oldest first."""
-    newest = {
-        answer.annotator: answer
-        for answer in sorted(answers, key=lambda answer: (answer.labelled_at, answer.annotation_id))
-    }
-    return list(newest.values())
+def _newest_per_person(rows: Sequence[AnnotationRow]) -> list[AnnotationRow]:
+    """Each annotator's newest annotation, oldest first."""
+    by_time = sorted(rows, key=lambda row: (row.labelled_at, row.annotation_id))
+    return list({row.annotator: row for row in by_time}.values())

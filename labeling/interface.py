@@ -10,28 +10,28 @@ from xml.etree import ElementTree as Xml
 
 from trashnet.taxonomy import Taxonomy
 
-BOXES = "boxes"  # the tags' names, which stand in every answer
-IMAGE = "image"
-NOTHING = "nothing"
+BOXES_TAG = "boxes"  # the tags' names, which stand in every answer
+IMAGE_TAG = "image"
+NO_WASTE_TAG = "nothing"
 NO_WASTE = "No waste here"
 
 # Label Studio shows lists without their bullets.
 INSTRUCTIONS = """<p><b>One tight, upright box around every item</b>, also around one that is half hidden: box what you can see.</p>
-<p>• The boxes you find are a model's guesses. Move and rename them, delete those that are wrong, add what is missing.</p>
+<p>• The boxes you find were drawn by a model. Move and rename them, delete those that are wrong, add what is missing.</p>
 <p>• Choose a class by its key or type part of its name, then draw. Colours are the streams that items are sorted into.</p>
 <p>• No waste in the picture? Delete all boxes and choose <b>No waste here</b>.</p>
 <p>• Not sure at all? <b>Skip</b>: somebody else gets the frame.</p>
-<p>• A red line above the picture says why an earlier answer could not be used: mend it and press Update (tab <b>To mend</b>).</p>"""
+<p>• A red line above the picture says why an earlier answer could not be used: fix it and press Update (tab <b>Needs fixing</b>).</p>"""
 
 # Keys that Label Studio's page has no use for itself, the easiest to reach first.
-KEYS = "1234567890qwetasdfgzxcb"
-NOTHING_KEY = "n"
-SEARCH_KEY = "shift+f"
+HOTKEYS = "1234567890qwetasdfgzxcb"
+NO_WASTE_HOTKEY = "n"
+SEARCH_HOTKEY = "shift+f"
 
 STYLE = """
 .trashnet {display: flex; gap: 12px; align-items: flex-start}
 .trashnet-frame {flex: 1 1 auto; min-width: 0}
-.trashnet-mend {color: #c00; font-weight: 600}
+.trashnet-feedback {color: #c00; font-weight: 600}
 .trashnet-why {color: #777; font-size: 13px}
 .trashnet-panel {flex: 0 0 340px; position: sticky; top: 0; max-height: 88vh; overflow-y: auto; padding-right: 4px}
 .trashnet-panel .lsf-labels {display: block; margin: 0}
@@ -40,31 +40,31 @@ STYLE = """
 """
 
 
-def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int] | None = None) -> str:
+def label_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int] | None = None) -> str:
     """The XML of the labelling page.
 
     ``counts``: boxes per class name so far; the ``hotkeys`` commonest classes get a key, in the taxonomy's
     order where counts are equal.
     """
-    keys = dict(zip(commonest(taxonomy, counts or {})[:hotkeys], KEYS, strict=False))
+    keys = dict(zip(by_frequency(taxonomy, counts or {})[:hotkeys], HOTKEYS, strict=False))
     view = Xml.Element("View")
     Xml.SubElement(view, "Style").text = STYLE
     page = Xml.SubElement(view, "View", className="trashnet")
-    _frame(Xml.SubElement(page, "View", className="trashnet-frame"))
+    _add_frame(Xml.SubElement(page, "View", className="trashnet-frame"))
     panel = Xml.SubElement(page, "View", className="trashnet-panel")
-    answer = Xml.SubElement(panel, "Choices", name=NOTHING, toName=IMAGE, choice="single", showInline="true")
-    Xml.SubElement(answer, "Choice", value=NO_WASTE, hotkey=NOTHING_KEY)
+    answer = Xml.SubElement(panel, "Choices", name=NO_WASTE_TAG, toName=IMAGE_TAG, choice="single", showInline="true")
+    Xml.SubElement(answer, "Choice", value=NO_WASTE, hotkey=NO_WASTE_HOTKEY)
     Xml.SubElement(
         panel,
         "Filter",
         name="search",
-        toName=BOXES,
-        hotkey=SEARCH_KEY,
+        toName=BOXES_TAG,
+        hotkey=SEARCH_HOTKEY,
         minlength="1",
-        placeholder=f"Find a class ({SEARCH_KEY})",
+        placeholder=f"Find a class ({SEARCH_HOTKEY})",
     )
     drawn: dict[str, Any] = {"choice": "single", "canRotate": "false", "strokeWidth": "2", "opacity": "0.15"}
-    labels = Xml.SubElement(panel, "RectangleLabels", name=BOXES, toName=IMAGE, **drawn)
+    labels = Xml.SubElement(panel, "RectangleLabels", name=BOXES_TAG, toName=IMAGE_TAG, **drawn)
     for stream, colour in taxonomy.streams.items():
         group = Xml.SubElement(labels, "View", className="trashnet-stream")
         Xml.SubElement(group, "Header", value=stream, size="6")
@@ -76,18 +76,18 @@ def labelling_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int]
     return Xml.tostring(view, encoding="unicode") + "\n"
 
 
-def commonest(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]:
+def by_frequency(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]:
     """Class names, those with most boxes first, in the taxonomy's order where counts are equal."""
     return sorted(taxonomy.names, key=lambda name: -counts.get(name, 0))
 
 
-def _frame(place: Xml.Element) -> None:
-    """The picture with zoom, brightness and contrast; above it what is to be mended, below it why this frame was chosen."""
+def _add_frame(parent: Xml.Element) -> None:
+    """The picture with zoom, brightness and contrast; above it the feedback on an earlier annotation, below it why this frame was chosen."""
     Xml.SubElement(
-        Xml.SubElement(place, "View", className="trashnet-mend"), "Text", name="mend", value="$mend"
+        Xml.SubElement(parent, "View", className="trashnet-feedback"), "Text", name="feedback", value="$feedback"
     )
     on, off = "true", "false"
-    # Boxes drawn on a turned picture would be refused.
+    # Boxes drawn on a rotated picture would be refused.
     controls: dict[str, Any] = {
         "zoom": on,
         "zoomControl": on,
@@ -95,5 +95,5 @@ def _frame(place: Xml.Element) -> None:
         "contrastControl": on,
         "rotateControl": off,
     }
-    Xml.SubElement(place, "Image", name=IMAGE, value="$image", **controls)
-    Xml.SubElement(Xml.SubElement(place, "View", className="trashnet-why"), "Text", name="why", value="$why")
+    Xml.SubElement(parent, "Image", name=IMAGE_TAG, value="$image", **controls)
+    Xml.SubElement(Xml.SubElement(parent, "View", className="trashnet-why"), "Text", name="why", value="$why")

@@ -7,22 +7,23 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from labeling.client import Client
-from labeling.interface import INSTRUCTIONS, labelling_config
+from labeling.interface import INSTRUCTIONS, label_config
 from labeling.params import LabelingParams
+from labeling.task_pages import all_tasks
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings
 from trashnet.store import open_store
 from trashnet.taxonomy import Taxonomy
 
-ACTIONS = (
+WEBHOOK_ACTIONS = (
     "ANNOTATION_CREATED",
     "ANNOTATIONS_CREATED",
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_DELETED",
 )  # skipping creates one as well
-STORAGE = "TrashNet frames"
+STORAGE_TITLE = "TrashNet frames"
 
 # What is not the page itself. Nobody sees the task that they skipped again, others do.
-PROJECT: Mapping[str, Any] = {
+PROJECT_OPTIONS: Mapping[str, Any] = {
     "expert_instruction": INSTRUCTIONS,
     "show_instruction": True,
     "show_collab_predictions": True,  # an annotator starts from the pre-labels
@@ -32,15 +33,13 @@ PROJECT: Mapping[str, Any] = {
     "maximum_annotations": 1,  # a task that two should answer is opened again when the first has
     "sampling": "Sequential sampling",  # tasks are imported most valuable first
 }
-HIDDEN = (
+HIDDEN_COLUMNS = (
     "inner_id",
     "total_predictions",
     "predictions_score",
     "predictions_model_versions",
     "predictions_results",
     "annotations_results",
-)
-HIDDEN_TOO = (
     "annotations_ids",
     "file_upload",
     "storage_filename",
@@ -48,13 +47,15 @@ HIDDEN_TOO = (
     "avg_lead_time",
     "draft_exists",
     "data.sha256",
+    "created_at",
+    "updated_at",
 )
-TIMES = ("created_at", "updated_at")
+OLD_FEEDBACK_TAB, OLD_FEEDBACK_KEY = "To mend", "mend"  # their names before version 0.2
 TABS: Mapping[str, list[dict[str, Any]]] = {
     "To label": [
         {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
     ],
-    "To mend": [{"filter": "filter:tasks:data.mend", "operator": "empty", "type": "String", "value": False}],
+    "Needs fixing": [{"filter": "filter:tasks:data.feedback", "operator": "empty", "type": "String", "value": False}],
     "All": [],
 }
 
@@ -76,26 +77,27 @@ def ensure_project(
     params: LabelingParams,
     counts: Mapping[str, int] | None = None,
 ) -> Project:
-    """Find the project by its title or make it, and see to its page, tabs, frame storage and webhook; doing so again changes nothing.
+    """Find the project by its title or make it, with its page, tabs, frame storage and webhook; again changes nothing.
 
     ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only
     presigns frames: its storage is never synced. Raises :class:`UserError` if Label Studio refuses, for
-    example because answers use a class that the taxonomy has lost.
+    example because annotations use a class that the taxonomy has lost.
     """
     open_store(settings).ensure_bucket()  # Label Studio looks whether it is there
-    config = labelling_config(taxonomy, params.hotkeys, counts)
+    config = label_config(taxonomy, params.hotkeys, counts)
     title = settings.label_studio_project
-    found = client.ask(partial(_find_or_create, client, title, config))
-    before = client.ask(lambda: client.projects.get(found))
-    wanted: dict[str, Any] = {**PROJECT, "title": title, "label_config": config}
+    found = client.with_retries(partial(_find_or_create, client, title, config))
+    before = client.with_retries(lambda: client.projects.get(found))
+    wanted: dict[str, Any] = {**PROJECT_OPTIONS, "title": title, "label_config": config}
+    client.with_retries(lambda: _rename_feedback(client, found, before.label_config))
     changes: dict[str, Any] = {
         name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)
     }
     if changes:
-        client.ask(lambda: client.projects.update(found, **changes))
-    client.ask(lambda: _see_to_storage(client, found, settings, params))
-    client.ask(lambda: _see_to_webhook(client, found, settings))
-    client.ask(lambda: _see_to_tabs(client, found))
+        client.with_retries(lambda: client.projects.update(found, **changes))
+    client.with_retries(lambda: _ensure_storage(client, found, settings, params))
+    client.with_retries(lambda: _ensure_webhook(client, found, settings))
+    client.with_retries(lambda: _ensure_tabs(client, found))
     return Project(found, title, f"{client.url}/projects/{found}", frozenset(taxonomy.names))
 
 
@@ -112,7 +114,7 @@ def _same(name: str, before: Any, wanted: Any) -> bool:
     return bool(before == wanted)
 
 
-def _see_to_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
+def _ensure_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
     """The bucket as a source whose links Label Studio presigns. It keeps keys to itself, so they are written each time.
 
     The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its
@@ -120,7 +122,7 @@ def _see_to_storage(client: Client, project: int, settings: Settings, params: La
     """
     storages = client.import_storage.s3
     wanted: dict[str, Any] = {
-        "title": STORAGE,
+        "title": STORAGE_TITLE,
         "bucket": settings.s3_bucket,
         "region_name": settings.s3_region,
         "aws_access_key_id": settings.s3_access_key,
@@ -136,12 +138,12 @@ def _see_to_storage(client: Client, project: int, settings: Settings, params: La
         storages.create(project=project, **wanted)
 
 
-def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
-    """One webhook that rings the event gateway; it carries no labels, they are collected."""
+def _ensure_webhook(client: Client, project: int, settings: Settings) -> None:
+    """One webhook that notifies the event gateway; it carries no labels, since they are collected."""
     wanted: dict[str, Any] = {
         "url": settings.gateway_url.rstrip("/") + WEBHOOK_PATH,
         "headers": {SECRET_HEADER: settings.gateway_secret.get_secret_value()},
-        "actions": sorted(ACTIONS),
+        "actions": sorted(WEBHOOK_ACTIONS),
         "send_payload": False,
         "send_for_all_actions": False,
         "is_active": True,
@@ -157,21 +159,39 @@ def _see_to_webhook(client: Client, project: int, settings: Settings) -> None:
         client.webhooks.update(id=hooks[0].id, **wanted)
 
 
-def _see_to_tabs(client: Client, project: int) -> None:
+def _ensure_tabs(client: Client, project: int) -> None:
     """Tabs of the data manager, made once: what annotators then do with them is theirs."""
-    hidden = [f"tasks:{name}" for name in HIDDEN + HIDDEN_TOO + TIMES]
-    have = {
-        view.data.get("title") for view in client.views.list(project=project) if isinstance(view.data, dict)
+    hidden = [f"tasks:{name}" for name in HIDDEN_COLUMNS]
+    views = {
+        view.data["title"]: view
+        for view in client.views.list(project=project)
+        if isinstance(view.data, dict) and "title" in view.data
     }
     for title, items in TABS.items():
-        if title not in have:
-            data: Any = {
-                "title": title,
-                "type": "list",
-                "target": "tasks",
-                "filters": {"conjunction": "and", "items": items},
-                "ordering": ["-tasks:data.value"],
-                "columnsDisplayType": {"tasks:data.value": "Number", "tasks:data.image": "Image"},
-                "hiddenColumns": {"explore": hidden, "labeling": hidden},
-            }
-            client.views.create(project=project, data=data)
+        if title in views:
+            continue
+        data: Any = {
+            "title": title,
+            "type": "list",
+            "target": "tasks",
+            "filters": {"conjunction": "and", "items": items},
+            "ordering": ["-tasks:data.value"],
+            "columnsDisplayType": {"tasks:data.value": "Number", "tasks:data.image": "Image"},
+            "hiddenColumns": {"explore": hidden, "labeling": hidden},
+        }
+        client.views.create(project=project, data=data)
+    if OLD_FEEDBACK_TAB in views:
+        client.views.delete(id=str(views[OLD_FEEDBACK_TAB].id))
+
+
+def _rename_feedback(client: Client, project: int, label_config: str | None) -> None:
+    """Give the tasks of a project whose page has no feedback yet that key; its older name was ``mend``."""
+    if f'"${OLD_FEEDBACK_KEY}"' not in (label_config or ""):
+        return
+    for page in all_tasks(client, project, page_size=100):
+        for task in page:
+            data = task["data"]
+            if "feedback" not in data:
+                renamed = {key: value for key, value in data.items() if key != OLD_FEEDBACK_KEY}
+                body: Any = {"data": renamed | {"feedback": data.get(OLD_FEEDBACK_KEY, "")}}
+                client.tasks.update(str(task["id"]), request_options={"additional_body_parameters": body})

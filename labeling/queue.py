@@ -1,13 +1,18 @@
-"""What the frames in Label Studio are waiting for."""
+"""What the frames in Label Studio are waiting for, and whether annotators need more."""
 
 from dataclasses import dataclass
 
+from trashnet.due import Due
 from trashnet.ledger import USABLE, Ledger
 
 
 @dataclass(frozen=True)
-class Queue:
-    """``tasked`` frames: nobody has answered, all who did have skipped, an answer is to be mended, or a second person's is awaited."""
+class TaskQueue:
+    """How many ``tasked`` frames wait for what.
+
+    ``untouched``: nobody has answered; ``skipped``: everybody who did has skipped; ``refused``: an annotation needs
+    fixing; ``second``: another person's annotation is awaited.
+    """
 
     untouched: int = 0
     skipped: int = 0
@@ -15,8 +20,8 @@ class Queue:
     second: int = 0
 
 
-def queue(ledger: Ledger) -> Queue:
-    """Count them by the answers that have been collected; costs what is in the queue."""
+def count_queue(ledger: Ledger) -> TaskQueue:
+    """Count tasked frames by the annotations that were collected; costs what is in the queue."""
     counts = {"untouched": 0, "skipped": 0, "refused": 0, "second": 0}
     for outcomes, frames in ledger.count_queue().items():
         if outcomes & set(USABLE):
@@ -25,4 +30,21 @@ def queue(ledger: Ledger) -> Queue:
             counts["refused"] += frames
         else:
             counts["skipped" if "skipped" in outcomes else "untouched"] += frames
-    return Queue(**counts)
+    return TaskQueue(**counts)
+
+
+def room_for_tasks(ledger: Ledger, budget: int) -> int:
+    """How many tasks more annotators are given: ``budget``, less the tasks that nobody has answered."""
+    return max(budget - count_queue(ledger).untouched, 0)
+
+
+def request_due(ledger: Ledger) -> Due:
+    """Whether there are frames that people could be asked about."""
+    accepted = ledger.count_by_state().get("accepted", 0)
+    return Due(accepted > 0, f"{accepted} accepted frames")
+
+
+def collection_due(ledger: Ledger) -> Due:
+    """Whether there are tasks that somebody may have answered."""
+    tasked = ledger.count_by_state().get("tasked", 0)
+    return Due(tasked > 0, f"{tasked} tasks that may be answered")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from labeling.client import Client
-from labeling.interface import BOXES, IMAGE
+from labeling.interface import BOXES_TAG, IMAGE_TAG
 from labeling.params import LabelingParams
 from labeling.project import Project
 from trashnet.boxes import Box, to_percent
@@ -17,7 +17,7 @@ from trashnet.store import ObjectStore
 # Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
 # which model it really was is in the task's data.
 PRELABELS = "pre-labels"
-LOOKED_UP = 80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
+LOOKUP_BATCH_SIZE = 80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
 
 
 def request_labels(
@@ -33,7 +33,7 @@ def request_labels(
     Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which
     of its frames it has, so that a run which died between its answer and the ledger is taken up without a
     second task. Raises :class:`UserError` for a frame that the ledger does not know, and what
-    :meth:`labeling.client.Client.ask` raises.
+    :meth:`labeling.client.Client.with_retries` raises.
     """
     created = 0
     for start in range(0, len(shas), params.import_batch_size):
@@ -44,7 +44,7 @@ def request_labels(
         ]
         if batch:
             task_ids: dict[str, int] = {}
-            created += client.ask(
+            created += client.with_retries(
                 partial(_import_missing, client, project, batch, store.bucket, params, task_ids)
             )
             ledger.mark_tasked({row.sha256: task_ids[row.sha256] for row in batch})
@@ -75,23 +75,23 @@ def _import_missing(
 def tasks_of(client: Client, project: Project, shas: Sequence[str]) -> dict[str, int]:
     """Which of these frames have a task in the project, and which; the oldest if somebody made two."""
     found: dict[str, int] = {}
-    for start in range(0, len(shas), LOOKED_UP):
-        some = list(shas[start : start + LOOKED_UP])
+    for start in range(0, len(shas), LOOKUP_BATCH_SIZE):
+        some = list(shas[start : start + LOOKUP_BATCH_SIZE])
         item = {"filter": "filter:tasks:data.sha256", "operator": "in_list", "type": "String", "value": some}
         query = {"filters": {"conjunction": "and", "items": [item]}, "ordering": ["-tasks:id"]}
-        tasks = client.tasks_page(project.id, query, page_size=2 * LOOKED_UP, answers=False)
+        tasks = client.list_tasks(project.id, query, page_size=2 * LOOKUP_BATCH_SIZE, with_annotations=False)
         found |= {task["data"]["sha256"]: task["id"] for task in tasks}
     return found
 
 
 def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams) -> dict[str, Any]:
     """A frame as Label Studio imports it: its presigned image, what an annotator should know, and the boxes to start from."""
-    model, boxes = _guesses(row)
+    model, boxes = _prelabels(row)
     data = {
         "image": f"s3://{bucket}/{row.key or f'frames/{row.sha256}.jpg'}",
         "why": row.explanation or row.reason or "",
         "value": row.score or 0.0,
-        "mend": "",
+        "feedback": "",
         "bin_id": row.bin_id or "",
         "captured_at": row.captured_at.isoformat() if row.captured_at else "",
         "model": model,
@@ -104,12 +104,12 @@ def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams
     return {"data": data, "predictions": [{"model_version": PRELABELS, "score": score, "result": regions}]}
 
 
-def is_double(sha256: str, share: float) -> bool:
+def needs_second_annotator(sha256: str, share: float) -> bool:
     """Whether two people should answer this frame: the same frames on every machine, whoever asks."""
     return int.from_bytes(hashlib.sha256(f"double {sha256}".encode()).digest()[:8], "big") < share * 2**64
 
 
-def _guesses(row: FrameRow) -> tuple[str, tuple[Box, ...]]:
+def _prelabels(row: FrameRow) -> tuple[str, tuple[Box, ...]]:
     """The teacher's prediction, or the bin's own detections while there is none."""
     if row.prediction is not None:
         return f"teacher {row.model or ''}".strip(), row.prediction
@@ -121,26 +121,26 @@ def _regions(
 ) -> Iterator[dict[str, Any]]:
     if not row.width or not row.height:
         return
-    sure = sorted(
+    confident = sorted(
         (box for box in boxes if box.confidence >= params.prelabel_score), key=lambda box: -box.confidence
     )
-    for number, guess in enumerate(sure[: params.prelabel_boxes]):
-        box = guess.clipped(row.width, row.height)
+    for number, box in enumerate(confident[: params.prelabel_boxes]):
+        box = box.clipped(row.width, row.height)
         # An older release may know classes that the taxonomy has lost: Label Studio would refuse the whole
         # batch for one of them.
-        if guess.label not in project.names or min(box.w, box.h) < params.min_box_side:
+        if box.label not in project.names or min(box.w, box.h) < params.min_box_side:
             continue
         yield {
-            "id": f"guess{number}",
+            "id": f"box{number}",
             "type": "rectanglelabels",
-            "from_name": BOXES,
-            "to_name": IMAGE,
+            "from_name": BOXES_TAG,
+            "to_name": IMAGE_TAG,
             "original_width": row.width,
             "original_height": row.height,
             "image_rotation": 0,
-            "score": guess.confidence,
+            "score": box.confidence,
             "value": to_percent(box.xywh, row.width, row.height)
-            | {"rotation": 0, "rectanglelabels": [guess.label]},
+            | {"rotation": 0, "rectanglelabels": [box.label]},
         }
 
 

@@ -21,8 +21,8 @@ from prefect.deployments import run_deployment
 from evaluation import comparison
 from export import Candidate, load_newest_candidate, publish_candidate
 from flows.context import STUDENT, TEACHER, FlowContext
-from labeling.interface import BOXES, IMAGE, NO_WASTE, NOTHING
-from labeling.tasks import is_double
+from labeling.interface import BOXES_TAG, IMAGE_TAG, NO_WASTE, NO_WASTE_TAG
+from labeling.tasks import needs_second_annotator
 from synthetic import draw_scene
 from trashnet.boxes import Box, to_percent
 from trashnet.clone import BRANCH
@@ -248,7 +248,7 @@ def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
         row = context.ledger.frame(sha256)
         if row is None or row.task_id is None:
             raise UserError(f"frame {sha256} has no task")
-        for person in people if is_double(sha256, context.labeling.double_share) else people[:1]:
+        for person in people if needs_second_annotator(sha256, context.labeling.double_share) else people[:1]:
             context.label_studio.annotations.create(
                 id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0
             )
@@ -258,8 +258,8 @@ def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
     width, height = row.width or 0, row.height or 0
     return [
         {
-            "from_name": BOXES,
-            "to_name": IMAGE,
+            "from_name": BOXES_TAG,
+            "to_name": IMAGE_TAG,
             "type": "rectanglelabels",
             "original_width": width,
             "original_height": height,
@@ -268,7 +268,7 @@ def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
             | {"rotation": 0, "rectanglelabels": [box.label]},
         }
         for box in boxes
-    ] or [{"from_name": NOTHING, "to_name": IMAGE, "type": "choices", "value": {"choices": [NO_WASTE]}}]
+    ] or [{"from_name": NO_WASTE_TAG, "to_name": IMAGE_TAG, "type": "choices", "value": {"choices": [NO_WASTE]}}]
 
 
 def _account(context: FlowContext, name: str) -> int:

@@ -64,13 +64,13 @@ def demo(frames: int) -> None:
 @cli.command("agreement")
 def agreement_() -> None:
     """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of annotators."""
-    from labeling import agreement
+    from labeling import annotator_agreement
     from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
 
     ledger = open_ledger(load_settings().ledger_url)
     try:
-        click.echo(agreement(ledger).table())
+        click.echo(annotator_agreement(ledger).table())
     finally:
         ledger.close()
 

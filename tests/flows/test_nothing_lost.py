@@ -67,7 +67,7 @@ class FusedClient(Client):
     def ask(self, request: Callable[[], T]) -> T:
         """Ask, unless dead."""
         self.fuse.burn()
-        answer = super().ask(request)
+        answer = super().with_retries(request)
         self.fuse.burn()
         return answer
 
@@ -191,7 +191,7 @@ class World:
         for sha in rows:
             steps = [step[:2] for step in history(self.ledger, sha)]
             assert len(steps) == len(set(steps)), f"a transition of {sha} was made twice: {steps}"
-        tasks = self.client.tasks_page(self.project.id, {}, page_size=1000, answers=False)
+        tasks = self.client.list_tasks(self.project.id, {}, page_size=1000, with_annotations=False)
         log = Log(self.clone.path / "data", self.taxonomy)
         fold = sorted(
             (

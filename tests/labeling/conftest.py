@@ -14,10 +14,10 @@ import pytest
 
 from labeling import (
     Client,
-    Collected,
+    CollectedLabels,
     LabelingParams,
     Project,
-    collect,
+    collect_labels,
     connect,
     ensure_project,
     request_labels,
@@ -34,7 +34,7 @@ from trashnet.taxonomy import Taxonomy
 
 SIZE = 640
 ITEMS = (5, 12, 6, 20, 41)
-NOTHING = {
+NO_WASTE_TAG = {
     "id": "n",
     "type": "choices",
     "from_name": "nothing",
@@ -109,9 +109,9 @@ class Desk:
 
     def collect(
         self, params: LabelingParams | None = None, now: Callable[[], datetime] | None = None
-    ) -> Collected:
+    ) -> CollectedLabels:
         """Collect answers."""
-        return collect(self.client, self.project, self.ledger, self.taxonomy, params or self.params, now)
+        return collect_labels(self.client, self.project, self.ledger, self.taxonomy, params or self.params, now)
 
     def task(self, sha: str) -> int:
         """The frame's task according to the ledger."""
@@ -135,8 +135,8 @@ class Desk:
 
     def tasks(self) -> list[dict[str, Any]]:
         """All tasks of the project, oldest first, with annotations and predictions."""
-        return self.client.tasks_page(
-            self.project.id, {"ordering": ["tasks:id"]}, page_size=1000, answers=True
+        return self.client.list_tasks(
+            self.project.id, {"ordering": ["tasks:id"]}, page_size=1000, with_annotations=True
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labeling import agreement
+from labeling import annotator_agreement
 from labeling.agreement import label_agreement
 from trashnet.boxes import Box
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
@@ -56,7 +56,7 @@ def test_by_hand(ledger: Ledger) -> None:
     """
     say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
     say(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
-    found = agreement(ledger)
+    found = annotator_agreement(ledger)
     assert found.frames == 1
     for tally in (found.overall, found.people["ada", "ben"]):
         assert (tally.boxes, tally.matched, tally.same) == (5, 4, 2)
@@ -76,7 +76,7 @@ def test_each_pair_of_three_people_counts(ledger: Ledger) -> None:
     """Three people with the same box are three pairs: 6 boxes."""
     for number, person in enumerate(("ada", "ben", "cleo")):
         say(ledger, number, "a", person, ("can", 0))
-    found = agreement(ledger)
+    found = annotator_agreement(ledger)
     assert set(found.people) == {("ada", "ben"), ("ada", "cleo"), ("ben", "cleo")}
     assert (found.overall.boxes, found.overall.matched, found.overall.mean_iou) == (6, 6, 1)
 
@@ -88,9 +88,9 @@ def test_only_usable_answers_of_different_people_are_compared(ledger: Ledger) ->
     say(ledger, 3, "a", "ben", outcome="skipped")
     say(ledger, 4, "b", "ada", ("can", 0))
     say(ledger, 5, "b", "ben", ("can", 0), outcome="refused")
-    assert agreement(ledger).frames == 0
+    assert annotator_agreement(ledger).frames == 0
     say(ledger, 6, "a", "ben", ("can", 50))
-    assert agreement(ledger).overall.label_agreement == 1
+    assert annotator_agreement(ledger).overall.label_agreement == 1
 
 
 def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
@@ -99,7 +99,7 @@ def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
     say(ledger, 2, "a", "ben", ("can", 0))
     say(ledger, 3, "b", "ada", outcome="nothing")
     say(ledger, 4, "b", "ben", outcome="nothing")
-    found = agreement(ledger)
+    found = annotator_agreement(ledger)
     assert (found.frames, found.overall.boxes, found.overall.matched_share, found.overall.mean_iou) == (
         2,
         1,
@@ -110,10 +110,10 @@ def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
 
 def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:
     """One line for all, one per pair of people, one per class; a dash where there is nothing to divide by."""
-    assert agreement(ledger).table() == "No frame has been answered by two people yet."
+    assert annotator_agreement(ledger).table() == "No frame has been answered by two people yet."
     say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
     say(ledger, 2, "a", "ben", ("can", 0), ("can", 32))
-    assert agreement(ledger).table().splitlines() == [
+    assert annotator_agreement(ledger).table().splitlines() == [
         "1 frame answered by two people",
         "              boxes  matched  mean IoU  same label",
         "all               5     80 %     0.833       100 %",

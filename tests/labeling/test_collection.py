@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from labeling import Queue, queue
+from labeling import TaskQueue, count_queue
 from labeling.collection import DIFFERENT, WITHDRAWN
-from tests.labeling.conftest import NOTHING, Desk, region
+from tests.labeling.conftest import NO_WASTE_TAG, Desk, region
 from tests.labeling.test_tasks import Died, made_up
 from tests.trashnet.ledger.inspection import history
 from trashnet.boxes import Box
@@ -52,7 +52,7 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
             found.skipped,
             found.refused,
             found.labelled,
-            found.complaints,
+            found.refusals,
         ) == (0, 0, 0, 0, 0, ())
     assert (
         [desk.ledger.annotations_of(sha) for sha in shas],
@@ -64,7 +64,7 @@ def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
     """The dataset learns what an empty bin looks like."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
-    desk.answer(sha, NOTHING)
+    desk.answer(sha, NO_WASTE_TAG)
     assert desk.collect().nothing == 1
     assert desk.state(sha) == "labelled"
     assert desk.ledger.annotations_of(sha)[0].boxes == ()
@@ -95,16 +95,16 @@ def test_a_refused_answer_says_why_on_its_task_and_is_replaced_when_mended(desk:
     )
     found = desk.collect()
     assert (found.refused, found.labelled, desk.state(sha)) == (1, 0, "tasked")
-    assert found.complaints[0].startswith(
+    assert found.refusals[0].startswith(
         f"{desk.settings.label_studio_url}/projects/{desk.project.id}/data?task={desk.task(sha)}: "
     )
-    assert "polygon" in found.complaints[0]
-    assert "polygon" in desk.tasks()[0]["data"]["mend"]
+    assert "polygon" in found.refusals[0]
+    assert "polygon" in desk.tasks()[0]["data"]["feedback"]
     desk.client.annotations.update(number, result=[region()])
     found = desk.collect()
     assert (found.boxes, found.refused, found.labelled, desk.state(sha)) == (1, 0, 1, "labelled")
     assert outcomes(desk, sha) == [("boxes", None)]
-    assert desk.tasks()[0]["data"]["mend"] == ""
+    assert desk.tasks()[0]["data"]["feedback"] == ""
 
 
 REFUSED: list[tuple[list[dict[str, Any]], str]] = [
@@ -112,7 +112,7 @@ REFUSED: list[tuple[list[dict[str, Any]], str]] = [
     ([region(label="Unicorn")], "not a class"),
     ([region(x=95)], "outside"),
     ([region(w=0.1)], "less than 2 pixels"),
-    ([region(), NOTHING], "No waste here"),
+    ([region(), NO_WASTE_TAG], "No waste here"),
     ([], "neither"),
 ]
 
@@ -126,11 +126,11 @@ def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk
     desk.answer(shas[-1], region())
     found = desk.collect()
     assert (found.refused, found.boxes, found.labelled) == (len(REFUSED), 1, 1)
-    for complaint, sha, (_, reason) in zip(found.complaints, shas, REFUSED, strict=False):
+    for complaint, sha, (_, reason) in zip(found.refusals, shas, REFUSED, strict=False):
         assert f"task={desk.task(sha)}:" in complaint
         assert reason in complaint
     mending = [
-        view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "To mend"
+        view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "Needs fixing"
     ]  # type: ignore[index, call-overload]
     shown = desk.client.tasks.list(view=mending[0].id, project=desk.project.id)
     assert {task.id for task in shown} == {desk.task(sha) for sha in shas[:-1]}
@@ -165,7 +165,7 @@ def test_an_answer_deleted_before_it_has_grown_is_taken_back(desk: Desk) -> None
     assert outcomes(desk, sha) == [("refused", WITHDRAWN)]
     assert desk.state(sha) == "tasked"
     assert desk.collect().refused == 0
-    desk.answer(sha, NOTHING)
+    desk.answer(sha, NO_WASTE_TAG)
     desk.collect()
     assert desk.state(sha) == "labelled"
 
@@ -181,7 +181,7 @@ def test_the_queue_is_counted_by_what_each_frame_waits_for(desk: Desk, people: t
     desk.answer(second, region(), person=people[0])
     desk.collect(desk.params.model_copy(update={"double_share": 1.0}))
     assert desk.state(untouched) == "tasked"
-    assert queue(desk.ledger) == Queue(untouched=1, skipped=1, refused=1, second=1)
+    assert count_queue(desk.ledger) == TaskQueue(untouched=1, skipped=1, refused=1, second=1)
 
 
 def test_many_answers_of_one_moment_are_all_collected(desk: Desk, label_studio_moment: Any) -> None:
@@ -207,14 +207,14 @@ def test_the_cursor_makes_a_run_cost_what_is_new(desk: Desk, monkeypatch: pytest
     params = desk.params.model_copy(update={"page_size": 10, "cursor_overlap_seconds": 0.0})
     desk.collect(params)
     read: list[int] = []
-    original = desk.client.tasks_page
+    original = desk.client.list_tasks
 
     def count(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         page = original(*args, **kwargs)
         read.append(len(page))
         return page
 
-    monkeypatch.setattr(desk.client, "tasks_page", count)
+    monkeypatch.setattr(desk.client, "list_tasks", count)
     desk.collect(params)
     assert read == [1]
 
@@ -267,7 +267,7 @@ def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
 
 def test_tasks_that_are_not_ours_are_left_alone(desk: Desk) -> None:
     """Somebody may try things out in the project."""
-    data = {"sha256": "f" * 64, "image": "s3://x/y", "mend": "", "why": ""}
+    data = {"sha256": "f" * 64, "image": "s3://x/y", "feedback": "", "why": ""}
     made = desk.client.projects.import_tasks(
         desk.project.id, request=[{"data": data}, {"data": data | {"sha256": 5}}], return_task_ids=True
     )
@@ -312,11 +312,11 @@ def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tup
     desk.answer(sha, region(label="Shoe"), person=people[1])
     assert desk.collect(twice).labelled == 0
     (task,) = desk.tasks()
-    assert (task["overlap"], task["is_labeled"], task["data"]["mend"]) == (3, False, DIFFERENT)
+    assert (task["overlap"], task["is_labeled"], task["data"]["feedback"]) == (3, False, DIFFERENT)
     third = desk.answer(sha, region(), person=people[2])
     assert desk.collect(twice).labelled == 1
     assert desk.ledger.labels_to_grow()[0].newest.annotation_id == third
-    assert desk.tasks()[0]["data"]["mend"] == ""
+    assert desk.tasks()[0]["data"]["feedback"] == ""
 
 
 def test_who_waits_too_long_for_the_second_answer_takes_the_first(

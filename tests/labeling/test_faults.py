@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labeling import Client, LabelStudioDown, connect
+from labeling import Client, LabelStudioUnavailable, connect
 from operations.stack import free_port
 from tests.labeling.conftest import Desk, region
 from trashnet.errors import UserError
@@ -98,7 +98,7 @@ def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: D
     """Naming the address and the remedy; the ledger is as before."""
     shas = ill.draw(2)
     proxy.fault = lambda *_: "before"
-    with pytest.raises(LabelStudioDown) as told:
+    with pytest.raises(LabelStudioUnavailable) as told:
         ill.ask(shas)
     assert (
         str(told.value)
@@ -131,7 +131,7 @@ def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy)
     pages = iter(["none"])
     proxy.fault = lambda method, path: next(pages, "before") if path == "/api/tasks" else "none"
     small = ill.params.model_copy(update={"page_size": 2})
-    with pytest.raises(LabelStudioDown):
+    with pytest.raises(LabelStudioUnavailable):
         ill.collect(small)
     assert ill.ledger.count_by_state() == {"labelled": 2, "tasked": 3}
     proxy.fault = lambda *_: "none"
@@ -142,7 +142,7 @@ def test_a_server_that_is_down_is_one_line(settings: Settings) -> None:
     """With the variable to look at."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(
-        LabelStudioDown,
+        LabelStudioUnavailable,
         match=rf"{nowhere} does not answer \(ConnectError\)\. Is it up\? See TRASHNET_LABEL_STUDIO_URL",
     ):
         connect(settings.model_copy(update={"label_studio_url": nowhere}), patience=0.5)
@@ -189,5 +189,5 @@ def test_a_token_that_is_not_accepted_says_where_to_make_a_new_one(settings: Set
 def test_what_label_studio_refuses_is_told_in_its_words(client: Client) -> None:
     """Without the headers and cookies of its answer."""
     with pytest.raises(UserError, match=r"refused \(404\)") as told:
-        client.ask(lambda: client.projects.get(10**8))
+        client.with_retries(lambda: client.projects.get(10**8))
     assert "cookie" not in str(told.value)

@@ -6,14 +6,14 @@ from xml.etree import ElementTree as Xml
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from labeling import labelling_config
-from labeling.interface import KEYS, NOTHING_KEY
+from labeling import label_config
+from labeling.interface import KEYS, NO_WASTE_HOTKEY
 from trashnet.taxonomy import Taxonomy
 
 
 def test_every_class_is_offered_once_under_its_stream_and_in_its_colour(taxonomy: Taxonomy) -> None:
     """A class that is moved to another stream moves on the page too."""
-    page = Xml.fromstring(labelling_config(taxonomy, 10))
+    page = Xml.fromstring(label_config(taxonomy, 10))
     offered = {}
     for group in page.findall(".//RectangleLabels/View"):
         header = group.find("Header")
@@ -26,19 +26,19 @@ def test_every_class_is_offered_once_under_its_stream_and_in_its_colour(taxonomy
 
 def test_the_commonest_classes_have_keys_and_no_key_is_there_twice(taxonomy: Taxonomy) -> None:
     """The easiest key is the commonest class's."""
-    page = Xml.fromstring(labelling_config(taxonomy, 3, {"Cigarette": 900, "Shoe": 20, "Battery": 100}))
+    page = Xml.fromstring(label_config(taxonomy, 3, {"Cigarette": 900, "Shoe": 20, "Battery": 100}))
     keys = {
         label.attrib["hotkey"]: label.attrib["value"]
         for label in page.findall(".//Label")
         if "hotkey" in label.attrib
     }
     assert keys == {"1": "Cigarette", "2": "Battery", "3": "Shoe"}
-    assert max(Counter(KEYS + NOTHING_KEY).values()) == 1
+    assert max(Counter(KEYS + NO_WASTE_HOTKEY).values()) == 1
 
 
 def test_equal_counts_leave_the_taxonomys_order(taxonomy: Taxonomy) -> None:
     """Without a dataset the keys are the first classes'."""
-    page = Xml.fromstring(labelling_config(taxonomy, 2))
+    page = Xml.fromstring(label_config(taxonomy, 2))
     assert [label.attrib["value"] for label in page.findall(".//Label") if "hotkey" in label.attrib] == [
         "Aluminium foil",
         "Battery",
@@ -49,7 +49,7 @@ def test_no_keys_at_all_is_a_choice_too(taxonomy: Taxonomy) -> None:
     """``hotkeys: 0`` is allowed."""
     assert "hotkey" not in {
         name
-        for label in Xml.fromstring(labelling_config(taxonomy, 0)).findall(".//Label")
+        for label in Xml.fromstring(label_config(taxonomy, 0)).findall(".//Label")
         for name in label.attrib
     }
 
@@ -57,6 +57,6 @@ def test_no_keys_at_all_is_a_choice_too(taxonomy: Taxonomy) -> None:
 @pytest.mark.parametrize("hotkeys", [0, 23])
 def test_label_studio_itself_takes_the_page_and_knows_its_labels(taxonomy: Taxonomy, hotkeys: int) -> None:
     """The parser that the server checks pre-labels with finds all 57 in their groups."""
-    page = LabelInterface(labelling_config(taxonomy, hotkeys))
+    page = LabelInterface(label_config(taxonomy, hotkeys))
     page.validate()
     assert set(page.get_control("boxes").labels) == set(taxonomy.names)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from labeling import Client, LabelingParams, ensure_project, labelling_config
+from labeling import Client, LabelingParams, ensure_project, label_config
 from labeling.project import SECRET_HEADER
 from tests.labeling.conftest import Desk
 from trashnet.errors import UserError
@@ -113,7 +113,7 @@ def test_a_page_that_has_not_changed_is_not_written_again(desk: Desk) -> None:
     assert 'value="Battery"' in before
     ensure_project(desk.client, desk.settings, desk.taxonomy, desk.params)
     assert desk.client.projects.get(desk.project.id).label_config == before
-    assert before != labelling_config(desk.taxonomy, 0)
+    assert before != label_config(desk.taxonomy, 0)
 
 
 def test_keys_of_the_store_that_are_wrong_are_refused_in_plain_words(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from labeling import LabelingParams
-from labeling.tasks import is_double, tasks_of
+from labeling.tasks import needs_second_annotator, tasks_of
 from tests.labeling.conftest import SIZE, Desk
 from trashnet.boxes import Box
 from trashnet.errors import UserError
@@ -54,7 +54,7 @@ def test_a_task_says_what_an_annotator_should_know(desk: Desk) -> None:
         "sha256": sha,
         "why": "rare class: Paper cup 0.31",
         "value": 0.75,
-        "mend": "",
+        "feedback": "",
         "bin_id": "bin07",
         "captured_at": "2026-11-02T09:30:00+00:00",
         "model": "bin r1",
@@ -115,15 +115,15 @@ def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> 
         title="another", label_config=client.projects.get(desk.project.id).label_config
     )
     client.projects.import_tasks(
-        other.id, request=[{"data": {"sha256": sha, "image": "s3://x/y", "mend": "", "why": ""}}]
+        other.id, request=[{"data": {"sha256": sha, "image": "s3://x/y", "feedback": "", "why": ""}}]
     )
     assert desk.ask([sha]) == 1
 
 
 def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
     """It is better than the bin; even when it sees nothing, that is its answer."""
-    guess = (Box("Shoe", 64, 32, 320, 64, 0.8),)
-    (taught,) = desk.draw(1, prediction=guess, model="2026.11")
+    prediction = (Box("Shoe", 64, 32, 320, 64, 0.8),)
+    (taught,) = desk.draw(1, prediction=prediction, model="2026.11")
     (empty,) = desk.draw(1, prediction=(), model="2026.11")
     (bins,) = desk.draw(1)
     desk.ask([taught, empty, bins])
@@ -155,7 +155,7 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
     )
 
 
-def test_poor_guesses_are_left_out(desk: Desk) -> None:
+def test_poor_boxes_are_left_out(desk: Desk) -> None:
     """Unsure, outside, too many, or of a class that the taxonomy lost, for which Label Studio would refuse the whole batch."""
     sure = Box("Shoe", 0, 0, 64, 64, 0.9)
     poor = [
@@ -190,8 +190,8 @@ def test_nothing_to_ask_asks_nothing(desk: Desk) -> None:
 def test_the_share_that_two_people_answer_is_the_same_everywhere(params: LabelingParams) -> None:
     """By the frame's name, not by a die: about a tenth of them, and those of a smaller share are among those of a larger."""
     shas = made_up(5000)
-    tenth = {sha for sha in shas if is_double(sha, 0.1)}
+    tenth = {sha for sha in shas if needs_second_annotator(sha, 0.1)}
     assert 400 < len(tenth) < 600
-    assert tenth < {sha for sha in shas if is_double(sha, 0.2)}
-    assert not any(is_double(sha, 0) for sha in shas)
-    assert all(is_double(sha, 1) for sha in shas)
+    assert tenth < {sha for sha in shas if needs_second_annotator(sha, 0.2)}
+    assert not any(needs_second_annotator(sha, 0) for sha in shas)
+    assert all(needs_second_annotator(sha, 1) for sha in shas)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeling import LabelingParams
-from labeling.validation import check_answer
-from tests.labeling.conftest import NOTHING, SIZE, region
+from labeling.validation import validate_annotation
+from tests.labeling.conftest import NO_WASTE_TAG, SIZE, region
 from trashnet.boxes import Box
 from trashnet.ledger import OUTCOMES, FrameRow
 from trashnet.taxonomy import Taxonomy
@@ -48,7 +48,7 @@ REFUSED = [
     ([region(x="12")], "no place"),  # type: ignore[arg-type]
     ([region(x=10**400)], "no place"),
     ([region(original_width=320, original_height=240)], "320 × 240 pixels; the frame has 640 × 640"),
-    ([region(), NOTHING], "says “No waste here” and has 1 boxes"),
+    ([region(), NO_WASTE_TAG], "says “No waste here” and has 1 boxes"),
     ([], "neither boxes nor"),
     (None, "no result"),
     ([None], "unknown"),
@@ -61,34 +61,34 @@ def test_what_cannot_be_learned_from_is_refused_with_its_reason(
     result: Any, reason: str, taxonomy: Taxonomy, params: LabelingParams
 ) -> None:
     """In words for the annotator."""
-    checked = check_answer({"result": result}, FRAME, taxonomy.names, params)
+    checked = validate_annotation({"result": result}, FRAME, taxonomy.names, params)
     assert (checked.outcome, checked.boxes) == ("refused", ())
     assert reason in (checked.reason or "")
 
 
 def test_boxes_come_out_in_pixels(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """10 % of 640 pixels are 64, 20 % are 128."""
-    checked = check_answer({"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params)
+    checked = validate_annotation({"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params)
     assert checked.outcome == "boxes"
     assert checked.boxes == (Box("Battery", 64, 64, 128, 128), Box("Shoe", 320, 64, 128, 128))
 
 
 def test_up_to_a_pixel_outside_is_cut_off(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """80.1 % + 20 % of 640 end 0.64 pixels behind the edge."""
-    checked = check_answer({"result": [region(x=80.1)]}, FRAME, taxonomy.names, params)
+    checked = validate_annotation({"result": [region(x=80.1)]}, FRAME, taxonomy.names, params)
     assert checked.outcome == "boxes"
     assert checked.boxes[0].xywh == pytest.approx([512.64, 64, 127.36, 128])
 
 
 def test_no_waste_here_is_an_answer_without_boxes(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """An empty bin is worth learning from."""
-    assert check_answer({"result": [NOTHING]}, FRAME, taxonomy.names, params).outcome == "nothing"
+    assert validate_annotation({"result": [NO_WASTE_TAG]}, FRAME, taxonomy.names, params).outcome == "nothing"
 
 
 def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """Its boxes were not meant."""
     assert (
-        check_answer({"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params).outcome
+        validate_annotation({"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params).outcome
         == "skipped"
     )
 
@@ -96,7 +96,7 @@ def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params
 def test_a_hairs_breadth_of_rotation_is_none(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """Neither is a full turn."""
     for angle in (0.001, 360, -360, 359.9999):
-        assert check_answer({"result": [turned(angle)]}, FRAME, taxonomy.names, params).outcome == "boxes"
+        assert validate_annotation({"result": [turned(angle)]}, FRAME, taxonomy.names, params).outcome == "boxes"
 
 
 json = st.recursive(
@@ -140,7 +140,7 @@ def test_any_answer_whatsoever_is_read_or_refused(result: Any, skipped: bool | N
     """Boxes that come through are inside the frame and have area and a known label; a refusal has a reason."""
     names = ("Battery", "Shoe")
     params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
-    checked = check_answer({"result": result, "was_cancelled": skipped}, FRAME, names, params)
+    checked = validate_annotation({"result": result, "was_cancelled": skipped}, FRAME, names, params)
     assert checked.outcome in OUTCOMES
     assert (checked.outcome == "boxes") == bool(checked.boxes)
     assert (checked.outcome == "refused") == bool(checked.reason)
@@ -158,7 +158,7 @@ def test_a_box_drawn_inside_comes_back_where_it_was(place: tuple[float, ...], la
     x, y = place[0] * 90, place[1] * 90
     w, h = 1 + place[2] * (99 - x), 1 + place[3] * (99 - y)
     params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
-    checked = check_answer({"result": [region(x, y, w, h, label)]}, FRAME, ("Battery", "Shoe"), params)
+    checked = validate_annotation({"result": [region(x, y, w, h, label)]}, FRAME, ("Battery", "Shoe"), params)
     (box,) = checked.boxes
     assert box.label == label
     assert box.xywh == pytest.approx([v * SIZE / 100 for v in (x, y, w, h)], abs=1e-3)
