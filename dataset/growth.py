@@ -52,7 +52,7 @@ def grow(
     A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
     the next run repairs it.
     """
-    with clone.alone():
+    with clone.exclusive_lock():
         plan = ledger.unfinished_turn() or _plan(ledger, params.max_frames)
         if plan is None:
             return None

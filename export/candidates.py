@@ -114,7 +114,7 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
     Frames that it was trained on become ``released``. Each step may be done again; the last one done makes
     nothing twice. Raises :class:`UserError` if a stage there is not up to date.
     """
-    with training.alone():  # a retraining that begins meanwhile would change what is being read
+    with training.exclusive_lock():  # a retraining that begins meanwhile would change what is being read
         if stale := json.loads(training.dvc("status", "--json", PIPELINE, "data.dvc") or "{}"):
             raise UserError(
                 f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. Run retrain first."
@@ -130,7 +130,7 @@ def publish_trained(training: Clone, store: ObjectStore, ledger: Ledger, taxonom
             store,
             {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED},
             papers,
-            dataset=training.version() or f"data-{log.turns[-1].split('-')[0]}",
+            dataset=training.dataset_version() or f"data-{log.turns[-1].split('-')[0]}",
             turns=tuple(log.turns),
             commit=training.head(),
             scores={name: card.headline() for name, card in cards.items()},

@@ -8,7 +8,7 @@ from prefect.futures import PrefectFuture
 from evaluation import Scorecard, comparison
 from flows.context import open_context
 from flows.events import TRAINED, emit
-from trashnet.clone import Clone, training_clone
+from trashnet.clone import Clone, prepare_training_clone
 from trashnet.params import set_params
 
 # One at a time over all workers: see the concurrency limit `gpu`.
@@ -62,7 +62,7 @@ def worth_training(at_least: int | None) -> bool:
 def prepare_clone(changes: dict[str, str]) -> Path:
     """Bring the training clone to the newest dataset version, and change numbers there."""
     with open_context() as context:
-        clone = training_clone(context.clone).path
+        clone = prepare_training_clone(context.clone).path
     if changes:
         set_params(changes, clone / "params.yaml")
     return clone
@@ -86,5 +86,5 @@ def show_scores(clone: Path) -> None:
         f"candidate {last.version} of {last.dataset}" if last else "nothing: this is the first candidate"
     )
     table = comparison(last.scores if last else {}, {name: card.headline() for name, card in cards.items()})
-    text = f"# Scorecards\n\nDataset {Clone(clone).version()}; compared with {against}.\n\n{table}\n"
+    text = f"# Scorecards\n\nDataset {Clone(clone).dataset_version()}; compared with {against}.\n\n{table}\n"
     create_markdown_artifact(text, key="scorecards", description="Both models on the frozen test split")

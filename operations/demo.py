@@ -29,7 +29,7 @@ from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, Ledger
-from trashnet.settings import STACK_ENVIRONMENT
+from trashnet.settings import STACK_ENVIRONMENT_FILE
 from trashnet.taxonomy import Taxonomy
 
 STARTING = Path("operations/demo_student.tflite")  # `dvc pull operations/demo_student.tflite` fetches it
@@ -228,7 +228,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
         f"annotators' tasks   {context.project.url}",
         f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
         f"frames and models   {context.store.endpoint}/{context.store.bucket}",
-        f"credentials         {STACK_ENVIRONMENT}",
+        f"credentials         {STACK_ENVIRONMENT_FILE}",
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     return "\n".join(

@@ -106,12 +106,12 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a note"],
     ):
         subprocess.run(["git", *command], cwd=deployment.root, check=True)
-    before = find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).version()
+    before = find_project(deployment), deployment.ledger.counts(), Clone(deployment.settings.clone).dataset_version()
     deployment.trashnet("setup")
     assert (
         find_project(deployment),
         deployment.ledger.counts(),
-        Clone(deployment.settings.clone).version(),
+        Clone(deployment.settings.clone).dataset_version(),
     ) == before
     assert (deployment.settings.clone / "NOTE").is_file()
 
