@@ -84,7 +84,7 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "request",
+    "call",
     [
         lambda store: store.put("a", b""),
         lambda store: store.get("a"),
@@ -96,11 +96,11 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
     ],
     ids=["put", "get", "stat", "list", "remove", "copy", "ensure_bucket"],
 )
-def test_a_store_that_is_down_is_one_line_that_names_it(request: Callable[[ObjectStore], object]) -> None:
+def test_a_store_that_is_down_is_one_line_that_names_it(call: Callable[[ObjectStore], object]) -> None:
     """No method pretends that there is nothing: listing a store that is down is not an empty listing."""
     address = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(StoreDown, match=address) as caught:
-        request(ObjectStore(address, "key-of-many", "secret-of-many", "bucket", "us-east-1"))
+        call(ObjectStore(address, "key-of-many", "secret-of-many", "bucket", "us-east-1"))
     assert "\n" not in str(caught.value)
 
 
