@@ -7,23 +7,24 @@ from dataset.append import append_turn
 from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
 
 if TYPE_CHECKING:
-    from dataset.growth import Grown, grow
+    from dataset.growth import GrownTurn, grow, grow_due
     from dataset.params import GrowthParams
     from dataset.summary import describe
 
 # Verbs whose libraries take a second or more to load: imported when somebody asks for them.
 _LAZY = {
     "GrowthParams": "dataset.params",
-    "Grown": "dataset.growth",
+    "GrownTurn": "dataset.growth",
     "describe": "dataset.summary",
     "grow": "dataset.growth",
+    "grow_due": "dataset.growth",
 }
 
 __all__ = [
     "SPLITS",
     "Frame",
     "Frames",
-    "Grown",
+    "GrownTurn",
     "GrowthParams",
     "Labels",
     "Log",
@@ -31,6 +32,7 @@ __all__ = [
     "append_turn",
     "describe",
     "grow",
+    "grow_due",
     "turns_of",
 ]
 

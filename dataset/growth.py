@@ -1,8 +1,8 @@
-"""Collected labels become one turn of the log, and so a version of the dataset: log, ``dvc add``, ``dvc push``, commit, tag, ledger.
+"""Growth: collected labels become a turn of the log, and so a version of the dataset.
 
-The ledger holds the plan: which annotations a turn is made of is written there first and marked as done last.
-Everything between is thrown away and done again if it died on the way; the log takes no frame and no label
-twice, so doing it again ends in the same turn.
+A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan. Between the
+two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of these is thrown away and
+done again; the log takes no frame and no label twice, so it ends in the same turn.
 """
 
 import hashlib
@@ -21,23 +21,38 @@ from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
 from trashnet.boxes import stack
 from trashnet.clone import Clone
+from trashnet.due import Due
 from trashnet.errors import UserError
 from trashnet.ledger import FrameLabels, FrameRow, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
 DATA = "data"
-NAME = "bins"  # what turns made of bins' frames are called
+TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
-    """One finished turn: its name in the log, the dataset's version (a git tag), and what it brought."""
+class GrownTurn:
+    """One finished turn: its name in the log, the dataset's version (a git tag), and how much it brought."""
 
     turn: str
     version: str
     frames: int
     boxes: int
+
+
+def grow_due(ledger: Ledger, params: GrowthParams, at_least: int | None = None) -> Due:
+    """Whether there is a turn to be made: enough labelled frames, or a turn that was left unfinished.
+
+    Args:
+        ledger: Knows the labels that no turn holds yet.
+        params: ``min_frames`` says how many labelled frames are enough.
+        at_least: How many are enough this time, instead.
+    """
+    if ledger.unfinished_turn() is not None:
+        return Due(True, "a turn that was left unfinished")
+    labelled, wanted = ledger.count_labels_to_grow(), at_least or params.min_frames
+    return Due(labelled >= wanted, f"{labelled} labelled frames, {wanted} are enough for a turn")
 
 
 def grow(
@@ -47,93 +62,116 @@ def grow(
     taxonomy: Taxonomy,
     params: GrowthParams,
     split: SplitParams,
-) -> Grown | None:
-    """Make one turn of what has been collected and publish it as a dataset version; ``None`` if nothing was collected.
+    at_least: int | None = None,
+) -> Iterator[GrownTurn]:
+    """Make turns of what has been collected, each a dataset version, until none is due; each turn as it is finished.
 
-    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
-    the next run repairs it.
+    A turn that was left unfinished is finished whatever its size. ``at_least``: see :func:`grow_due`. Raises
+    :class:`UserError` if a step fails; the next call goes on there.
     """
-    with clone.alone():
-        plan = ledger.unfinished_turn() or _plan(ledger, params.max_frames)
+    while grow_due(ledger, params, at_least):
+        if (grown := grow_turn(clone, store, ledger, taxonomy, params, split)) is None:
+            return
+        yield grown
+
+
+def grow_turn(
+    clone: Clone,
+    store: ObjectStore,
+    ledger: Ledger,
+    taxonomy: Taxonomy,
+    params: GrowthParams,
+    split: SplitParams,
+) -> GrownTurn | None:
+    """Make one turn of what has been collected, however little; ``None`` if there was nothing.
+
+    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails; the next
+    call repeats it.
+    """
+    with clone.exclusive_lock():
+        plan = ledger.unfinished_turn() or _plan_turn(ledger, params.max_frames)
         if plan is None:
             return None
         clone.restore()
-        answers = ledger.labels_to_grow(plan.digest)
-        turn = _append(clone, store, ledger, answers, taxonomy, split)
-        if turn is None:
-            ledger.finish_turn(
-                plan.digest, turn=None, version=None
-            )  # every answer of the plan was changed since: they are planned anew
+        labels = ledger.labels_to_grow(plan.digest)
+        turn = _append_turn(clone, store, ledger, labels, taxonomy, split)
+        if turn is None:  # every annotation of the plan was changed since: they are planned anew
+            ledger.finish_turn(plan.digest, turn=None, version=None)
             return None
         version = f"data-{turn.split('-')[0]}"
         clone.dvc("add", DATA)
         clone.dvc("push", f"{DATA}.dvc")  # before the commit: a version never names data that nobody can pull
-        boxes = sum(len(answer.newest.boxes) for answer in answers)
-        clone.commit(
-            f"Dataset {version}: {len(answers)} labelled frames from the bins, {boxes} boxes", f"{DATA}.dvc"
-        )
+        boxes = sum(len(frame.newest.boxes) for frame in labels)
+        message = f"Dataset {version}: {len(labels)} labelled frames from the bins, {boxes} boxes"
+        clone.commit(message, f"{DATA}.dvc")
         clone.tag(version)
         clone.push()
         ledger.finish_turn(plan.digest, turn=turn, version=version)
-    return Grown(turn, version, len(answers), boxes)
+    return GrownTurn(turn, version, len(labels), boxes)
 
 
-def _plan(ledger: Ledger, most: int) -> TurnRow | None:
+def _plan_turn(ledger: Ledger, max_frames: int) -> TurnRow | None:
     """Write down which annotations the next turn is made of."""
-    answers = ledger.labels_to_grow()[:most]
-    if not answers:
+    labels = ledger.labels_to_grow()[:max_frames]
+    if not labels:
         return None
-    said = [
-        [answer.newest.sha256, answer.newest.labelled_at.isoformat(), [box.to_json() for box in answer.newest.boxes]]
-        for answer in answers
+    contents = [
+        [
+            frame.newest.sha256,
+            frame.newest.labelled_at.isoformat(),
+            [box.to_json() for box in frame.newest.boxes],
+        ]
+        for frame in labels
     ]
     plan = TurnRow(
-        digest=hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
+        digest=hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest(),
         state="planned",
         started_at=datetime.now(UTC),
-        frames=len(answers),
-        boxes=sum(len(answer.newest.boxes) for answer in answers),
+        frames=len(labels),
+        boxes=sum(len(frame.newest.boxes) for frame in labels),
     )
-    ledger.plan_turn(plan, [number for answer in answers for number in answer.annotation_ids])
+    ledger.plan_turn(plan, [number for frame in labels for number in frame.annotation_ids])
     return plan
 
 
-def _append(
+def _append_turn(
     clone: Clone,
     store: ObjectStore,
     ledger: Ledger,
-    answers: Sequence[FrameLabels],
+    labels: Sequence[FrameLabels],
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> str | None:
-    """Append the answers' frames and labels to the clone's log; the turn that holds them, also if that was there before."""
-    if not answers:
+    """Append frames and labels to the clone's log; the turn that holds them, also if it was there before."""
+    if not labels:
         return None
-    rows = [_row(ledger, answer) for answer in answers]
-    labels = [(answer.newest.sha256, _labels(answer, taxonomy)) for answer in answers]
+    rows = [_stored_frame(ledger, frame) for frame in labels]
+    by_frame = [(frame.newest.sha256, _log_labels(frame, taxonomy)) for frame in labels]
     with open_to_append(clone.path / DATA, taxonomy) as log:
-        new = [(row, one) for row, (_, one) in zip(rows, labels, strict=True) if row.sha256 not in log.row_of]
-        turn = append_to(log, NAME, _frames(log, store, new, taxonomy, split), labels)
+        pairs = zip(rows, by_frame, strict=True)
+        new = [(row, newest) for row, (_, newest) in pairs if row.sha256 not in log.row_of]
+        turn = append_to(log, TURN_NAME, _frames(log, store, new, taxonomy, split), by_frame)
         return turn or log.turns[-1]
 
 
-def _row(ledger: Ledger, answer: FrameLabels) -> FrameRow:
-    row = ledger.frame(answer.newest.sha256)
+def _stored_frame(ledger: Ledger, labels: FrameLabels) -> FrameRow:
+    row = ledger.frame(labels.newest.sha256)
     if row is None or row.key is None or row.width is None or row.height is None:
         raise UserError(
-            f"frame {answer.newest.sha256}: annotated, but the ledger does not know where it lies; restore the ledger's backup"
+            f"frame {labels.newest.sha256}: annotated, but the ledger does not know its object; "
+            "restore the ledger's backup"
         )
     return row
 
 
-def _labels(answer: FrameLabels, taxonomy: Taxonomy) -> Labels:
-    boxes = answer.newest.boxes
+def _log_labels(labels: FrameLabels, taxonomy: Taxonomy) -> Labels:
+    boxes = labels.newest.boxes
     return Labels(
         boxes=stack(boxes),
-        class_ids=np.array([taxonomy.id_of[box.label] for box in answer.newest.boxes], np.int64),
+        class_ids=np.array([taxonomy.id_of[box.label] for box in boxes], np.int64),
         crowd=np.zeros(len(boxes), bool),
-        labelled_at=answer.newest.labelled_at,
-        annotator=answer.newest.annotator,
+        labelled_at=labels.newest.labelled_at,
+        annotator=labels.newest.annotator,
     )
 
 
@@ -146,14 +184,14 @@ def _frames(
 ) -> Iterator[Frame]:
     """The new frames with the split of their groups; their bytes are read one by one, while the turn is written."""
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
-    for number, (_, labels) in enumerate(new):
-        np.add.at(counts[number], labels.class_ids - 1, 1)
+    for index, (_, labels) in enumerate(new):
+        np.add.at(counts[index], labels.class_ids - 1, 1)
     origins = [Origin(row.sha256, int(row.phash or "0", 16), row.bin_id, row.burst) for row, _ in new]
     groups, splits = assign_groups_and_splits(log, origins, counts, split)
     for (row, _), group, to in zip(new, groups, splits, strict=True):
         yield Frame(
             sha256=row.sha256,
-            jpeg=_bytes(store, row),
+            jpeg=_verified_jpeg(store, row),
             width=row.width or 0,
             height=row.height or 0,
             split=to,
@@ -167,10 +205,11 @@ def _frames(
         )
 
 
-def _bytes(store: ObjectStore, row: FrameRow) -> bytes:
+def _verified_jpeg(store: ObjectStore, row: FrameRow) -> bytes:
     jpeg = store.get(str(row.key))
     if (found := hashlib.sha256(jpeg).hexdigest()) != row.sha256:
         raise UserError(
-            f"{store}: {row.key} holds other bytes than its name says (SHA-256 {found}); restore it from the store's backup"
+            f"{store}: {row.key} holds other bytes than its name says (SHA-256 {found}); "
+            "restore it from the store's backup"
         )
     return jpeg

@@ -125,7 +125,7 @@ def publish_trained_models(
     Raises:
         UserError: A stage in the clone is not up to date.
     """
-    with training.alone():  # a retraining that begins meanwhile would change what is being read
+    with training.exclusive_lock():  # a retraining that begins meanwhile would change what is being read
         if stale := json.loads(training.dvc("status", "--json", PIPELINE_FILE, "data.dvc") or "{}"):
             raise UserError(
                 f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. "
@@ -144,7 +144,7 @@ def publish_trained_models(
             store,
             {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED_FILES},
             attachments,
-            dataset=training.version() or f"data-{log.turns[-1].split('-')[0]}",
+            dataset=training.dataset_version() or f"data-{log.turns[-1].split('-')[0]}",
             turns=tuple(log.turns),
             commit=training.head(),
             scores=scores,

@@ -1,5 +1,5 @@
-"""When: Prefect flows, their triggers, and the event gateway. Events ring, flows drain: a flow looks at what is really there.
+"""When: Prefect flows, their triggers, and the event gateway. Events announce, flows drain what is really there.
 
-``ingest`` -> ``request-labels`` -> (people) -> ``collect-labels`` -> ``grow`` -> ``retrain`` -> ``publish``;
-``sweep`` starts what no event announced. ``prefect.yaml`` says what starts what.
+``ingest`` -> ``request-labels`` -> (people) -> ``collect-labels`` -> ``grow`` -> ``retrain`` -> ``publish``; ``sweep`` starts
+what no event announced. ``prefect.yaml`` says which event starts which flow.
 """

@@ -3,12 +3,14 @@ from prefect import flow, get_run_logger, task
 import labeling
 from flows.context import open_context
 from flows.events import COLLECTED, emit
+from labeling import CollectedLabels, LabelingParams
+from trashnet.params import load_params
 
 
 @flow(name="collect-labels", retries=2, retry_delay_seconds=30, timeout_seconds=2 * 3600)
 def collect_labels() -> int:
-    """Bring what people answered in Label Studio into the ledger, checked; how many frames became labelled."""
-    collected = collect_answers()
+    """Collect what people annotated in Label Studio into the ledger, validated; how many frames became labelled."""
+    collected = collect_annotations()
     get_run_logger().info("%s", collected)
     for refusal in collected.refusals:
         get_run_logger().warning("refused: %s", refusal)
@@ -18,9 +20,10 @@ def collect_labels() -> int:
 
 
 @task(retries=5, retry_delay_seconds=[5, 15, 30, 60, 120])
-def collect_answers() -> labeling.CollectedLabels:
+def collect_annotations() -> CollectedLabels:
     """Drain annotations from where the last run stopped."""
+    params = load_params("labeling", LabelingParams)
     with open_context() as context:
         return labeling.collect_labels(
-            context.label_studio, context.project, context.ledger, context.taxonomy, context.labeling
+            context.label_studio, context.project, context.ledger, context.taxonomy, params
         )

@@ -1,7 +1,6 @@
-"""What every flow opens first: the deployment's settings, store, ledger, clone and models.
+"""What flows open of a deployment: store, ledger, clone, Label Studio and models, each when it is first used.
 
-A flow run is a process of its own, which should begin at once: what only some flows need is imported when
-they ask for it.
+A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from trashnet.clone import Clone
 from trashnet.ledger import Ledger, open_ledger
-from trashnet.params import load_params, load_seed
+from trashnet.models import Model
+from trashnet.params import load_params
 from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
 from trashnet.taxonomy import Taxonomy, load_taxonomy
@@ -22,21 +22,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dataset import GrowthParams
-    from dataset.splits import SplitParams
     from export import Candidate
-    from ingest import IngestParams
-    from labeling import Client, LabelingParams, Project
-    from selection import SelectionParams
-    from training.params import RetrainingParams
+    from labeling import Client, Project
     from trashnet.detectors import Detections, Detector
-
-TEACHER, STUDENT = "efficientdet.onnx", "ssd_int8.tflite"
 
 
 @dataclass(frozen=True)
-class Versioned:
-    """A candidate's detector under the candidate's version: bins name it as their release, and scores are told apart by it."""
+class CandidateDetector:
+    """A candidate's detector under the candidate's version, which bins name as their release and the ledger beside scores."""
 
     name: str
     detector: "Detector"
@@ -46,61 +39,35 @@ class Versioned:
         return self.detector.detect(images)
 
 
-@dataclass(frozen=True)
 class FlowContext:
-    """One deployment, opened. Numbers and classes are read from the folder that the flow runs in."""
+    """One deployment. A part is opened when it is first used, so that a task opens what it uses and nothing else.
 
-    settings: Settings
-    store: ObjectStore
-    ledger: Ledger
-    taxonomy: Taxonomy
+    Every part raises :class:`trashnet.errors.UserError` if it is missing or does not answer.
+    """
 
-    @cached_property
-    def ingest(self) -> "IngestParams":
-        """How frames are checked."""
-        from ingest import IngestParams
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened yet."""
+        self.settings = settings
 
-        return load_params("ingest", IngestParams)
-
-    @cached_property
-    def selection(self) -> "SelectionParams":
-        """Which frames people should see."""
-        from selection import SelectionParams
-
-        return load_params("selection", SelectionParams)
+    def close(self) -> None:
+        """Close what was opened."""
+        if "ledger" in self.__dict__:
+            self.ledger.close()
 
     @cached_property
-    def labeling(self) -> "LabelingParams":
-        """How tasks are made and answers checked."""
-        from labeling import LabelingParams
-
-        return load_params("labeling", LabelingParams)
+    def store(self) -> ObjectStore:
+        """The object store."""
+        return open_store(self.settings)
 
     @cached_property
-    def growth(self) -> "GrowthParams":
-        """How many labelled frames make a turn."""
-        from dataset import GrowthParams
-
-        return load_params("growth", GrowthParams)
+    def ledger(self) -> Ledger:
+        """The ledger, its tables up to date."""
+        return open_ledger(self.settings.ledger_url)
 
     @cached_property
-    def retraining(self) -> "RetrainingParams":
-        """How many new frames make a retraining."""
-        from training.params import RetrainingParams
-
-        return load_params("retraining", RetrainingParams)
-
-    @cached_property
-    def split(self) -> "SplitParams":
-        """How new frames are grouped and split."""
-        from dataset.splits import SplitParams
-
-        return load_params("split", SplitParams)
-
-    @cached_property
-    def seed(self) -> int:
-        """The seed that all rooms share."""
-        return load_seed()
+    def taxonomy(self) -> Taxonomy:
+        """The classes, from the folder that the flow runs in."""
+        return load_taxonomy(Path("taxonomy.yaml"))
 
     @cached_property
     def clone(self) -> Clone:
@@ -117,11 +84,10 @@ class FlowContext:
     @cached_property
     def project(self) -> "Project":
         """The annotators' project."""
-        from labeling import ensure_project
+        from labeling import LabelingParams, ensure_project
 
-        return ensure_project(
-            self.label_studio, self.settings, self.taxonomy, self.labeling, self.class_counts
-        )
+        params = load_params("labeling", LabelingParams)
+        return ensure_project(self.label_studio, self.settings, self.taxonomy, params, self.class_counts)
 
     @cached_property
     def class_counts(self) -> Mapping[str, int]:
@@ -136,28 +102,28 @@ class FlowContext:
 
     @cached_property
     def candidate(self) -> "Candidate | None":
-        """The newest candidate: its models look at what comes in. ``None`` before the first."""
+        """The newest candidate, whose models score and pre-label frames; ``None`` before the first."""
         from export import load_newest_candidate
 
         return load_newest_candidate(self.store)
 
-    def model(self, name: str) -> "Detector | None":
-        """One of the newest candidate's models, downloaded once; ``None`` if there is no candidate, or none with such a model."""
+    def detector(self, model: Model) -> "Detector | None":
+        """The newest candidate's detector, downloaded once; ``None`` if there is no candidate, or none with this model."""
         from export import download_model
         from trashnet.detectors import open_detector
 
-        if self.candidate is None or name not in self.candidate.files:
+        if self.candidate is None or model.file not in self.candidate.files:
             return None
-        path = download_model(self.store, self.candidate, name, self.settings.clone.parent / "models")
-        return Versioned(self.candidate.version, open_detector(path, self.taxonomy))
+        folder = self.settings.clone.parent / "models"
+        path = download_model(self.store, self.candidate, model.file, folder)
+        return CandidateDetector(self.candidate.version, open_detector(path, self.taxonomy))
 
 
 @contextmanager
 def open_context(settings: Settings | None = None) -> Iterator[FlowContext]:
-    """Open the deployment whose settings are in the environment. Raises :class:`trashnet.errors.UserError` if a part is missing or down."""
-    settings = settings or load_settings()
-    ledger = open_ledger(settings.ledger_url)
+    """The deployment whose settings are in the environment, or the one given; closed at the end of the ``with`` block."""
+    context = FlowContext(settings or load_settings())
     try:
-        yield FlowContext(settings, open_store(settings), ledger, load_taxonomy(Path("taxonomy.yaml")))
+        yield context
     finally:
-        ledger.close()
+        context.close()

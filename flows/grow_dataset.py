@@ -1,33 +1,33 @@
 from prefect import flow, get_run_logger, task
 
 import dataset
-from dataset import Grown
+from dataset import GrowthParams
+from dataset.splits import SplitParams
 from flows.context import open_context
 from flows.events import GROWN, emit
+from trashnet.params import load_params
 
 
 @flow(name="grow", retries=2, retry_delay_seconds=30, timeout_seconds=3 * 3600)
 def grow(at_least: int | None = None) -> str | None:
-    """Make collected labels one turn of the dataset, and so a DVC version; the version, or ``None`` where too few are waiting.
+    """Make collected labels turns of the dataset, and so DVC versions; the newest, or ``None`` where none was due.
 
-    ``at_least``: labelled frames that are worth a turn; ``growth.min_frames`` of params.yaml unless given.
+    ``at_least``: labelled frames that make a turn; ``growth.min_frames`` of params.yaml unless given.
     """
-    version = None
-    while grown := grow_one_turn(at_least):
-        version = grown.version
-        get_run_logger().info("dataset %s: %d frames, %d boxes", version, grown.frames, grown.boxes)
-        emit(GROWN, version=version, frames=grown.frames)
-    return version
+    return grow_turns(at_least)
 
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
-def grow_one_turn(at_least: int | None) -> Grown | None:
-    """One turn: log, ``dvc add``, ``dvc push``, commit and tag; one that was left unfinished is finished whatever its size."""
+def grow_turns(at_least: int | None) -> str | None:
+    """Each turn: log, ``dvc add``, ``dvc push``, commit and tag; one that was left unfinished is finished first."""
+    growth, split = load_params("growth", GrowthParams), load_params("split", SplitParams)
+    version = None
     with open_context() as context:
-        waiting = context.ledger.count_labels_to_grow()
-        if context.ledger.unfinished_turn() is None and waiting < (at_least or context.growth.min_frames):
-            get_run_logger().info("%d labelled frames are waiting: not worth a turn yet", waiting)
-            return None
-        return dataset.grow(
-            context.clone, context.store, context.ledger, context.taxonomy, context.growth, context.split
-        )
+        get_run_logger().info("%s", dataset.grow_due(context.ledger, growth, at_least).reason)
+        for turn in dataset.grow(
+            context.clone, context.store, context.ledger, context.taxonomy, growth, split, at_least
+        ):
+            version = turn.version
+            get_run_logger().info("dataset %s: %d frames, %d boxes", version, turn.frames, turn.boxes)
+            emit(GROWN, version=version, frames=turn.frames)
+    return version

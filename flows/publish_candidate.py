@@ -5,7 +5,7 @@ from evaluation import comparison
 from export import Candidate, publish_trained_models
 from flows.context import open_context
 from flows.events import PUBLISHED, emit
-from trashnet.clone import Clone, training_path
+from trashnet.clone import Clone, training_clone_path
 
 
 @flow(name="publish", retries=2, retry_delay_seconds=60, timeout_seconds=3 * 3600)
@@ -22,7 +22,7 @@ def upload_candidate() -> Candidate:
     """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag; its frames become ``released``."""
     with open_context() as context:
         candidate: Candidate = publish_trained_models(
-            Clone(training_path(context.clone)), context.store, context.ledger, context.taxonomy
+            Clone(training_clone_path(context.clone)), context.store, context.ledger, context.taxonomy
         )
     files = "\n".join(
         f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items()

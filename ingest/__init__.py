@@ -5,6 +5,7 @@ from ingest.deduplication import DeduplicationCounts, deduplicate
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
 from ingest.reception import ReceptionCounts, receive, shards, waiting
+from ingest.work import ingest_due
 
 __all__ = [
     "Decoders",
@@ -12,6 +13,7 @@ __all__ = [
     "IngestParams",
     "ReceptionCounts",
     "deduplicate",
+    "ingest_due",
     "receive",
     "shards",
     "sweep_inbox",

@@ -7,7 +7,7 @@ from ingest.object_keys import INBOX, quarantine_key, refusal_id
 from ingest.params import IngestParams
 from ingest.sidecar import place_of
 from trashnet.ledger import FrameRow, Ledger
-from trashnet.store import ObjectStore, Stored
+from trashnet.store import ObjectStore, StoredObject
 
 KINDS = {"jpg", "json"}
 
@@ -32,7 +32,7 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
     return swept
 
 
-def _put_aside(store: ObjectStore, ledger: Ledger, stored: Stored) -> None:
+def _put_aside(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> None:
     """Objects first, then the row, then the inbox: as in ``ingest/reception.py``."""
     place, kind = place_of(stored.key), stored.key.rpartition(".")[2]
     reason = "incomplete" if place else "stray"

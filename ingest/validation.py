@@ -22,7 +22,7 @@ from ingest.sidecar import (
 )
 from trashnet.images import UnfitImage, check_size, clean_jpeg
 from trashnet.ledger import FrameRow
-from trashnet.store import NoSuchObject, ObjectStore, TooLarge
+from trashnet.store import NoSuchObject, ObjectStore, ObjectTooLarge
 from trashnet.taxonomy import Taxonomy
 
 Refusal = Literal["bad-key", "bad-sidecar", "too-many-bytes", "wrong-checksum"]
@@ -61,7 +61,7 @@ class Examiner:
             raw = self._store.get(key, limit=self._params.max_sidecar_bytes)
         except NoSuchObject:
             return None
-        except TooLarge:
+        except ObjectTooLarge:
             return self._refused(
                 key, None, "bad-sidecar", f"more than {self._params.max_sidecar_bytes:,} bytes"
             )
@@ -76,7 +76,7 @@ class Examiner:
             data = self._store.get(place.frame, limit=self._params.max_bytes)
         except NoSuchObject:
             return Orphan((key,), frozenset({place.sha256, refusal_id(key, raw)}))
-        except TooLarge:
+        except ObjectTooLarge:
             return self._refused(key, raw, "too-many-bytes", f"more than {self._params.max_bytes:,} bytes")
         if (uploaded := hashlib.sha256(data).hexdigest()) != place.sha256:
             return self._refused(

@@ -102,7 +102,9 @@ def label_agreement(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> float
     return 2 * same / (len(a) + len(b))
 
 
-def _compare(found: AnnotatorAgreement, first: AnnotationRow, second: AnnotationRow, match_iou: float) -> None:
+def _compare(
+    found: AnnotatorAgreement, first: AnnotationRow, second: AnnotationRow, match_iou: float
+) -> None:
     both = found.people[first.annotator, second.annotator]
     for box in [*first.boxes, *second.boxes]:
         for tally in (found.overall, both, found.classes[box.label]):
@@ -128,4 +130,10 @@ def _number(value: float | None, width: int) -> str:
     return f"{'–':>{width}}" if value is None else f"{value:{width}.3f}"
 
 
-__all__: Sequence[str] = ["MATCH_IOU", "AnnotatorAgreement", "Tally", "annotator_agreement", "label_agreement"]
+__all__: Sequence[str] = [
+    "MATCH_IOU",
+    "AnnotatorAgreement",
+    "Tally",
+    "annotator_agreement",
+    "label_agreement",
+]

@@ -55,7 +55,11 @@ class Client(LabelStudio):
         :class:`LabelStudioUnavailable` when retry_seconds ends.
         """
         retried = stamina.retry(
-            on=_is_transient, attempts=None, timeout=self.retry_seconds, wait_initial=0.2, wait_max=MAX_WAIT_SECONDS
+            on=_is_transient,
+            attempts=None,
+            timeout=self.retry_seconds,
+            wait_initial=0.2,
+            wait_max=MAX_WAIT_SECONDS,
         )(request)
         with self._plain_errors():
             return retried()

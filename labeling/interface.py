@@ -52,7 +52,9 @@ def label_config(taxonomy: Taxonomy, hotkeys: int, counts: Mapping[str, int] | N
     page = Xml.SubElement(view, "View", className="trashnet")
     _add_frame(Xml.SubElement(page, "View", className="trashnet-frame"))
     panel = Xml.SubElement(page, "View", className="trashnet-panel")
-    answer = Xml.SubElement(panel, "Choices", name=NO_WASTE_TAG, toName=IMAGE_TAG, choice="single", showInline="true")
+    answer = Xml.SubElement(
+        panel, "Choices", name=NO_WASTE_TAG, toName=IMAGE_TAG, choice="single", showInline="true"
+    )
     Xml.SubElement(answer, "Choice", value=NO_WASTE, hotkey=NO_WASTE_HOTKEY)
     Xml.SubElement(
         panel,
@@ -84,7 +86,10 @@ def by_frequency(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]
 def _add_frame(parent: Xml.Element) -> None:
     """The picture with zoom, brightness and contrast; above it the feedback on an earlier annotation, below it why this frame was chosen."""
     Xml.SubElement(
-        Xml.SubElement(parent, "View", className="trashnet-feedback"), "Text", name="feedback", value="$feedback"
+        Xml.SubElement(parent, "View", className="trashnet-feedback"),
+        "Text",
+        name="feedback",
+        value="$feedback",
     )
     on, off = "true", "false"
     # Boxes drawn on a rotated picture would be refused.

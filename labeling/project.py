@@ -55,7 +55,9 @@ TABS: Mapping[str, list[dict[str, Any]]] = {
     "To label": [
         {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
     ],
-    "Needs fixing": [{"filter": "filter:tasks:data.feedback", "operator": "empty", "type": "String", "value": False}],
+    "Needs fixing": [
+        {"filter": "filter:tasks:data.feedback", "operator": "empty", "type": "String", "value": False}
+    ],
     "All": [],
 }
 

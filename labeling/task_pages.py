@@ -43,7 +43,9 @@ def parse_time(value: str) -> datetime:
     return datetime.fromisoformat(value.replace("Z", "+00:00"))
 
 
-def _page(client: Client, project: int, size: int, order: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
+def _page(
+    client: Client, project: int, size: int, order: str, *items: dict[str, Any]
+) -> list[dict[str, Any]]:
     query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}
     return client.with_retries(
         lambda: client.list_tasks(project, query, page_size=size, with_annotations=True)

@@ -17,7 +17,9 @@ from trashnet.store import ObjectStore
 # Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
 # which model it really was is in the task's data.
 PRELABELS = "pre-labels"
-LOOKUP_BATCH_SIZE = 80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
+LOOKUP_BATCH_SIZE = (
+    80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
+)
 
 
 def request_labels(

@@ -42,7 +42,9 @@ def validate_annotation(
         if not isinstance(result, list):
             raise _Refused("it has no result")
         nothing = sum(map(_is_no_waste, result)) > 0
-        boxes = tuple(_box(region, frame, names, params) for region in result if _region_type(region) != "choices")
+        boxes = tuple(
+            _box(region, frame, names, params) for region in result if _region_type(region) != "choices"
+        )
     except _Refused as refused:
         return ValidatedAnnotation("refused", reason=str(refused))
     if nothing and boxes:

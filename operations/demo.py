@@ -20,7 +20,8 @@ from prefect.deployments import run_deployment
 
 from evaluation import comparison
 from export import Candidate, load_newest_candidate, publish_candidate
-from flows.context import STUDENT, TEACHER, FlowContext
+from flows.context import FlowContext
+from labeling import LabelingParams
 from labeling.interface import BOXES_TAG, IMAGE_TAG, NO_WASTE, NO_WASTE_TAG
 from labeling.tasks import needs_second_annotator
 from synthetic import draw_scene
@@ -28,8 +29,10 @@ from trashnet.boxes import Box, to_percent
 from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
-from trashnet.ledger import FrameRow, Ledger
-from trashnet.settings import STACK_ENVIRONMENT
+from trashnet.ledger import FrameRow
+from trashnet.models import STUDENT, TEACHER
+from trashnet.params import load_params
+from trashnet.settings import STACK_ENVIRONMENT_FILE
 from trashnet.taxonomy import Taxonomy
 
 STARTING = Path("operations/demo_student.tflite")  # `dvc pull operations/demo_student.tflite` fetches it
@@ -122,7 +125,7 @@ def _boxes(
 
 def begin_with(context: FlowContext, student: Path) -> Candidate:
     """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have something to be unsure with."""
-    models = {STUDENT: student}
+    models = {STUDENT.file: student}
     return publish_candidate(
         context.store, models, {}, dataset="data-00000", turns=(), commit=context.clone.head(), scores={}
     )
@@ -149,7 +152,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     if load_newest_candidate(context.store) is None and STARTING.is_file():
         begin_with(context, STARTING)
     before, released = context.ledger.count_by_state(), load_newest_candidate(context.store)
-    student = context.model(STUDENT)
+    student = context.detector(STUDENT)
     say(
         f"bins run {released.version}"
         if released and student
@@ -158,7 +161,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     seed = int(datetime.now(UTC).timestamp())
     drawn = list(
         captures(
-            seed, frames * (2 if student else 1), student, context.taxonomy, context.labeling.prelabel_score
+            seed, frames * (2 if student else 1), student, context.taxonomy, load_params("labeling", LabelingParams).prelabel_score
         )
     )
     unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
@@ -188,7 +191,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     )
     guesses = (
         "with the teacher's boxes"
-        if context.model(TEACHER)
+        if context.detector(TEACHER)
         else "with the bins' boxes"
         if student
         else "bare, as there is no model"
@@ -222,18 +225,12 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
         f"annotators' tasks   {context.project.url}",
         f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
         f"frames and models   {context.store.endpoint}/{context.store.bucket}",
-        f"credentials         {STACK_ENVIRONMENT}",
+        f"credentials         {STACK_ENVIRONMENT_FILE}",
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     return "\n".join(
         ["", watch.table(), "", f"ledger: {moved}", "", comparison({}, candidate.scores), "", *places]
     )
-
-
-def _settled(ledger: Ledger, uploaded: Sequence[Capture]) -> list[FrameRow]:
-    return [
-        row for capture in uploaded if (row := ledger.frame_by_upload(capture.sha256)) and row.state != "received"
-    ]
 
 
 def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
@@ -248,7 +245,7 @@ def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
         row = context.ledger.frame(sha256)
         if row is None or row.task_id is None:
             raise UserError(f"frame {sha256} has no task")
-        for person in people if needs_second_annotator(sha256, context.labeling.double_share) else people[:1]:
+        for person in people if needs_second_annotator(sha256, load_params("labeling", LabelingParams).double_share) else people[:1]:
             context.label_studio.annotations.create(
                 id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0
             )

@@ -11,7 +11,7 @@ from dvc.config import Config
 
 from flows.context import open_context
 from operations.stack import POOL
-from trashnet.clone import Clone, make_clone
+from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
 
@@ -25,7 +25,7 @@ def set_up() -> Iterator[str]:
         context.store.ensure_bucket()
         yield f"bucket {context.store.bucket} at {context.store.endpoint}"
         yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
-        clone = make_clone(context.settings.repository, context.settings.clone)
+        clone = ensure_clone(context.settings.repository, context.settings.clone)
         version = _see_to_data(clone, context.settings)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {context.project.url}"
@@ -57,7 +57,7 @@ def _see_to_data(clone: Clone, settings: Settings) -> str:
         given = clone.dvc("config", "--project", "core.remote").strip()  # the repository's own remote
         clone.dvc("pull", "--remote", given, "data.dvc")
         clone.dvc("push", "data.dvc")
-    return clone.version() or "as the repository has it"
+    return clone.dataset_version() or "as the repository has it"
 
 
 def deploy() -> None:

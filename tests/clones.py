@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trashnet.clone import make_clone
+from trashnet.clone import ensure_clone
 
 
 def run(where: Path, *command: str | Path) -> str:
@@ -36,7 +36,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(origin, "dvc", "push", "--quiet")
     run(origin, "git", "add", ".")
     run(origin, "git", "commit", "-qm", "begin")
-    clone = make_clone(origin, root / "clone")
+    clone = ensure_clone(origin, root / "clone")
     clone.git("remote", "set-url", "origin", "../origin")
     clone.dvc("pull")
     return root

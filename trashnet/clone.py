@@ -1,7 +1,7 @@
-"""The flywheel's own git clone: where turns are committed, models trained, and nobody types.
+"""The flywheel's own git clone: turns are committed there, models are trained there, and no person edits it.
 
-Because nobody types there, whatever is not committed is the trace of a step that died: it is thrown away and
-done again.
+Because no person edits it, an uncommitted change can only come from a step that died. It is discarded, and
+the step is done again.
 """
 
 import fcntl
@@ -18,27 +18,30 @@ import stamina
 
 from trashnet.errors import UserError
 
-BRANCH = "flywheel"  # in the clone and in the repository it came from: a branch that people look at and merge, and only the flywheel writes
+# The branch in the clone and in its origin. People read and merge it; only the flywheel writes to it.
+BRANCH = "flywheel"
 AUTHOR = ("-c", "user.name=TrashNet Flywheel", "-c", "user.email=flywheel@localhost")
-BUSY = re.compile(
-    r"Unable to acquire lock|is busy, it is being blocked"
-)  # dvc, while another dvc works in the clone
-BUSY_SECONDS = 600.0
-MESSAGE_LINES = 12  # of a failing command's output: its last lines say what happened
+# What dvc prints while another dvc process works in the clone.
+DVC_LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked")
+DVC_LOCK_TIMEOUT_SECONDS = 600.0
+ERROR_TAIL_LINES = 12  # of a failing command's output: its last lines say what happened
 
 
 class Clone:
-    """A clone and the commands that are run in it, each of which either succeeds or raises :class:`UserError`."""
+    """A clone and the commands that run in it. Each command either succeeds or raises :class:`UserError`."""
 
     def __init__(self, path: Path) -> None:
-        """``path``: the clone's working tree. Raises :class:`UserError` if there is none."""
+        """Open the clone whose working tree is ``path``. Raises :class:`UserError` if there is none."""
         self.path = path.absolute()
         if not (self.path / ".git").exists():
-            raise UserError(f"{path}: no clone of the flywheel here. `trashnet setup` makes it.")
+            raise UserError(f"{path}: no clone of the flywheel here. `trashnet setup` creates it.")
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep every other process out of the clone until the block ends; the lock goes with the process that held it."""
+    def exclusive_lock(self) -> Iterator[None]:
+        """Keep every other process out of the clone until the block ends.
+
+        The kernel releases the lock of a dead process.
+        """
         with (self.path / ".git" / "flywheel.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -48,18 +51,21 @@ class Clone:
         return self.run("git", *AUTHOR, *arguments)
 
     @stamina.retry(
-        on=lambda error: isinstance(error, UserError) and bool(BUSY.search(str(error))),
+        on=lambda error: isinstance(error, UserError) and bool(DVC_LOCKED.search(str(error))),
         attempts=None,
-        timeout=BUSY_SECONDS,
+        timeout=DVC_LOCK_TIMEOUT_SECONDS,
     )
     def dvc(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> str:
-        """Run dvc and return what it printed, each line as it comes also to ``on_line``; waits while another dvc holds the clone."""
+        """Run dvc and return what it printed; ``on_line`` gets each line as it comes.
+
+        Waits while another dvc process holds its lock in the clone.
+        """
         return self.run(sys.executable, "-m", "dvc", *arguments, on_line=on_line)
 
     def run(self, *command: str, on_line: Callable[[str], None] | None = None) -> str:
-        """Run a command in the clone, with the clone's own code before any other on Python's path."""
+        """Run a command in the clone and return its output. Python imports the clone's own code first."""
         printed: list[str] = []
-        last: deque[str] = deque(maxlen=MESSAGE_LINES)
+        tail: deque[str] = deque(maxlen=ERROR_TAIL_LINES)
         with subprocess.Popen(
             command,
             cwd=self.path,
@@ -71,20 +77,20 @@ class Clone:
         ) as process:
             for line in process.stdout or ():
                 printed.append(line)
-                last.append(line.rstrip())
+                tail.append(line.rstrip())
                 if on_line is not None and line.strip():
                     on_line(line.rstrip())
         if process.returncode:
-            name = " ".join(
-                ("dvc", *command[3:])
-                if command[1:3] == ("-m", "dvc")
-                else [c for c in command if c not in AUTHOR]
-            )
-            raise UserError("\n".join([f"{self.path}: `{name}` failed ({process.returncode}):", *last]))
+            is_dvc = command[1:3] == ("-m", "dvc")
+            shown = " ".join(("dvc", *command[3:]) if is_dvc else [c for c in command if c not in AUTHOR])
+            raise UserError("\n".join([f"{self.path}: `{shown}` failed ({process.returncode}):", *tail]))
         return "".join(printed)
 
     def environment(self) -> dict[str, str]:
-        """What a command in the clone sees: stages find `trashnet` and `dvc` beside this Python, and import the clone's code."""
+        """The environment of commands in the clone.
+
+        They find `trashnet` and `dvc` beside this Python, and import the clone's code.
+        """
         scripts = str(Path(sys.executable).parent)
         own = {
             "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -96,38 +102,32 @@ class Clone:
         return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | own
 
     def restore(self) -> None:
-        """Bring tracked files and the dataset log back to the last commit; what a step that died left there is done again."""
-        (self.path / ".git" / "index.lock").unlink(
-            missing_ok=True
-        )  # of a git that was killed; nobody else runs one here
+        """Bring tracked files and the dataset log back to the last commit.
+
+        What a step that died left there is discarded.
+        """
+        # A lock file here is left over from a git that was killed: the caller holds the exclusive lock.
+        (self.path / ".git" / "index.lock").unlink(missing_ok=True)
         self.git("reset", "--hard", "--quiet", "HEAD")
         if self.has_remote():
-            # A turn that was not pushed is done again, so a tag of it that only this clone has may go.
-            self.git(
-                "fetch",
-                "--quiet",
-                "--force",
-                "--prune",
-                "--prune-tags",
-                "--tags",
-                "origin",
-                "+refs/heads/*:refs/remotes/origin/*",
-            )
-            if self.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip() and self._behind():
-                # Another clone got its turn in first: ours was never pushed, and its plan is still in the
+            # A turn that was not pushed is done again, so its tag, which only this clone has, may be pruned.
+            prune = ("--force", "--prune", "--prune-tags", "--tags")
+            self.git("fetch", "--quiet", *prune, "origin", "+refs/heads/*:refs/remotes/origin/*")
+            if self.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip() and self._is_behind():
+                # Another clone pushed its turn first. Ours was never pushed, and its plan is still in the
                 # ledger.
                 self.git("reset", "--hard", "--quiet", f"origin/{BRANCH}")
         self.dvc("pull", "--force", "data.dvc")
 
-    def _behind(self) -> bool:
+    def _is_behind(self) -> bool:
         return int(self.git("rev-list", "--count", f"HEAD..origin/{BRANCH}").strip()) > 0
 
     def has_remote(self) -> bool:
-        """Whether the clone knows where it came from."""
+        """Whether the clone has an origin to fetch from and push to."""
         return "origin" in self.git("remote").split()
 
     def commit(self, message: str, *paths: str) -> bool:
-        """Commit these paths; ``False`` if nothing in them changed."""
+        """Commit these paths. Returns ``False`` if nothing in them changed."""
         self.git("add", "--", *paths)
         if not self.git("diff", "--cached", "--name-only").strip():
             return False
@@ -135,12 +135,12 @@ class Clone:
         return True
 
     def tag(self, name: str) -> None:
-        """Tag the last commit; a tag that is there already stays where it is."""
+        """Tag the last commit. A tag that exists already stays where it is."""
         if not self.git("tag", "--list", name).strip():
             self.git("tag", name)
 
     def push(self) -> None:
-        """Push the branch and its tags to where the clone came from, if it came from anywhere."""
+        """Push the branch and its tags to the origin, if there is one."""
         if self.has_remote():
             self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{BRANCH}")
             self.git("push", "--quiet", "--tags", "origin")
@@ -149,39 +149,31 @@ class Clone:
         """The last commit's SHA."""
         return self.git("rev-parse", "HEAD").strip()
 
-    def version(self) -> str | None:
-        """The newest dataset version, a tag ``data-...``, that the last commit holds."""
-        return next(
-            iter(self.git("tag", "--merged", "HEAD", "--list", "data-*", "--sort=-version:refname").split()),
-            None,
-        )
+    def dataset_version(self) -> str | None:
+        """The newest dataset version, a tag ``data-...``, that is an ancestor of the last commit."""
+        tags = self.git("tag", "--merged", "HEAD", "--list", "data-*", "--sort=-version:refname").split()
+        return tags[0] if tags else None
 
 
-def training_clone(clone: Clone) -> Clone:
-    """The clone that models are trained in, at the newest dataset version: the dataset may grow meanwhile in ``clone``.
+def prepare_training_clone(clone: Clone) -> Clone:
+    """Bring the clone that models are trained in to the newest dataset version, and return it.
 
-    It shares the other's DVC cache and remote. Stages that an earlier training did, even one that died, are
-    not run again.
+    The dataset may grow in ``clone`` meanwhile. The training clone shares its DVC cache and remote. Stages
+    that an earlier training finished, even one that died, are not run again.
     """
-    path = training_path(clone)
+    path = training_clone_path(clone)
     if not (path / ".git").exists():
         clone.git("clone", "--quiet", str(clone.path), str(path))
     training = Clone(path)
-    with training.alone():  # models that are being published are still read there
+    with training.exclusive_lock():  # a flow that publishes models may still read them there
         local = clone.path / ".dvc" / "config.local"
         if local.is_file():
             copy = path / ".dvc" / "config.local"
             copy.touch(mode=0o600)
             copy.write_bytes(local.read_bytes())
         training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
-        training.git(
-            "fetch",
-            "--quiet",
-            "--force",
-            "--tags",
-            "origin",
-            f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}",
-        )
+        branch = f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}"
+        training.git("fetch", "--quiet", "--force", "--tags", "origin", branch)
         training.git("checkout", "--quiet", "--force", "--detach", f"origin/{BRANCH}")
         if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
             training.git("checkout", newest[0], "--", "dvc.lock")
@@ -189,36 +181,39 @@ def training_clone(clone: Clone) -> Clone:
     return training
 
 
-def training_path(clone: Clone) -> Path:
-    """Where models are trained: beside the clone that grows."""
+def training_clone_path(clone: Clone) -> Path:
+    """Where models are trained: in a second clone beside the one whose dataset grows."""
     return clone.path.with_name(f"{clone.path.name}-training")
 
 
-def make_clone(origin: Path | str, path: Path) -> Clone:
-    """Clone the repository on the flywheel's branch, or bring an older clone's code up to date with it.
+def ensure_clone(origin: Path | str, path: Path) -> Clone:
+    """Clone the repository on the flywheel's branch; an older clone gets the repository's newest code merged.
 
-    Raises :class:`UserError` if what changed there cannot be merged without a person.
+    Raises :class:`UserError` if the origin cannot be cloned, or if a person must merge its changes.
     """
     if not (path / ".git").exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clone = subprocess.run(
-            ["git", "clone", "--quiet", str(origin), str(path)], capture_output=True, text=True, check=False
-        )
-        if clone.returncode:
-            raise UserError(f"{origin}: cannot be cloned: {clone.stderr.strip()}")
-        made = Clone(path)
-        known = made.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip()
-        made.git("checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}" if known else "HEAD")
-    clone_ = Clone(path)
-    with clone_.alone():
-        clone_.git("reset", "--hard", "--quiet", "HEAD")
-        clone_.git("fetch", "--quiet", "origin", "HEAD")  # what is checked out there, be it a branch or not
+        _clone_repository(origin, path)
+    clone = Clone(path)
+    with clone.exclusive_lock():
+        clone.git("reset", "--hard", "--quiet", "HEAD")
+        clone.git("fetch", "--quiet", "origin", "HEAD")  # works for a branch and for a detached HEAD
         try:
-            clone_.git("merge", "--quiet", "--no-edit", "FETCH_HEAD")
+            clone.git("merge", "--quiet", "--no-edit", "FETCH_HEAD")
         except UserError as error:
-            clone_.git("merge", "--abort")
+            clone.git("merge", "--abort")
             raise UserError(
-                f"{path}: the repository and the flywheel's branch changed the same lines. Merge branch `{BRANCH}` into your own, "
-                f"commit, and run this again.\n{error}"
+                f"{path}: the repository and the flywheel's branch changed the same lines. Merge branch "
+                f"`{BRANCH}` into your own, commit, and run this again.\n{error}"
             ) from None
-    return clone_
+    return clone
+
+
+def _clone_repository(origin: Path | str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = ["git", "clone", "--quiet", str(origin), str(path)]
+    cloned = subprocess.run(command, capture_output=True, text=True, check=False)
+    if cloned.returncode:
+        raise UserError(f"{origin}: cannot be cloned: {cloned.stderr.strip()}")
+    clone = Clone(path)
+    branch_exists = clone.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip()
+    clone.git("checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}" if branch_exists else "HEAD")

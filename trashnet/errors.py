@@ -1,9 +1,9 @@
-"""The one exception that reaches a person as plain words."""
+"""The one exception whose message is meant for a person."""
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend: names the thing, what is wrong with it, and what to do.
+    """Something that the user can fix: the message names the thing, what is wrong with it, and what to do.
 
-    The command line prints the message alone and exits 1; anything else is a defect of ours and keeps its
-    traceback.
+    The command line prints the message alone and exits with status 1. Any other exception is a bug and keeps
+    its traceback.
     """

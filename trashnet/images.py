@@ -1,7 +1,7 @@
-"""What every room that takes pictures from strangers needs: a header read before pixels, metadata dropped without touching them, a hash.
+"""Safe handling of images from untrusted sources: header checks, metadata removal and a perceptual hash.
 
-A JPEG is walked by its markers here (ITU-T T.81, annex B), so that its size is known and its metadata gone
-before any decoder sees it.
+JPEG segments are parsed here by their markers (ITU-T T.81, annex B), so that the size is known and the
+metadata removed before any decoder sees the file.
 """
 
 import io
@@ -15,34 +15,22 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-)  # what Pillow's decoders raise
-FLAT = (
-    4.0  # grey levels: below this standard deviation a 32 x 32 thumbnail is noise, and its hash says nothing
-)
-FEWEST_BITS = 8  # of 64: an image so plain that most of its frequencies are equal
+# What Pillow's decoders raise.
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Grey levels: a 32 x 32 thumbnail with a smaller standard deviation is noise, and its hash means nothing.
+MIN_STANDARD_DEVIATION = 4.0
+# Of 64: a hash with fewer ones, or fewer zeros, is of an image so plain that most of its frequencies are
+# equal.
+MIN_HASH_BITS = 8
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 SOS = 0xDA
 APP0, APP1, APP14, APP15, COM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and RST0-7 have no length
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC
-COMMON_CODINGS = {
-    0xC0,
-    0xC1,
-    0xC2,
-}  # baseline, extended and progressive Huffman: what browsers, OpenCV and TensorFlow all read
-JFIF_HEADER, ADOBE_HEADER = (
-    14,
-    12,
-)  # bytes of payload that mean something; JFIF's thumbnail and anything behind them do not
+# Baseline, extended and progressive Huffman coding: browsers, OpenCV and TensorFlow all read these.
+SUPPORTED_CODINGS = {0xC0, 0xC1, 0xC2}
+JFIF_HEADER_BYTES, ADOBE_HEADER_BYTES = 14, 12  # of payload; a thumbnail and trailing bytes are not needed
 
 
 class QuarantineReason(StrEnum):
@@ -66,7 +54,7 @@ class UnfitImage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CleanJpeg:
-    """A JPEG without metadata, its size as its frame header announces it, and how many bytes were dropped."""
+    """A JPEG without metadata, its size in pixels by its frame header, and the number of bytes dropped."""
 
     data: bytes
     width: int
@@ -75,28 +63,30 @@ class CleanJpeg:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010), 0 if it is too plain for a hash to mean anything.
+    """64-bit DCT hash of an image (``imagehash.phash``, after Zauner 2010); 0 if the image is too plain.
 
-    Dark, overexposed or covered lenses give near-uniform frames whose hashes are those of their noise or all
-    alike.
+    A dark, overexposed or covered lens gives near-uniform frames. Their hashes would be equal, or those of
+    noise.
     """
     import imagehash  # brings SciPy along
 
     thumbnail = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    if np.asarray(thumbnail, np.float64).std() < FLAT:
+    if np.asarray(thumbnail, np.float64).std() < MIN_STANDARD_DEVIATION:
         return 0
     value = int(str(imagehash.phash(thumbnail)), 16)
-    return value if FEWEST_BITS <= value.bit_count() <= 64 - FEWEST_BITS else 0
+    return value if MIN_HASH_BITS <= value.bit_count() <= 64 - MIN_HASH_BITS else 0
 
 
 def open_image(data: bytes, formats: Collection[str], *, min_side: int, max_pixels: int) -> Image.Image:
-    """Read the header alone and refuse what it announces, before any pixel is decoded. Raises :class:`UnfitImage`."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = (
-        False  # a library that switched it on would let half an image pass as a whole one
-    )
+    """Open an image by its header alone; no pixel is decoded yet.
+
+    Raises :class:`UnfitImage` for a header that is refused.
+    """
+    # A library that switched this on would let a truncated image pass as a complete one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
             image = Image.open(io.BytesIO(data), formats=tuple(formats))
     except Image.DecompressionBombError as error:
         raise UnfitImage(QuarantineReason.TOO_LARGE, str(error)) from None
@@ -111,7 +101,10 @@ def open_image(data: bytes, formats: Collection[str], *, min_side: int, max_pixe
 
 
 def check_size(width: int, height: int, *, min_side: int, max_pixels: int) -> None:
-    """Refuse a picture by the size its header announces. Raises :class:`UnfitImage`."""
+    """Check the size that a header announces.
+
+    Raises :class:`UnfitImage` for one that is too small or too large.
+    """
     if width * height > max_pixels:
         raise UnfitImage(
             QuarantineReason.TOO_LARGE, f"{width} x {height} pixels; at most {max_pixels:,} are decoded"
@@ -122,111 +115,123 @@ def check_size(width: int, height: int, *, min_side: int, max_pixels: int) -> No
         )
 
 
-def without_exif(jpeg: bytes) -> bytes:
-    """Drop a JPEG's APP1 segments (EXIF and XMP), where an orientation can be written; all other bytes stay. Raises :class:`UnfitImage`."""
-    return _walk(jpeg, lambda marker, payload: None if marker == APP1 else payload, whole=False).data
+def strip_exif(jpeg: bytes) -> bytes:
+    """Drop a JPEG's APP1 segments (EXIF and XMP), which can hold an orientation; all other bytes stay.
+
+    Raises :class:`UnfitImage` for a file whose segments cannot be parsed.
+    """
+    return _copy_segments(jpeg, lambda marker, payload: None if marker == APP1 else payload, whole=False).data
 
 
 def clean_jpeg(jpeg: bytes) -> CleanJpeg:
-    """Drop all that is not needed to decode a JPEG's pixels: they stay as they are, bit for bit. Raises :class:`UnfitImage`.
+    """Drop everything that is not needed to decode a JPEG's pixels; the coded pixels stay, bit for bit.
 
-    Of the application segments only JFIF's (APP0, without its thumbnail) and Adobe's (APP14) stay: they say
-    how the numbers become colours. EXIF with its GPS and thumbnail, XMP, IPTC, maker's notes, comments,
-    further pictures and whatever follows the end go. ICC profiles go too: no model looks at one, so a browser
-    that does would show annotators other colours than the models see, and a profile names its device.
+    Of the application segments only JFIF's (APP0, without its thumbnail) and Adobe's (APP14) stay, because
+    they define how numbers become colours. EXIF with its GPS position and thumbnail, XMP, IPTC, maker's
+    notes, comments, further images and everything after the end marker go. ICC profiles go too: models ignore
+    them, so a browser that applies one would show annotators other colours than the models see; and a profile
+    names its device.
+
+    Raises :class:`UnfitImage` for a file that is no JPEG, is truncated or has an unsupported coding.
     """
     if not jpeg.startswith(SOI):
         raise UnfitImage(
             QuarantineReason.NOT_AN_IMAGE,
             f"no JPEG: it begins with {jpeg[:12]!r}" if jpeg else "the file is empty",
         )
-    clean = _walk(jpeg, _needed, whole=True)
+    clean = _copy_segments(jpeg, _needed_payload, whole=True)
     if not clean.width or not clean.height:
         raise UnfitImage(QuarantineReason.BROKEN, "its header announces no size")
     return clean
 
 
-def _needed(marker: int, payload: bytes) -> bytes | None:
-    """What of a segment stays: all of it, its first bytes, or ``None``."""
-    if marker == APP0 and payload.startswith(b"JFIF\0") and len(payload) >= JFIF_HEADER:
-        return payload[: JFIF_HEADER - 2] + b"\0\0"  # a thumbnail of 0 x 0
-    if marker == APP14 and payload.startswith(b"Adobe") and len(payload) >= ADOBE_HEADER:
-        return payload[:ADOBE_HEADER]
+def _needed_payload(marker: int, payload: bytes) -> bytes | None:
+    """The part of a segment that stays: all of it, its first bytes, or ``None``."""
+    if marker == APP0 and payload.startswith(b"JFIF\0") and len(payload) >= JFIF_HEADER_BYTES:
+        return payload[: JFIF_HEADER_BYTES - 2] + b"\0\0"  # a thumbnail of 0 x 0
+    if marker == APP14 and payload.startswith(b"Adobe") and len(payload) >= ADOBE_HEADER_BYTES:
+        return payload[:ADOBE_HEADER_BYTES]
     return None if APP0 <= marker <= APP15 or marker == COM else payload
 
 
-def _walk(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: bool) -> CleanJpeg:
-    """Copy a JPEG segment by segment; with ``whole`` to its end marker and no further, else only its header is looked at.
+def _copy_segments(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, whole: bool) -> CleanJpeg:
+    """Copy a JPEG segment by segment, each as ``keep(marker, payload)`` returns it; ``None`` drops it.
 
-    After SOI (2 bytes) come segments of marker (2 bytes) and length (2 bytes, itself counted); after SOS's
-    there is coded data.
+    With ``whole`` the file is parsed up to its end marker, and trailing bytes are dropped. Otherwise only the
+    segments before the coded data are parsed, and the rest is copied as it is.
+
+    After SOI (2 bytes) come segments of marker (2 bytes), length (2 bytes, which counts itself) and payload.
+    The coded data follows the SOS segment.
     """
-    kept, at, size = [SOI], 2, (0, 0)
+    kept, offset, size = [SOI], 2, (0, 0)
     while True:
-        marker, at = _marker(jpeg, at)
+        marker, offset = _read_marker(jpeg, offset)
         if marker == EOI[1]:
             kept.append(EOI)
             break
         if marker in STANDALONE:
             kept.append(bytes((0xFF, marker)))
             continue
-        length = int.from_bytes(jpeg[at : at + 2], "big")
-        if length < 2 or at + length > len(jpeg):
+        length = int.from_bytes(jpeg[offset : offset + 2], "big")
+        if length < 2 or offset + length > len(jpeg):
             raise UnfitImage(
-                QuarantineReason.BROKEN, f"the segment at byte {at} reaches beyond the end: truncated"
+                QuarantineReason.BROKEN, f"the segment at byte {offset} reaches beyond the end: truncated"
             )
-        payload = jpeg[at + 2 : at + length]
+        payload = jpeg[offset + 2 : offset + length]
         if marker == SOS and not whole:
-            kept.append(jpeg[at - 2 :])
+            kept.append(jpeg[offset - 2 :])
             break
         if marker in FRAME_HEADERS and whole:
-            size = _announced(marker, payload, size)
-        stays = keep(marker, payload)
-        if stays is not None:
-            kept.append(bytes((0xFF, marker)) + (len(stays) + 2).to_bytes(2, "big") + stays)
-        at += length
+            size = _read_size(marker, payload, size)
+        needed = keep(marker, payload)
+        if needed is not None:
+            kept.append(bytes((0xFF, marker)) + (len(needed) + 2).to_bytes(2, "big") + needed)
+        offset += length
         if marker == SOS:
-            end = _end_of_scan(jpeg, at)
-            kept.append(jpeg[at:end])
-            at = end
+            end = _find_end_of_scan(jpeg, offset)
+            kept.append(jpeg[offset:end])
+            offset = end
     data = b"".join(kept)
     return CleanJpeg(data, *size, dropped=len(jpeg) - len(data))
 
 
-def _end_of_scan(jpeg: bytes, at: int) -> int:
-    """Where coded data ends: at a 0xFF that neither stands for itself (a 0 follows) nor begins a restart marker."""
-    while (at := jpeg.find(b"\xff", at)) >= 0 and at + 1 < len(jpeg):
-        after = jpeg[at + 1]
+def _find_end_of_scan(jpeg: bytes, offset: int) -> int:
+    """The offset of the marker that ends the coded data.
+
+    In coded data, 0xFF 0x00 stands for the byte 0xFF, and restart markers may occur.
+    """
+    while (offset := jpeg.find(b"\xff", offset)) >= 0 and offset + 1 < len(jpeg):
+        after = jpeg[offset + 1]
         if after == 0x00 or 0xD0 <= after <= 0xD7:
-            at += 2
+            offset += 2
         elif after == 0xFF:  # a fill byte
-            at += 1
+            offset += 1
         else:
-            return at
+            return offset
     raise UnfitImage(QuarantineReason.BROKEN, "no end marker: truncated")
 
 
-def _marker(jpeg: bytes, at: int) -> tuple[int, int]:
-    """The marker at ``at`` and the place behind it; fill bytes (0xFF) before it are skipped."""
-    start = at
-    while jpeg[at : at + 1] == b"\xff":
-        at += 1
-    if at == start or at >= len(jpeg) or jpeg[at] in (0x00, SOI[1]):
+def _read_marker(jpeg: bytes, offset: int) -> tuple[int, int]:
+    """The marker at ``offset`` and the offset after it; fill bytes (0xFF) before the marker are skipped."""
+    start = offset
+    while jpeg[offset : offset + 1] == b"\xff":
+        offset += 1
+    if offset == start or offset >= len(jpeg) or jpeg[offset] in (0x00, SOI[1]):
         raise UnfitImage(
             QuarantineReason.BROKEN,
             f"no JPEG segment at byte {start}" if start < len(jpeg) else "no end marker: truncated",
         )
-    return jpeg[at], at + 1
+    return jpeg[offset], offset + 1
 
 
-def _announced(marker: int, payload: bytes, before: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a frame header: precision (1 byte), height (2), width (2), number of components (1)."""
-    if marker not in COMMON_CODINGS or len(payload) < 6 or payload[0] != 8:
+def _read_size(marker: int, payload: bytes, size_before: tuple[int, int]) -> tuple[int, int]:
+    """Width and height by a frame header: precision (1 byte), height (2), width (2), components (1)."""
+    if marker not in SUPPORTED_CODINGS or len(payload) < 6 or payload[0] != 8:
         raise UnfitImage(
             QuarantineReason.WRONG_FORMAT,
             f"a coding (SOF{marker - 0xC0}) or depth that not every reader knows; use baseline JPEG, 8 bits",
         )
-    if before != (0, 0):
+    if size_before != (0, 0):
         raise UnfitImage(QuarantineReason.BROKEN, "it has two frame headers")
     if payload[5] not in (1, 3):
         raise UnfitImage(

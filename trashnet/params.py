@@ -1,4 +1,4 @@
-"""``params.yaml``: each room declares the section it reads, DVC tracks the same file."""
+"""``params.yaml``: each room declares the section that it reads, and DVC tracks the same file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
 
-# Keys that had another name before version 0.2, each with the one that it has now.
+# Keys that were renamed in version 0.2: old name -> new name.
 RENAMED_KEYS = {
     "import.near_duplicate_distance": "split.group_hash_distance",
     "import.val": "split.val",
@@ -46,7 +46,10 @@ RENAMED_KEYS = {
 
 
 class Params(BaseModel):
-    """A room's section of ``params.yaml``: frozen, and a key nobody reads is an error, not a silent default."""
+    """A room's section of ``params.yaml``: frozen.
+
+    An unknown key is an error, so that a misspelt one cannot be ignored.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,20 +58,21 @@ Section = TypeVar("Section", bound=Params)
 
 
 def load_params(section: str, model: type[Section], path: Path = Path("params.yaml")) -> Section:
-    """Read one section of a parameter file into its model. Raises :class:`UserError` that lists every fault."""
-    value = _section(section, path)
+    """Read one section of a parameter file into its model.
+
+    Raises :class:`UserError` that lists every error, or every key that has a new name.
+    """
+    value = _read_section(section, path)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(map(str, [section, *e['loc']]))}: {e['msg']}" for e in error.errors()
-        )
-        raise UserError(f"{path}: bad parameters:\n{faults}") from None
+        messages = [f"  {'.'.join(map(str, [section, *e['loc']]))}: {e['msg']}" for e in error.errors()]
+        raise UserError("\n".join([f"{path}: bad parameters:", *messages])) from None
 
 
 def load_seed(path: Path = Path("params.yaml")) -> int:
     """Read the seed that all stages share, an integer from 0 to 2**32 - 1."""
-    seed = _section("seed", path)
+    seed = _read_section("seed", path)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise UserError(f"{path}: `seed` must be a whole number from 0 to 2**32 - 1, not {seed!r}")
     return seed
@@ -103,7 +107,7 @@ def set_params(changes: Mapping[str, str], path: Path = Path("params.yaml")) -> 
         yaml_with_comments.dump(document, temporary)
 
 
-def _section(section: str, path: Path) -> Any:
+def _read_section(section: str, path: Path) -> Any:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The object store: any server that speaks S3, behind one small adapter.
 
-Keys are laid out as ``inbox/<bin>/<date>/<sha256>.jpg`` and then ``.json``, ``frames/<sha256>.jpg``,
+The keys are ``inbox/<bin>/<date>/<sha256>.jpg``, its sidecar ``....json``, ``frames/<sha256>.jpg``,
 ``quarantine/<reason>/...``, ``models/<version>/...`` and ``dvc/...``. Nothing is kept in object metadata or
-tags, which not every store remembers.
+tags, because not every store keeps them.
 """
 
 import builtins
@@ -29,19 +29,16 @@ if TYPE_CHECKING:
 
     from trashnet.settings import Settings
 
-TRIES = 4
-PAGE = 1000  # objects: what S3 lists at once
-LONGEST_WAIT = 5.0  # seconds between two tries
-CONNECT_SECONDS, READ_SECONDS = 5, 60
-PASSING = {
-    "InternalError",
-    "ServiceUnavailable",
-    "SlowDown",
-    "RequestTimeout",
-    "Throttling",
-    "OperationAborted",
+MAX_ATTEMPTS = 4
+MAX_WAIT_SECONDS = 5.0  # between two attempts
+PAGE_SIZE = 1000  # objects: the most that S3 lists in one response
+CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5, 60
+# fmt: off
+TRANSIENT_CODES = {
+    "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling", "OperationAborted",
 }
-MISSING = {"NoSuchKey", "NoSuchObject", "NotFound"}
+# fmt: on
+NOT_FOUND_CODES = {"NoSuchKey", "NoSuchObject", "NotFound"}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,15 +49,15 @@ class NoSuchObject(UserError):
 
 
 class StoreDown(UserError):
-    """The store does not answer, or not in a way that trying again mends."""
+    """The store does not answer, or answers with an error that a retry does not fix."""
 
 
-class TooLarge(UserError):
+class ObjectTooLarge(UserError):
     """The object is larger than the caller allows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """An object as the store lists it: ``size`` in bytes, ``modified`` in UTC."""
 
     key: str
@@ -68,45 +65,51 @@ class Stored:
     modified: datetime
 
 
-def _passing(error: Exception) -> bool:
-    """Whether the same request may well succeed in a moment."""
+def _is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment."""
     if isinstance(error, S3Error | InvalidResponseError):
-        return _code(error) in PASSING
+        return _error_code(error) in TRANSIENT_CODES
     return isinstance(error, HTTPError | OSError | ServerError)
 
 
-def _code(error: S3Error | InvalidResponseError) -> str:
-    """S3's word for what went wrong; the client does not read it from answers of type ``text/xml``, as rclone sends them."""
+def _error_code(error: S3Error | InvalidResponseError) -> str:
+    """S3's code of an error. The client does not parse responses of type ``text/xml``, which rclone sends."""
     if isinstance(error, S3Error):
         return str(error.code)
     found = re.search(r"<Code>(\w+)</Code>", str(error))
-    return found[1] if found else "InternalError"  # a proxy's page, say
+    return found[1] if found else "InternalError"  # for instance the error page of a proxy
 
 
-def _tried(method: "Callable[P, R]") -> "Callable[P, R]":
-    """Try again with backoff and jitter while the fault may pass; then say in one line which store and what happened."""
-    again = stamina.retry(on=_passing, attempts=TRIES, timeout=None, wait_max=LONGEST_WAIT)(method)
+def _retried(method: "Callable[P, R]") -> "Callable[P, R]":
+    """Retry a method on transient errors, with backoff and jitter.
+
+    If that does not help, raise an error whose one line names the store and what happened.
+    """
+    with_retries = stamina.retry(
+        on=_is_transient, attempts=MAX_ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS
+    )(method)
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return again(*args, **kwargs)
+            return with_retries(*args, **kwargs)
         except (S3Error, InvalidResponseError) as error:
-            if (code := _code(error)) in MISSING:
+            if (code := _error_code(error)) in NOT_FOUND_CODES:
                 raise NoSuchObject(f"{args[0]}: no object {args[1] if len(args) > 1 else ''}") from None
             raise StoreDown(
                 f"{args[0]} refused: {code}. Check TRASHNET_S3_ENDPOINT, the keys and the bucket."
             ) from None
         except (HTTPError, MinioException, OSError) as error:
             raise StoreDown(
-                f"{args[0]} does not answer ({type(error).__name__} after {TRIES} tries). Is it up? See TRASHNET_S3_ENDPOINT."
+                f"{args[0]} does not answer ({type(error).__name__} after {MAX_ATTEMPTS} tries). "
+                "Is it up? See TRASHNET_S3_ENDPOINT."
             ) from None
 
     return call
 
 
 class ObjectStore:
-    """One bucket of an S3 server. Every method may raise :class:`StoreDown`; safe to use from many threads."""
+    """One bucket of an S3 server. Every method may raise :class:`StoreDown`. Threads may share a store."""
 
     def __init__(
         self,
@@ -118,12 +121,12 @@ class ObjectStore:
         *,
         connections: int = 32,
     ) -> None:
-        """``endpoint`` is a URL, ``http://127.0.0.1:9000``; nothing is sent yet."""
+        """``endpoint`` is a URL such as ``http://127.0.0.1:9000``. No request is sent yet."""
         self.endpoint, self.bucket = endpoint, bucket
         pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
             maxsize=connections,
-            retries=False,  # retries are made in one place: above
+            retries=False,  # `_retried` is the one place that retries
         )
         scheme, _, host = endpoint.partition("://")
         self._client = Minio(
@@ -138,15 +141,15 @@ class ObjectStore:
     def __str__(self) -> str:
         return f"object store {self.endpoint}/{self.bucket}"
 
-    @_tried
+    @_retried
     def ensure_bucket(self) -> None:
-        """Make the bucket unless it is there."""
+        """Create the bucket if it does not exist."""
         if not self._client.bucket_exists(bucket_name=self.bucket):
             self._client.make_bucket(bucket_name=self.bucket)
 
-    @_tried
+    @_retried
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
-        """Write an object, whole or not at all; an older one of that key is replaced."""
+        """Write an object atomically; it replaces an older object with that key."""
         self._client.put_object(
             bucket_name=self.bucket,
             object_name=key,
@@ -155,49 +158,52 @@ class ObjectStore:
             content_type=content_type,
         )
 
-    @_tried
+    @_retried
     def get(self, key: str, limit: int | None = None) -> bytes:
-        """Read an object. Raises :class:`NoSuchObject`, and :class:`TooLarge` before more than ``limit`` bytes have been read."""
-        answer = self._client.get_object(bucket_name=self.bucket, object_name=key)
+        """Read an object, at most ``limit`` bytes.
+
+        Raises :class:`NoSuchObject`, and :class:`ObjectTooLarge` as soon as more than ``limit`` bytes arrive.
+        """
+        response = self._client.get_object(bucket_name=self.bucket, object_name=key)
         try:
-            data: bytes = answer.read() if limit is None else answer.read(limit + 1)
+            data: bytes = response.read() if limit is None else response.read(limit + 1)
         finally:
-            answer.close()  # what was left unread may not be taken for the next answer on this connection
-            answer.release_conn()
+            response.close()  # else bytes left unread would be taken for the next response on this connection
+            response.release_conn()
         if limit is not None and len(data) > limit:
-            raise TooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed")
+            raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed")
         return data
 
-    def stat(self, key: str) -> Stored | None:
-        """The object's size and time, ``None`` if there is none."""
+    def stat(self, key: str) -> StoredObject | None:
+        """The object's size and time, or ``None`` if there is no such object."""
         try:
             return self._stat(key)
         except NoSuchObject:
             return None
 
-    @_tried
-    def _stat(self, key: str) -> Stored:
+    @_retried
+    def _stat(self, key: str) -> StoredObject:
         found = self._client.stat_object(bucket_name=self.bucket, object_name=key)
-        return _stored(found, key)
+        return _to_stored_object(found, key)
 
-    def list(self, prefix: str, start_after: str | None = None) -> Iterator[Stored]:
-        """The objects under a prefix in the order of their keys, from behind ``start_after`` on; read page by page."""
+    def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
+        """List the objects under a prefix in the order of their keys, only those after ``start_after``."""
         while page := self._page(prefix, start_after):
             yield from page
             start_after = page[-1].key
 
-    @_tried
-    def _page(self, prefix: str, start_after: str | None) -> "builtins.list[Stored]":
-        # A listing that failed half-way would simply end when asked again, and look complete: each page is a
-        # listing of its own.
+    @_retried
+    def _page(self, prefix: str, start_after: str | None) -> "builtins.list[StoredObject]":
+        # The client's own iterator ends early if a request fails and is retried, and the listing would look
+        # complete. So each page is a listing of its own.
         entries = self._client.list_objects(
             bucket_name=self.bucket, prefix=prefix, recursive=True, start_after=start_after
         )
-        return [_stored(entry, str(entry.object_name)) for entry in islice(entries, PAGE)]
+        return [_to_stored_object(entry, str(entry.object_name)) for entry in islice(entries, PAGE_SIZE)]
 
-    @_tried
+    @_retried
     def copy(self, source: str, target: str) -> None:
-        """Copy within the store. Raises :class:`NoSuchObject`."""
+        """Copy an object within the store. Raises :class:`NoSuchObject`."""
         self._client.copy_object(
             bucket_name=self.bucket,
             object_name=target,
@@ -205,10 +211,10 @@ class ObjectStore:
         )
 
     def move(self, source: str, target: str) -> None:
-        """Copy, then remove the source: a death between the two leaves both, and moving again ends it.
+        """Copy an object, then remove the source.
 
-        Raises :class:`NoSuchObject` if neither is there; a source that is gone while the target is there has
-        been moved before.
+        If the process dies in between, another call finishes the move. A missing source whose target exists
+        was moved before, which is no error. Raises :class:`NoSuchObject` if neither exists.
         """
         try:
             self.copy(source, target)
@@ -217,14 +223,14 @@ class ObjectStore:
                 raise
         self.remove(source)
 
-    @_tried
+    @_retried
     def remove(self, key: str) -> None:
-        """Remove an object; one that is not there is no fault."""
+        """Remove an object. It is no error if there is none."""
         self._client.remove_object(bucket_name=self.bucket, object_name=key)
 
-    @_tried
+    @_retried
     def presigned_get(self, key: str, seconds: int) -> str:
-        """An address from which anybody can read the object for so long."""
+        """A URL from which anybody can read the object for this many seconds."""
         return str(
             self._client.presigned_get_object(
                 bucket_name=self.bucket, object_name=key, expires=timedelta(seconds=seconds)
@@ -233,7 +239,7 @@ class ObjectStore:
 
 
 def open_store(settings: "Settings") -> ObjectStore:
-    """The deployment's object store."""
+    """Open the deployment's object store. No request is sent yet."""
     return ObjectStore(
         settings.s3_endpoint,
         settings.s3_access_key,
@@ -243,5 +249,5 @@ def open_store(settings: "Settings") -> ObjectStore:
     )
 
 
-def _stored(found: Any, key: str) -> Stored:
-    return Stored(key=key, size=int(found.size or 0), modified=found.last_modified)
+def _to_stored_object(found: Any, key: str) -> StoredObject:
+    return StoredObject(key=key, size=int(found.size or 0), modified=found.last_modified)

@@ -1,4 +1,4 @@
-"""The classes of waste and the stream each belongs to, read from ``taxonomy.yaml``."""
+"""The classes of waste and the stream that each belongs to, read from ``taxonomy.yaml``."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 @dataclass(frozen=True)
 class WasteClass:
-    """One class: a permanent id, a name, its supercategory and the stream it is sorted into."""
+    """One class: a permanent id, a name, its supercategory and the stream that it is sorted into."""
 
     id: int
     name: str
@@ -27,9 +27,9 @@ class WasteClass:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """All classes in the order of their ids (``classes``) and the colour of each stream (``streams``, ``#rrggbb``).
+    """All classes in the order of their ids, and the colour of each stream as ``#rrggbb``.
 
-    A class's *index*, what models predict, is its id less one.
+    Models predict a class's *index*, which is its id minus one.
     """
 
     classes: tuple[WasteClass, ...]
@@ -57,7 +57,7 @@ class Taxonomy:
 
 
 def load_taxonomy(path: Path = Path("taxonomy.yaml")) -> Taxonomy:
-    """Read and check a taxonomy file. Raises :class:`UserError` that lists every fault."""
+    """Read and validate a taxonomy file. Raises :class:`UserError` that lists every error."""
     try:
         document = _Document.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -92,7 +92,7 @@ class _Stream(BaseModel):
 
 
 class _Document(BaseModel):
-    """The file's shape: classes and streams are separate sections, so that DVC can tell a change of one from the other."""
+    """The file's schema. Classes and streams are separate sections, so that DVC can track each by itself."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,16 +100,18 @@ class _Document(BaseModel):
     streams: dict[Name, _Stream]
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> "_Document":
+    def _check_consistency(self) -> "_Document":
         ids = [c.id for c in self.classes]
         names = [c.name for c in self.classes]
         sorted_names = [name for stream in self.streams.values() for name in stream.classes]
         faults = []
         if ids != list(range(1, len(ids) + 1)):
-            faults.append(f"ids must be 1, 2, 3, ... in order with no hole, not {ids}")
-        faults += [f"class {name!r} stands twice in `classes`" for name, n in Counter(names).items() if n > 1]
+            faults.append(f"ids must be 1, 2, 3, ... in order without a gap, not {ids}")
         faults += [
-            f"class {name!r} stands in {n} streams; an item goes to one"
+            f"class {name!r} is listed twice in `classes`" for name, n in Counter(names).items() if n > 1
+        ]
+        faults += [
+            f"class {name!r} is listed in {n} streams; an item goes to one"
             for name, n in Counter(sorted_names).items()
             if n > 1
         ]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dataset.formats.faults import Fault, FaultKind
 from trashnet import images
-from trashnet.images import DECODE_ERRORS, QuarantineReason, open_image, perceptual_hash, without_exif
+from trashnet.images import DECODE_ERRORS, QuarantineReason, open_image, perceptual_hash, strip_exif
 
 Progress = Callable[[int, int], None]
 
@@ -87,7 +87,7 @@ def normalise(
         if declared == stored != displayed:
             if plain_jpeg:
                 try:
-                    return without_exif(data), image, "EXIF turn dropped, pixels kept"
+                    return strip_exif(data), image, "EXIF turn dropped, pixels kept"
                 except images.UnfitImage as unfit:
                     raise _as_fault(unfit) from None
         else:

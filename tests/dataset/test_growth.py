@@ -20,7 +20,7 @@ from tests.clones import run
 from tests.fault_injection import Killed
 from tests.servers import S3Server
 from trashnet.boxes import Box
-from trashnet.clone import BRANCH, Clone, make_clone
+from trashnet.clone import BRANCH, Clone, ensure_clone
 from trashnet.errors import UserError
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 from trashnet.store import ObjectStore
@@ -236,7 +236,7 @@ def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
 ) -> None:
     """Another clone pushed first: the turn that was only committed here goes on top of it, and neither is lost."""
     context = make_flywheel("one")
-    clone = make_clone(context.origin, context.origin.parent / "other")
+    clone = ensure_clone(context.origin, context.origin.parent / "other")
     other = FlowContext(clone, context.store, open_ledger("sqlite://"), context.origin, context.taxonomy)
     other.clone.dvc("pull", "--quiet")
     context.label(range(2))

@@ -109,13 +109,13 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
     before = (
         find_project(deployment),
         deployment.ledger.count_by_state(),
-        Clone(deployment.settings.clone).version(),
+        Clone(deployment.settings.clone).dataset_version(),
     )
     deployment.trashnet("setup")
     assert (
         find_project(deployment),
         deployment.ledger.count_by_state(),
-        Clone(deployment.settings.clone).version(),
+        Clone(deployment.settings.clone).dataset_version(),
     ) == before
     assert (deployment.settings.clone / "NOTE").is_file()
 

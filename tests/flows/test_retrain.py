@@ -10,7 +10,7 @@ import yaml
 from export import load_newest_candidate
 from operations.demo import SMALL
 from tests.flows.conftest import Deployment
-from trashnet.clone import Clone, training_path
+from trashnet.clone import Clone, training_clone_path
 
 # Of these the outputs are the same to the last bit on a CPU. The others' hold milliseconds: scorecards, the
 # report, training's own journal.
@@ -37,7 +37,7 @@ def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_i
     )
     candidate = load_newest_candidate(deployment.store)
     assert candidate is not None
-    training = Clone(training_path(Clone(deployment.settings.clone)))
+    training = Clone(training_clone_path(Clone(deployment.settings.clone)))
     tag = f"models-{candidate.version}"
     deployment.wait_for("its commit is tagged at the clone", lambda: tag in training.git("tag").split(), 120)
 

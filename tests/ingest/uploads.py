@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trashnet.store import NoSuchObject, ObjectStore, Stored, TooLarge
+from trashnet.store import NoSuchObject, ObjectStore, ObjectTooLarge, StoredObject
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -77,14 +77,18 @@ class MemoryStore(ObjectStore):
             raise NoSuchObject(key)
         data = self.objects[key][0]
         if limit is not None and len(data) > limit:
-            raise TooLarge(key)
+            raise ObjectTooLarge(key)
         return data
 
-    def stat(self, key: str) -> Stored | None:
+    def stat(self, key: str) -> StoredObject | None:
         """Size and time of an object."""
-        return Stored(key, len(self.objects[key][0]), self.objects[key][1]) if key in self.objects else None
+        return (
+            StoredObject(key, len(self.objects[key][0]), self.objects[key][1])
+            if key in self.objects
+            else None
+        )
 
-    def list(self, prefix: str, start_after: str | None = None) -> Iterator[Stored]:
+    def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
         """Objects by key."""
         for key in sorted(self.objects):
             if (

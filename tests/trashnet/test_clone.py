@@ -1,4 +1,4 @@
-"""The flywheel's clone, on real git."""
+"""The flywheel's clone, with real git."""
 
 import shutil
 import subprocess
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from trashnet.clone import BRANCH, Clone, make_clone, training_clone
+from trashnet.clone import BRANCH, Clone, ensure_clone, prepare_training_clone
 from trashnet.errors import UserError
 
 
 def git(where: Path, *command: str) -> str:
-    """Run git as somebody."""
+    """Run git with an author."""
     return subprocess.check_output(
         ["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=where, text=True
     )
 
 
-def change(where: Path, text: str, name: str = "params.yaml") -> None:
+def commit_file(where: Path, text: str, name: str = "params.yaml") -> None:
     """Commit a file."""
     (where / name).write_text(text)
     git(where, "add", name)
@@ -33,20 +33,20 @@ def origin(tmp_path: Path) -> Path:
     root = tmp_path / "origin"
     root.mkdir()
     git(root, "init", "--quiet", "--initial-branch=main")
-    change(root, "one")
+    commit_file(root, "one")
     return root
 
 
 def test_the_clone_works_on_a_branch_of_its_own_and_pushes_it(origin: Path, tmp_path: Path) -> None:
     """What is checked out at the origin does not change; its new branch and tag are there."""
-    clone = make_clone(origin, tmp_path / "clone")
+    clone = ensure_clone(origin, tmp_path / "clone")
     (clone.path / "data.dvc").write_text("turn")
     assert clone.commit("a turn", "data.dvc")
     assert not clone.commit("a turn", "data.dvc")
     clone.tag("data-00001")
     clone.push()
     assert git(origin, "rev-parse", BRANCH).strip() == clone.head()
-    assert git(origin, "tag").split() == ["data-00001"] == [clone.version()]
+    assert git(origin, "tag").split() == ["data-00001"] == [clone.dataset_version()]
     assert not (origin / "data.dvc").exists()
 
 
@@ -55,72 +55,70 @@ def test_an_older_clone_gets_the_repository_s_new_code(origin: Path, tmp_path: P
     """Its own commits stay; whether a branch is checked out at the origin or not makes no difference."""
     if detached:
         git(origin, "checkout", "--quiet", "--detach")
-    clone = make_clone(origin, tmp_path / "clone")
+    clone = ensure_clone(origin, tmp_path / "clone")
     (clone.path / "data.dvc").write_text("turn")
     clone.commit("a turn", "data.dvc")
-    change(origin, "two")
-    make_clone(origin, tmp_path / "clone")
+    commit_file(origin, "two")
+    ensure_clone(origin, tmp_path / "clone")
     assert (clone.path / "params.yaml").read_text() == "two"
     assert (clone.path / "data.dvc").read_text() == "turn"
 
 
-def test_changes_that_only_a_person_can_merge_are_said_and_nothing_is_half_merged(
-    origin: Path, tmp_path: Path
-) -> None:
-    """The clone is as it was; the message names the branch to merge."""
-    clone = make_clone(origin, tmp_path / "clone")
+def test_a_merge_conflict_is_reported_and_nothing_is_half_merged(origin: Path, tmp_path: Path) -> None:
+    """The clone stays as it was; the message names the branch to merge."""
+    clone = ensure_clone(origin, tmp_path / "clone")
     (clone.path / "params.yaml").write_text("the flywheel's")
     clone.commit("ours", "params.yaml")
-    change(origin, "somebody's")
+    commit_file(origin, "somebody's")
     with pytest.raises(UserError, match=f"Merge branch `{BRANCH}`"):
-        make_clone(origin, tmp_path / "clone")
+        ensure_clone(origin, tmp_path / "clone")
     assert clone.git("status", "--porcelain") == ""
     assert (clone.path / "params.yaml").read_text() == "the flywheel's"
 
 
-def test_a_failing_command_is_named_with_its_last_words(origin: Path, tmp_path: Path) -> None:
-    """The message says where, what, and what it printed; options that only sign commits are left out."""
-    clone = make_clone(origin, tmp_path / "clone")
+def test_a_failing_command_is_named_with_the_end_of_its_output(origin: Path, tmp_path: Path) -> None:
+    """The message names folder and command, without the author options, and quotes the output."""
+    clone = ensure_clone(origin, tmp_path / "clone")
     with pytest.raises(UserError, match=r"`git checkout no-such-branch` failed") as caught:
         clone.git("checkout", "no-such-branch")
     assert "user.name" not in str(caught.value)
     assert "no-such-branch' did not match" in str(caught.value)
 
 
-def test_two_processes_are_never_in_the_clone_at_once(origin: Path, tmp_path: Path) -> None:
+def test_only_one_process_at_a_time_holds_the_clone_s_lock(origin: Path, tmp_path: Path) -> None:
     """The second waits until the first has left."""
-    make_clone(origin, tmp_path / "clone")
-    seen: list[str] = []
+    ensure_clone(origin, tmp_path / "clone")
+    events: list[str] = []
 
     def enter(name: str, seconds: float) -> None:
-        with Clone(tmp_path / "clone").alone():
-            seen.append(f"{name} in")
+        with Clone(tmp_path / "clone").exclusive_lock():
+            events.append(f"{name} in")
             time.sleep(seconds)
-            seen.append(f"{name} out")
+            events.append(f"{name} out")
 
     first = threading.Thread(target=enter, args=("first", 0.5))
     first.start()
-    while not seen:
+    while not events:
         time.sleep(0.01)
     enter("second", 0)
     first.join()
-    assert seen == ["first in", "first out", "second in", "second out"]
+    assert events == ["first in", "first out", "second in", "second out"]
 
 
 def test_a_folder_without_a_clone_says_what_makes_one(tmp_path: Path) -> None:
-    """`trashnet setup` is named."""
+    """The message names `trashnet setup`."""
     with pytest.raises(UserError, match="trashnet setup"):
         Clone(tmp_path)
 
 
 def test_a_retraining_waits_until_the_models_before_it_are_published(begun: Path, tmp_path: Path) -> None:
-    """Publishing reads the training clone; nobody brings it to another version meanwhile."""
+    """Publishing reads the training clone, so its version must not change meanwhile."""
     shutil.copytree(begun, tmp_path / "here")
     clone = Clone(tmp_path / "here" / "clone")
-    training = training_clone(clone)
+    training = prepare_training_clone(clone)
     with ThreadPoolExecutor(1) as pool:
-        with training.alone():
-            again = pool.submit(training_clone, clone)
+        with training.exclusive_lock():
+            again = pool.submit(prepare_training_clone, clone)
             with pytest.raises(TimeoutError):
                 again.result(timeout=1)
-        assert again.result(timeout=60).version() == clone.version()
+        assert again.result(timeout=60).dataset_version() == clone.dataset_version()

@@ -1,4 +1,4 @@
-"""params.yaml as the rooms read it."""
+"""params.yaml: reading a section, setting a value, and the shipped file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +6,41 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dataset import GrowthParams
+from dataset.formats import ImportParams
+from dataset.rebalance import RebalanceParams
+from dataset.splits import SplitParams
+from evaluation import EvaluationParams
+from export.params import ExportParams
+from ingest import IngestParams
+from labeling import LabelingParams
+from selection import SelectionParams
+from synthetic import SampleParams
 from tests.conftest import REPOSITORY
+from training.efficientdet.params import EfficientDetParams
+from training.params import RetrainingParams
+from training.ssd.params import SsdParams, TfrecordParams
 from trashnet.errors import UserError
-from trashnet.params import Params, load_params, load_seed, set_params
+from trashnet.params import RENAMED_KEYS, Params, load_params, load_seed, set_params
+
+SHIPPED_FILE = REPOSITORY / "params.yaml"
+SHIPPED = yaml.safe_load(SHIPPED_FILE.read_text(encoding="utf-8"))
+MODELS: dict[str, type[Params]] = {
+    "import": ImportParams,
+    "split": SplitParams,
+    "rebalance": RebalanceParams,
+    "tfrecords": TfrecordParams,
+    "sample": SampleParams,
+    "evaluation": EvaluationParams,
+    "efficientdet": EfficientDetParams,
+    "ssd": SsdParams,
+    "export": ExportParams,
+    "ingest": IngestParams,
+    "labeling": LabelingParams,
+    "selection": SelectionParams,
+    "growth": GrowthParams,
+    "retraining": RetrainingParams,
+}
 
 
 class Oven(Params):
@@ -33,10 +65,8 @@ def test_a_section_is_read_into_its_model_with_its_defaults(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (
-            "oven: {minutes: 12, degree: 200}",
-            r"oven\.degree",
-        ),  # a misspelt key would otherwise train with the default for hours
+        # A misspelt key would otherwise train with the default for hours.
+        ("oven: {minutes: 12, degree: 200}", r"oven\.degree"),
         ("oven: {minutes: soon}", r"oven\.minutes"),
         ("oven: {}", r"oven\.minutes"),
         ("pan: {}", "section `oven` is missing"),
@@ -44,10 +74,10 @@ def test_a_section_is_read_into_its_model_with_its_defaults(tmp_path: Path) -> N
         ("oven: [", "not YAML"),
     ],
 )
-def test_a_faulty_section_is_refused_by_the_name_of_its_fault(
+def test_an_invalid_section_is_refused_and_the_error_is_named(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
-    """A key nobody reads, a wrong type, a missing value or section, a broken file."""
+    """An unknown key, a wrong type, a missing value or section, a file that is not YAML."""
     with pytest.raises(UserError, match=complaint):
         load_params("oven", Oven, write(tmp_path, text))
 
@@ -60,7 +90,7 @@ def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["seed: -1", "seed: 4294967296", "seed: true", "seed: twenty", "seed: 1.5"])
 def test_a_seed_is_a_whole_number_that_every_generator_takes(tmp_path: Path, text: str) -> None:
-    """0 to 2**32 - 1, and nothing that only looks like it."""
+    """From 0 to 2**32 - 1, and neither a boolean nor text."""
     with pytest.raises(UserError, match="seed"):
         load_seed(write(tmp_path, text))
 
@@ -89,18 +119,49 @@ def test_a_key_that_is_not_there_is_refused_and_the_file_left_alone(tmp_path: Pa
     assert path.read_text() == before
 
 
+def test_every_section_of_the_shipped_file_has_a_model() -> None:
+    """A new section joins the table of models here, and so the test below."""
+    assert SHIPPED.keys() - {"seed"} == MODELS.keys()
+
+
+@pytest.mark.parametrize("section", MODELS)
+def test_the_shipped_file_holds_every_default(section: str) -> None:
+    """A key that a file leaves out has the shipped value."""
+    model = MODELS[section]
+    assert SHIPPED[section].keys() == model.model_fields.keys()
+    assert load_params(section, model, SHIPPED_FILE) == model()
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())
+def test_an_old_key_gives_an_error_that_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    """An old file is refused, whichever section is read, and `trashnet set` gives a hint."""
+    section, _, name = new.partition(".")
+    assert name in SHIPPED[section]
+    old_section, _, old_name = old.partition(".")
+    path = write(tmp_path, yaml.safe_dump({"seed": 1, old_section: {old_name: 1}}))
+    with pytest.raises(UserError, match=rf"`{old}` is `{new}` now"):
+        load_seed(path)
+    with pytest.raises(UserError, match=rf"no `{old}` to set; it is `{new}` now"):
+        set_params({old: "1"}, write(tmp_path, SHIPPED_FILE.read_text(encoding="utf-8")))
+
+
+def test_every_old_key_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+    """One message is enough to repair the file."""
+    path = write(tmp_path, "triage: {floor: 0.1, pool: 10}\nselection: {min_score: 0.1}\n")
+    with pytest.raises(UserError) as caught:
+        load_params("selection", SelectionParams, path)
+    assert "`triage.floor` is `selection.min_score` now" in str(caught.value)
+    assert "`triage.pool` is `selection.candidates_per_task` now" in str(caught.value)
+
+
 def test_dvc_reads_every_value_of_the_shipped_parameters() -> None:
     """YAML knows dates, DVC does not: one of them would stop every stage, `dvc add` too."""
 
     def values(node: object) -> Iterator[object]:
-        if isinstance(node, dict):
-            for one in node.values():
-                yield from values(one)
-        elif isinstance(node, list):
-            for one in node:
-                yield from values(one)
+        if isinstance(node, dict | list):
+            for child in node.values() if isinstance(node, dict) else node:
+                yield from values(child)
         else:
             yield node
 
-    shipped = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    assert {type(value) for value in values(shipped)} <= {int, float, str, bool, type(None)}
+    assert {type(value) for value in values(SHIPPED)} <= {int, float, str, bool, type(None)}

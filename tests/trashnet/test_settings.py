@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trashnet.errors import UserError
-from trashnet.settings import load_settings
+from trashnet.settings import RENAMED_VARIABLES, load_settings
 
 COMPLETE = {
     "TRASHNET_S3_ENDPOINT": "http://127.0.0.1:9000",
@@ -14,7 +14,7 @@ COMPLETE = {
     "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:8080",
     "TRASHNET_LABEL_STUDIO_TOKEN": "token-secret-word",
     "TRASHNET_GATEWAY_URL": "http://127.0.0.1:4300",
-    "TRASHNET_GATEWAY_SECRET": "event gateway-secret-word",
+    "TRASHNET_GATEWAY_SECRET": "gateway-secret-word",
 }
 
 
@@ -27,7 +27,7 @@ def stack_file(tmp_path: Path) -> Path:
 
 
 def test_the_stack_s_file_is_enough(stack_file: Path) -> None:
-    """Everything that has no sensible default stands in it."""
+    """It holds everything that has no sensible default."""
     settings = load_settings(stack_file)
     assert settings.s3_endpoint == COMPLETE["TRASHNET_S3_ENDPOINT"]
     assert settings.s3_secret_key.get_secret_value() == COMPLETE["TRASHNET_S3_SECRET_KEY"]
@@ -59,3 +59,24 @@ def test_a_malformed_value_is_named_and_no_secret_is_shown(
     for shown in (str(caught.value), str(settings), repr(settings)):
         assert "secret-word" not in shown
         assert "short-word" not in shown
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_VARIABLES.items())
+def test_an_old_variable_in_the_environment_gives_an_error_that_names_the_new_one(
+    stack_file: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    """Ignoring it would silently use the stack's own value instead of the one that was set."""
+    monkeypatch.setenv(old, "http://127.0.0.1:4300")
+    with pytest.raises(UserError, match=f"{old} is {new} now"):
+        load_settings(stack_file)
+
+
+def test_every_old_variable_in_the_stack_s_file_is_named_at_once(stack_file: Path) -> None:
+    """The message says what to rename, in which file, and shows no value."""
+    stack_file.write_text(stack_file.read_text().replace("_GATEWAY_", "_DOORBELL_"))
+    with pytest.raises(UserError) as caught:
+        load_settings(stack_file)
+    for old, new in RENAMED_VARIABLES.items():
+        assert f"{old} is {new} now" in str(caught.value)
+    assert str(stack_file) in str(caught.value)
+    assert "secret-word" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The object store's adapter, on a real S3 server, and on none."""
+"""The adapter of the object store, on a real S3 server and on none."""
 
 import threading
 import time
@@ -11,15 +11,15 @@ import pytest
 from operations.stack import free_port
 from tests.servers import S3Server
 from trashnet import store as store_module
-from trashnet.store import NoSuchObject, ObjectStore, StoreDown, TooLarge
+from trashnet.store import NoSuchObject, ObjectStore, ObjectTooLarge, StoreDown
 
 
 @pytest.fixture
 def store(s3_server: S3Server, fresh_bucket: str) -> ObjectStore:
     """An empty bucket."""
-    made = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
-    made.ensure_bucket()
-    return made
+    store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
+    store.ensure_bucket()
+    return store
 
 
 def test_an_object_comes_back_as_it_was_put(store: ObjectStore) -> None:
@@ -33,7 +33,7 @@ def test_an_object_comes_back_as_it_was_put(store: ObjectStore) -> None:
 
 
 def test_an_object_that_is_not_there_is_told_apart_from_a_store_that_is_down(store: ObjectStore) -> None:
-    """Getting raises, looking says no, removing is content."""
+    """`get` raises, `stat` returns None, `remove` succeeds."""
     with pytest.raises(NoSuchObject, match=r"frames/none\.jpg"):
         store.get("frames/none.jpg")
     assert store.stat("frames/none.jpg") is None
@@ -41,16 +41,16 @@ def test_an_object_that_is_not_there_is_told_apart_from_a_store_that_is_down(sto
 
 
 def test_an_object_over_the_limit_is_refused_and_the_connection_stays_good(store: ObjectStore) -> None:
-    """What was left unread of it does not turn up in the next answer."""
+    """Its unread bytes do not appear in the next response."""
     store.put("big", b"x" * 3_000_000)
     store.put("small", b"y" * 10)
-    with pytest.raises(TooLarge, match="1,000 bytes"):
+    with pytest.raises(ObjectTooLarge, match="1,000 bytes"):
         store.get("big", limit=1000)
     assert store.get("small", limit=10) == b"y" * 10
 
 
-def test_moving_may_be_done_again_at_every_point(store: ObjectStore) -> None:
-    """Moved, moved again, and moved after a death between copy and removal: the object is at its target, once."""
+def test_a_move_can_be_repeated_after_a_death_at_any_point(store: ObjectStore) -> None:
+    """After a second move, or after a death between copy and removal, the object is at its target, once."""
     store.put("inbox/a", b"1")
     store.move("inbox/a", "frames/a")
     store.move("inbox/a", "frames/a")
@@ -64,8 +64,8 @@ def test_moving_may_be_done_again_at_every_point(store: ObjectStore) -> None:
 def test_a_listing_goes_over_pages_in_the_order_of_keys(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven objects in pages of three: each once, in order, from behind any key on."""
-    monkeypatch.setattr(store_module, "PAGE", 3)
+    """Seven objects in pages of three: each once, in order, and from any key on."""
+    monkeypatch.setattr(store_module, "PAGE_SIZE", 3)
     keys = [f"inbox/{n}.json" for n in range(7)]
     for key in reversed(keys):
         store.put(key, b"")
@@ -84,7 +84,7 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda store: store.put("a", b""),
         lambda store: store.get("a"),
@@ -96,16 +96,16 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
     ],
     ids=["put", "get", "stat", "list", "remove", "copy", "ensure_bucket"],
 )
-def test_a_store_that_is_down_is_one_line_that_names_it(ask: Callable[[ObjectStore], object]) -> None:
-    """No verb answers as if there were nothing: a listing of a store that is down is not an empty one."""
+def test_a_store_that_is_down_is_one_line_that_names_it(call: Callable[[ObjectStore], object]) -> None:
+    """No method pretends that there is nothing: listing a store that is down is not an empty listing."""
     address = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(StoreDown, match=address) as caught:
-        ask(ObjectStore(address, "key-of-many", "secret-of-many", "bucket", "us-east-1"))
+        call(ObjectStore(address, "key-of-many", "secret-of-many", "bucket", "us-east-1"))
     assert "\n" not in str(caught.value)
 
 
 def test_wrong_keys_are_refused_at_once(s3_server: S3Server, fresh_bucket: str) -> None:
-    """Trying again would not help: the answer comes without waiting, and says what to check."""
+    """A retry would not help: the error comes without waiting, and says what to check."""
     began = time.monotonic()
     with pytest.raises(StoreDown, match="keys"):
         ObjectStore(s3_server.url, s3_server.access_key, "not-the-secret", fresh_bucket, "us-east-1").put(
@@ -114,18 +114,18 @@ def test_wrong_keys_are_refused_at_once(s3_server: S3Server, fresh_bucket: str) 
     assert time.monotonic() - began < 2
 
 
-class _Flaky(BaseHTTPRequestHandler):
-    """Answers 503 as often as it is told, then 200."""
+class _FlakyHandler(BaseHTTPRequestHandler):
+    """Answers the first ``failures`` requests with 503, the others with 200."""
 
     protocol_version = "HTTP/1.1"
-    bad = 0
+    failures = 0
 
     def do_PUT(self) -> None:
         """A put object request."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status = 200
-        if _Flaky.bad:
-            _Flaky.bad -= 1
+        if _FlakyHandler.failures:
+            _FlakyHandler.failures -= 1
             status = 503
         self.send_response(status)
         self.send_header("Content-Length", "0")
@@ -133,15 +133,15 @@ class _Flaky(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
-@pytest.mark.parametrize(("bad", "succeeds"), [(2, True), (9, False)])
-def test_a_fault_that_passes_is_tried_again(bad: int, succeeds: bool) -> None:
+@pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (9, False)])
+def test_a_transient_error_is_retried(failures: int, succeeds: bool) -> None:
     """Two answers of 503, then success; a store that goes on answering 503 is down."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Flaky)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _FlakyHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    _Flaky.bad = bad
+    _FlakyHandler.failures = failures
     store = ObjectStore(
         f"http://127.0.0.1:{server.server_port}", "key-of-many", "secret-of-many", "bucket", "us-east-1"
     )

@@ -1,4 +1,4 @@
-"""taxonomy.yaml and the words made of it."""
+"""taxonomy.yaml and what is read from it."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def test_the_shipped_taxonomy_has_57_classes_each_in_one_of_four_streams(taxonom
 
 
 def test_released_ids_keep_their_meaning(taxonomy: Taxonomy) -> None:
-    """Ids that labels were written with stand for the same names for ever; new classes are appended after 57."""
+    """Labels hold these ids, so each keeps its name for ever; new classes are appended after 57."""
     assert taxonomy.names[:57] == tuple(RELEASED.strip().splitlines())
 
 
-def test_an_index_is_an_id_less_one(taxonomy: Taxonomy) -> None:
+def test_an_index_is_an_id_minus_one(taxonomy: Taxonomy) -> None:
     """Models predict indices; the id of `names[i]` is i + 1."""
     assert [taxonomy.id_of[name] for name in taxonomy.names] == list(range(1, 58))
     assert taxonomy.name_of[taxonomy.id_of["Battery"]] == "Battery"
@@ -50,7 +50,7 @@ def write(folder: Path, document: object) -> Path:
     return path
 
 
-def test_a_sound_file_loads(tmp_path: Path) -> None:
+def test_a_valid_file_loads(tmp_path: Path) -> None:
     """Two classes, two streams."""
     assert load_taxonomy(write(tmp_path, BASE)).names == ("Can", "Peel")
 
@@ -61,12 +61,12 @@ def test_a_sound_file_loads(tmp_path: Path) -> None:
         ({"classes": [BASE["classes"][1]]}, "ids must be 1, 2, 3"),
         (
             {"classes": [BASE["classes"][0], {"id": 2, "name": "Can", "supercategory": "Metal"}]},
-            "'Can' stands twice",
+            "'Can' is listed twice",
         ),
         ({"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can"]}}}, "'Peel' is in no stream"),
         (
             {"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Can"]}}},
-            "'Can' stands in 2 streams",
+            "'Can' is listed in 2 streams",
         ),
         (
             {"streams": {"recycling": {"colour": "#0000ff", "classes": ["Can", "Peel", "Tin"]}}},
@@ -79,15 +79,15 @@ def test_a_sound_file_loads(tmp_path: Path) -> None:
         ({"colours": {}}, "colours"),
     ],
 )
-def test_a_faulty_file_is_refused_by_the_name_of_its_fault(
+def test_an_invalid_file_is_refused_and_the_error_is_named(
     tmp_path: Path, change: dict[str, object], complaint: str
 ) -> None:
-    """Each fault is named in words, with the file."""
+    """The message names each error and the file."""
     path = write(tmp_path, BASE | change)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as caught:
         load_taxonomy(path)
-    assert complaint in str(refusal.value)
-    assert str(path) in str(refusal.value)
+    assert complaint in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_a_missing_or_unreadable_file_is_refused_with_the_remedy(tmp_path: Path) -> None:

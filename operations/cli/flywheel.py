@@ -80,8 +80,8 @@ def _prefect_of_the_stack() -> None:
     import os
 
     from operations.stack.run_state import read_environment
-    from trashnet.settings import STACK_ENVIRONMENT
+    from trashnet.settings import STACK_ENVIRONMENT_FILE
 
-    for name, value in read_environment(STACK_ENVIRONMENT).items():
+    for name, value in read_environment(STACK_ENVIRONMENT_FILE).items():
         if name.startswith("PREFECT_"):
             os.environ.setdefault(name, value)

@@ -14,7 +14,7 @@ import httpx
 from operations.stack import POOL
 from operations.stack.run_state import Places, read_environment, running
 from trashnet.errors import UserError
-from trashnet.settings import STACK_ENVIRONMENT, Settings, load_settings
+from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
 
 ANSWER_SECONDS = 5.0  # for one request
 PATIENCE_SECONDS = 20.0  # for everything together
@@ -69,7 +69,7 @@ class Status:
 def look(settings: Settings | None = None) -> Status:
     """Look at everything, at most 20 seconds. Raises :class:`UserError` only if there are no settings to know where to look."""
     settings = settings or load_settings()
-    api = os.environ.get("PREFECT_API_URL") or read_environment(STACK_ENVIRONMENT).get("PREFECT_API_URL")
+    api = os.environ.get("PREFECT_API_URL") or read_environment(STACK_ENVIRONMENT_FILE).get("PREFECT_API_URL")
     pool = ThreadPoolExecutor(16, thread_name_prefix="status")
     try:
         servers = _servers(settings, api, pool)
@@ -250,7 +250,7 @@ def _tasks(settings: Settings) -> dict[str, Any]:
 def _dataset(settings: Settings) -> dict[str, Any]:
     from trashnet.clone import Clone
 
-    return {"version": Clone(settings.clone).version(), "clone": str(settings.clone)}
+    return {"version": Clone(settings.clone).dataset_version(), "clone": str(settings.clone)}
 
 
 def _candidate(settings: Settings) -> dict[str, Any]:

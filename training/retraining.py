@@ -1,0 +1,18 @@
+"""Whether both models should be trained again."""
+
+from training.params import RetrainingParams
+from trashnet.due import Due
+from trashnet.ledger import Ledger
+
+
+def retrain_due(ledger: Ledger, params: RetrainingParams, at_least: int | None = None) -> Due:
+    """Whether enough frames joined the dataset that no published candidate was trained on.
+
+    Args:
+        ledger: Knows which frames models were trained on.
+        params: ``min_new_frames`` says how many are enough.
+        at_least: How many are enough this time, instead.
+    """
+    new = ledger.count_untrained_frames()
+    wanted = params.min_new_frames if at_least is None else at_least
+    return Due(new >= wanted, f"{new} frames that no candidate was trained on, {wanted} are enough")
