@@ -18,7 +18,7 @@ LEFT = (0, 9_000, 20_000, 30_000, 60_000)  # bytes that are free when growing is
 
 def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
     """Run in a process of its own: fill the disk but for some bytes, grow, and so on; then make room, grow and print what there is."""
-    from tests.dataset.test_growth import FlowContext
+    from tests.dataset.test_growth import Deployment
     from tests.ingest.uploads import MemoryStore
     from trashnet.clone import Clone
     from trashnet.errors import UserError
@@ -27,27 +27,27 @@ def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
 
     shutil.copytree(begun, disk, dirs_exist_ok=True)
     ledger = open_ledger(f"sqlite:///{elsewhere}/ledger.sqlite")
-    context = FlowContext(
+    deployment = Deployment(
         Clone(disk / "clone"),
         MemoryStore(),
         ledger,
         disk / "origin",
         load_taxonomy(REPOSITORY / "taxonomy.yaml"),
     )
-    context.label(range(3))
+    deployment.label(range(3))
     ballast, said = disk / "ballast", []
     for left in LEFT:
         ballast.unlink(missing_ok=True)
         with ballast.open("wb") as stream:
             stream.write(bytes(max(shutil.disk_usage(disk).free - left, 0)))
         try:
-            grown = context.grow()
+            grown = deployment.grow()
             said.append(f"grown {grown.version}" if grown else "nothing")
         except (UserError, OSError) as error:
             said.append(str(error))
     ballast.unlink()
-    grown = context.grow()
-    contents = context.contents()
+    grown = deployment.grow()
+    contents = deployment.contents()
     print(
         json.dumps(
             [

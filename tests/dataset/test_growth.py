@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset import Grown, GrowthParams, Log, grow
+from dataset import GrowthParams, Log
 from dataset import growth as growth_module
+from dataset.growth import GrownTurn, grow_turn
 from dataset.splits.params import SplitParams
 from synthetic import draw_scene
 from tests.clones import run
@@ -32,7 +33,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class FlowContext:
+class Deployment:
     """One deployment's clone, store and ledger, with labelled frames waiting."""
 
     clone: Clone
@@ -41,9 +42,9 @@ class FlowContext:
     origin: Path
     taxonomy: Taxonomy
 
-    def grow(self) -> Grown | None:
+    def grow(self) -> GrownTurn | None:
         """One run of what is tested."""
-        return grow(self.clone, self.store, self.ledger, self.taxonomy, PARAMS, SPLIT)
+        return grow_turn(self.clone, self.store, self.ledger, self.taxonomy, PARAMS, SPLIT)
 
     def label(self, numbers: range) -> None:
         """Put drawn frames into the store and the ledger, each with one answered task."""
@@ -107,20 +108,20 @@ class FlowContext:
 
 
 @pytest.fixture
-def make_flywheel(
+def make_deployment(
     begun: Path, tmp_path: Path, s3_server: S3Server, taxonomy: Taxonomy
-) -> Iterator[Callable[[str], FlowContext]]:
+) -> Iterator[Callable[[str], Deployment]]:
     """Deployments that differ in nothing but their name."""
-    made: list[FlowContext] = []
+    made: list[Deployment] = []
 
-    def make(name: str) -> FlowContext:
+    def make(name: str) -> Deployment:
         root = tmp_path / name
         shutil.copytree(begun, root)
         bucket = f"grow-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
         store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, bucket, "us-east-1")
         store.ensure_bucket()
         made.append(
-            FlowContext(
+            Deployment(
                 Clone(root / "clone"),
                 store,
                 open_ledger(f"sqlite:///{root}/ledger.sqlite"),
@@ -131,59 +132,59 @@ def make_flywheel(
         return made[-1]
 
     yield make
-    for context in made:
-        context.ledger.close()
+    for deployment in made:
+        deployment.ledger.close()
 
 
 def test_collected_labels_become_one_version_that_can_be_pulled(
-    make_flywheel: Callable[[str], FlowContext],
+    make_deployment: Callable[[str], Deployment],
 ) -> None:
     """Frames, boxes and their annotator are in the log; a stranger who clones the origin at the tag pulls the same data."""
-    context = make_flywheel("one")
-    context.label(range(4))
-    grown = context.grow()
+    deployment = make_deployment("one")
+    deployment.label(range(4))
+    grown = deployment.grow()
     assert grown is not None
     assert (grown.version, grown.frames) == ("data-00001", 4)
-    made = context.contents()
+    made = deployment.contents()
     assert made["ledger"] == [(grown.turn, "data-00001", 4, grown.boxes)]
     assert (made["waiting"], made["untrained"], made["tags"]) == (0, 4, ["data-00001"])
-    stranger = context.origin.parent / "stranger"
-    run(stranger.parent, "git", "clone", "--quiet", "--branch", "data-00001", context.origin, stranger)
+    stranger = deployment.origin.parent / "stranger"
+    run(stranger.parent, "git", "clone", "--quiet", "--branch", "data-00001", deployment.origin, stranger)
     run(stranger, "dvc", "pull", "--quiet")
-    log = Log(stranger / "data", context.taxonomy)
+    log = Log(stranger / "data", deployment.taxonomy)
     assert {frame.sha256 for frame in log.frames()} == set(made["frames"])
     assert all(frame.labels is not None and frame.labels.annotator == "ann" for frame in log.frames())
 
 
 def test_growing_again_without_new_answers_changes_nothing(
-    make_flywheel: Callable[[str], FlowContext],
+    make_deployment: Callable[[str], Deployment],
 ) -> None:
     """The second run finds nothing to do."""
-    context = make_flywheel("one")
-    context.label(range(2))
-    context.grow()
-    before, head = context.contents(), context.clone.head()
-    assert context.grow() is None
-    assert (context.contents(), context.clone.head()) == (before, head)
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    deployment.grow()
+    before, head = deployment.contents(), deployment.clone.head()
+    assert deployment.grow() is None
+    assert (deployment.contents(), deployment.clone.head()) == (before, head)
 
 
-def test_a_corrected_answer_is_a_turn_of_labels_alone(make_flywheel: Callable[[str], FlowContext]) -> None:
+def test_a_corrected_answer_is_a_turn_of_labels_alone(make_deployment: Callable[[str], Deployment]) -> None:
     """The frame's bytes are not written twice; its newest labels win."""
-    context = make_flywheel("one")
-    context.label(range(2))
-    first = context.grow()
-    (annotation, *_) = context.ledger.annotations_of(next(iter(context.contents()["frames"])))
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    first = deployment.grow()
+    (annotation, *_) = deployment.ledger.annotations_of(next(iter(deployment.contents()["frames"])))
     corrected = AnnotationRow(
         annotation_id=annotation.annotation_id, task_id=annotation.task_id, sha256=annotation.sha256, annotator="bob",
         labelled_at=NOON + timedelta(hours=1), outcome="nothing", boxes=[],
     )  # fmt: skip
-    context.ledger.record_annotations(corrected.sha256, [corrected], finished=False)
-    second = context.grow()
+    deployment.ledger.record_annotations(corrected.sha256, [corrected], finished=False)
+    second = deployment.grow()
     assert first is not None
     assert second is not None
     assert second.version == "data-00002"
-    assert context.contents()["frames"][annotation.sha256][2] == []
-    assert len(context.contents()["frames"]) == 2
+    assert deployment.contents()["frames"][annotation.sha256][2] == []
+    assert len(deployment.contents()["frames"]) == 2
 
 
 def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[str]:
@@ -210,10 +211,10 @@ def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[st
 
 @pytest.mark.slow
 def test_a_death_before_any_step_ends_in_the_same_dataset(
-    make_flywheel: Callable[[str], FlowContext], monkeypatch: pytest.MonkeyPatch
+    make_deployment: Callable[[str], Deployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before each effect in turn and run again: same frames, splits, boxes, turn, tag and ledger as undisturbed."""
-    undisturbed = make_flywheel("undisturbed")
+    undisturbed = make_deployment("undisturbed")
     undisturbed.label(range(3))
     with monkeypatch.context() as patch:
         steps = effects(patch, None)
@@ -221,49 +222,51 @@ def test_a_death_before_any_step_ends_in_the_same_dataset(
     wanted = undisturbed.contents()
     assert len(steps) >= 10
     for number, step in enumerate(steps):
-        context = make_flywheel(f"killed{number}")
-        context.label(range(3))
+        deployment = make_deployment(f"killed{number}")
+        deployment.label(range(3))
         with monkeypatch.context() as patch:
             effects(patch, number)
             with pytest.raises(Killed):
-                context.grow()
-        context.grow()
-        assert context.contents() == wanted, f"killed before: {step}"
+                deployment.grow()
+        deployment.grow()
+        assert deployment.contents() == wanted, f"killed before: {step}"
 
 
 def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
-    make_flywheel: Callable[[str], FlowContext],
+    make_deployment: Callable[[str], Deployment],
 ) -> None:
     """Another clone pushed first: the turn that was only committed here goes on top of it, and neither is lost."""
-    context = make_flywheel("one")
-    clone = ensure_clone(context.origin, context.origin.parent / "other")
-    other = FlowContext(clone, context.store, open_ledger("sqlite://"), context.origin, context.taxonomy)
+    deployment = make_deployment("one")
+    clone = ensure_clone(deployment.origin, deployment.origin.parent / "other")
+    other = Deployment(
+        clone, deployment.store, open_ledger("sqlite://"), deployment.origin, deployment.taxonomy
+    )
     other.clone.dvc("pull", "--quiet")
-    context.label(range(2))
+    deployment.label(range(2))
     other.label(range(5, 7))
-    real_push = context.clone.push
-    context.clone.push = lambda: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
+    real_push = deployment.clone.push
+    deployment.clone.push = lambda: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        context.grow()
+        deployment.grow()
     other.grow()
-    context.clone.push = real_push  # type: ignore[method-assign]
-    context.clone.dvc("fetch", "--quiet")
-    grown = context.grow()
+    deployment.clone.push = real_push  # type: ignore[method-assign]
+    deployment.clone.dvc("fetch", "--quiet")
+    grown = deployment.grow()
     assert grown is not None
     assert grown.version == "data-00002"
-    assert len(context.contents()["frames"]) == 4
+    assert len(deployment.contents()["frames"]) == 4
 
 
 def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(
-    make_flywheel: Callable[[str], FlowContext],
+    make_deployment: Callable[[str], Deployment],
 ) -> None:
     """The name is a checksum: other bytes stop the turn, say which object, and leave the plan to be done again."""
-    context = make_flywheel("one")
-    context.label(range(2))
-    (entry, *_) = context.store.list("frames/")
-    good = context.store.get(entry.key)
-    context.store.put(entry.key, b"other bytes")
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    (entry, *_) = deployment.store.list("frames/")
+    good = deployment.store.get(entry.key)
+    deployment.store.put(entry.key, b"other bytes")
     with pytest.raises(UserError, match=entry.key):
-        context.grow()
-    context.store.put(entry.key, good)
-    assert context.grow() is not None
+        deployment.grow()
+    deployment.store.put(entry.key, good)
+    assert deployment.grow() is not None

@@ -21,9 +21,18 @@ from hypothesis import strategies as st
 
 from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
+from flows.sweep_up import DEPLOYMENTS
 from ingest import Decoders, IngestParams, deduplicate, receive, shards, waiting
-from labeling import Client, LabelingParams, Project, collect, ensure_project, queue, request_labels
-from selection import SelectionParams, choose, score_frames
+from labeling import (
+    Client,
+    LabelingParams,
+    Project,
+    collect_labels,
+    ensure_project,
+    request_labels,
+    room_for_tasks,
+)
+from selection import SelectionParams, sample_frames, score_frames
 from tests.clones import run
 from tests.conftest import REPOSITORY
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
@@ -40,22 +49,16 @@ pytestmark = pytest.mark.slow
 
 INGEST = IngestParams(threads=1, decoders=1, batch_size=3)
 LABELING = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
-    update={"double_share": 0.0, "import_batch": 2}
+    update={"double_share": 0.0, "import_batch_size": 2}
 )
 SELECTION = load_params("selection", SelectionParams, REPOSITORY / "params.yaml")
 GROWTH = load_params("growth", GrowthParams, REPOSITORY / "params.yaml")
 SPLIT = load_params("split", SplitParams, REPOSITORY / "params.yaml")
-VERBS = ("ingest", "request", "collect", "grow")
+VERBS = ("ingest", "request-labels", "collect-labels", "grow")
 MOMENTS = 4
 BUCKET = "nothing-lost"  # that tasks point to; nobody opens them here, so the frames are kept in memory
-PASSING = {
-    "received_at",
-    "changed_at",
-    "task_id",
-    "turn",
-    "score",
-    "explanation",
-}  # of a frame: what two equal days need not share
+# Columns of a frame that two equal days need not share.
+PASSING = {"received_at", "changed_at", "task_id", "turn", "score", "explanation"}
 T = TypeVar("T")
 
 
@@ -64,12 +67,12 @@ class FusedClient(Client):
 
     fuse = Fuse()
 
-    def ask(self, request: Callable[[], T]) -> T:
-        """Ask, unless dead."""
+    def with_retries(self, request: Callable[[], T]) -> T:
+        """Request, unless dead."""
         self.fuse.burn()
-        answer = super().with_retries(request)
+        response = super().with_retries(request)
         self.fuse.burn()
-        return answer
+        return response
 
 
 class FusedClone(Clone):
@@ -109,30 +112,33 @@ class World:
         """From now on effects burn this fuse."""
         self.store.fuse = self.ledger.fuse = self.client.fuse = self.clone.fuse = fuse
 
-    def turn(self, verb: str, at_least: int) -> None:
-        """What the flow of that name does when something rings; ``at_least`` labelled frames are worth a turn of the dataset."""
+    def run_flow(self, verb: str, at_least: int) -> None:
+        """The verbs that the flow of that name calls; ``at_least`` labelled frames make a turn of the dataset."""
         if verb == "ingest":
             for shard in shards(waiting(self.store), 2):
                 receive(self.store, self.ledger, shard, self.taxonomy, INGEST, decoders=self.decoders)
             deduplicate(self.store, self.ledger, INGEST)
-        elif verb == "request":
-            room = max(SELECTION.budget - queue(self.ledger).untouched, 0)
-            score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
-            chosen = choose(self.ledger, SELECTION.model_copy(update={"budget": room}), 20)
-            request_labels(self.client, self.project, self.ledger, self.store, chosen, LABELING)
-        elif verb == "collect":
-            collect(self.client, self.project, self.ledger, self.taxonomy, LABELING)
-        elif self.ledger.unfinished_turn() or len(self.ledger.labels_to_grow()) >= at_least:
-            grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT)
+        elif verb == "request-labels":
+            if room := room_for_tasks(self.ledger, SELECTION.budget):
+                score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
+                sampled = sample_frames(self.ledger, SELECTION, 20, room)
+                request_labels(self.client, self.project, self.ledger, self.store, sampled, LABELING)
+        elif verb == "collect-labels":
+            collect_labels(self.client, self.project, self.ledger, self.taxonomy, LABELING)
+        else:
+            for _ in grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT, at_least):
+                pass
 
     def sweep(self) -> None:
-        """What the schedule does, whatever rang."""
+        """What the schedule does, whatever event arrived: the sweep starts what has work, and at night the dataset grows."""
         self.light(Fuse())
-        for verb in VERBS:
-            self.turn(verb, 1)
+        for verb in VERBS[:-1]:
+            if DEPLOYMENTS[f"{verb}/{verb}"](self):  # type: ignore[arg-type]
+                self.run_flow(verb, 1)
+        self.run_flow("grow", 1)
 
     def happen(self, moment: int) -> int:
-        """What bins and people do; how many answers are worth a turn then."""
+        """What bins and people do; how many labelled frames make a turn then."""
         self.light(Fuse())
         return (self._first_uploads, self._answers, self._second_uploads, self._answers)[moment]()
 
@@ -304,7 +310,7 @@ def test_every_step_of_the_way_may_die_once(
             alive = False
             while not alive:
                 with suppress(Killed):
-                    world.turn(verb, 1)
+                    world.run_flow(verb, 1)
                     alive = True
     assert len(fuse.places) > 40
     world.light(Fuse())
@@ -315,7 +321,7 @@ RINGS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30
 
 
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
-@example(rings=[[("grow", None), ("collect", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
+@example(rings=[[("grow", None), ("collect-labels", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
 @given(rings=st.lists(RINGS, min_size=MOMENTS, max_size=MOMENTS))
 def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die(
     rings: list[list[tuple[str, int | None]]], make_world: Callable[[], World], undisturbed: dict[str, Any]
@@ -327,6 +333,6 @@ def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die
         for verb, killed in rings[moment]:
             world.light(Fuse(killed))
             with suppress(Killed):
-                world.turn(verb, worth_a_turn)
+                world.run_flow(verb, worth_a_turn)
         world.sweep()
     assert world.ended() == undisturbed

@@ -33,7 +33,9 @@ def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_i
     """The same stages on the same inputs: equal hashes in dvc.lock; the candidate in the store holds those files; its event was enough."""
     deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL)
     deployment.wait_for(
-        "the candidate is published by event", lambda: load_newest_candidate(deployment.store) is not None, 300
+        "the candidate is published by event",
+        lambda: load_newest_candidate(deployment.store) is not None,
+        300,
     )
     candidate = load_newest_candidate(deployment.store)
     assert candidate is not None
