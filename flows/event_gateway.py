@@ -1,7 +1,7 @@
-"""The event gateway: hears of uploads and annotations, and rings for them as Prefect events. It carries no data and decides nothing.
+"""The event gateway: notifications of uploads and annotations become Prefect events. It carries no data and decides nothing.
 
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
-cannot notify is watched instead: the inbox is listed every few seconds. Rings are debounced: a thousand
+cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a thousand
 uploads are one or two events. ``python -m flows.event_gateway`` runs it.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import unquote_plus
 
@@ -22,69 +22,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from flows.debouncer import Debouncer, Emit
 from flows.events import ANSWERED, INBOX, RESOURCE
 from ingest import waiting
 from trashnet.errors import UserError
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
 from trashnet.store import open_store
 
-LARGEST_BODY = 1 << 20  # bytes; a store sends a few hundred for each upload
-QUIET, LONGEST = (
-    2.0,
-    20.0,
-)  # seconds: rings when nothing came for so long, or when the first has waited for so long
-WATCH = 3.0  # seconds between two looks into the inbox
-AGAIN = 5.0  # seconds until a ring is tried again that Prefect did not take
+MAX_BODY_BYTES = 1 << 20  # a store sends a few hundred for each upload
+WATCH_SECONDS = 3.0  # between two listings of the inbox
 
 log = logging.getLogger("gateway")
 
 
-class Debouncer:
-    """Rings for each event once it has been quiet for a while: ``emit(event, how many were heard)``, again and again until it succeeds."""
-
-    def __init__(
-        self, emit: Callable[[str, int], Awaitable[None]], quiet: float = QUIET, longest: float = LONGEST
-    ) -> None:
-        self._emit, self._quiet, self._longest = emit, quiet, longest
-        self._heard: dict[str, int] = {}
-        self._last: dict[str, float] = {}
-        self._ringing: dict[str, asyncio.Task[None]] = {}
-
-    def notify(self, event: str, count: int = 1) -> None:
-        """Somebody is at the door; returns at once."""
-        self._heard[event] = self._heard.get(event, 0) + count
-        self._last[event] = asyncio.get_running_loop().time()
-        if event not in self._ringing:
-            self._ringing[event] = asyncio.create_task(self._ring(event))
-
-    async def _ring(self, event: str) -> None:
-        clock = asyncio.get_running_loop().time
-        first = clock()
-        while (now := clock()) < (due := min(self._last[event] + self._quiet, first + self._longest)):
-            await asyncio.sleep(due - now)
-        del self._ringing[event]
-        count = self._heard.pop(event)
-        try:
-            await self._emit(event, count)
-        except Exception as error:  # whatever keeps Prefect from taking it: the ring is kept
-            log.warning("%s not emitted, trying again in %.0f s: %s", event, AGAIN, error)
-            await asyncio.sleep(AGAIN)
-            self.notify(event, count)
-
-    async def close(self) -> None:
-        """Stop; what has not rung is left to the sweep."""
-        for ringing in list(self._ringing.values()):
-            ringing.cancel()
-            with suppress(asyncio.CancelledError):
-                await ringing
-
-
 def uploads_in(body: bytes) -> int:
-    """How many complete uploads (sidecars in the inbox) a store's notification speaks of. Raises ``ValueError`` if it is none.
+    """How many complete uploads (sidecars in the inbox) a store's notification names.
 
     AWS S3, MinIO, RustFS, SeaweedFS and Ceph send ``Records[].s3.object.key``, URL-encoded; Ceph writes event
     names without ``s3:``. Test notifications and empty bodies, which stores send to see whether somebody is
-    there, speak of none.
+    there, name none. Raises ``ValueError`` for a body that is no notification.
     """
     if not body.strip():
         return 0
@@ -105,8 +61,8 @@ def uploads_in(body: bytes) -> int:
     return count
 
 
-def make_app(settings: Settings, emit: Callable[[str, int], Awaitable[None]] | None = None) -> Starlette:
-    """The event gateway as an ASGI app; ``emit`` takes an event and how often it was heard, Prefect's events unless given."""
+def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
+    """The event gateway as an ASGI app; ``emit`` sends an event to Prefect unless given."""
 
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
@@ -150,23 +106,23 @@ def make_app(settings: Settings, emit: Callable[[str, int], Awaitable[None]] | N
 
 
 async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, JSONResponse | None]:
-    """The body of a request that knows the secret, or the refusal; of a stranger's request nothing is read."""
+    """The body of a request with the secret, or the refusal. The body of an unauthenticated request is not read."""
     bearer = request.headers.get("authorization", "")
-    said = request.headers.get(SECRET_HEADER) or bearer.removeprefix("Bearer ").strip()
-    if not secrets.compare_digest(said.encode(), settings.gateway_secret.get_secret_value().encode()):
+    secret = request.headers.get(SECRET_HEADER) or bearer.removeprefix("Bearer ").strip()
+    if not secrets.compare_digest(secret.encode(), settings.gateway_secret.get_secret_value().encode()):
         return b"", JSONResponse(
             {"error": f"send the shared secret as {SECRET_HEADER} or as a bearer token"}, status_code=401
         )
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
-            return b"", JSONResponse({"error": f"more than {LARGEST_BODY} bytes"}, status_code=413)
+        if len(body) > MAX_BODY_BYTES:
+            return b"", JSONResponse({"error": f"more than {MAX_BODY_BYTES} bytes"}, status_code=413)
     return bytes(body), None
 
 
 async def watch(settings: Settings, debouncer: Debouncer) -> None:
-    """Press the bell whenever uploads lie in the inbox that did not lie there at the last look; a store that is down is asked on."""
+    """Notify of uploads that were not in the inbox at the last listing; a store that is down is listed again."""
     store, seen = open_store(settings), set[str]()
     while True:
         try:
@@ -176,14 +132,14 @@ async def watch(settings: Settings, debouncer: Debouncer) -> None:
             seen = keys
         except UserError as error:
             log.warning("the inbox cannot be watched: %s", error)
-        await asyncio.sleep(WATCH)
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def emit_to_prefect(event: str, count: int) -> None:
-    """One event for all that was heard."""
+    """Emit one event for all notifications."""
     async with get_events_client(checkpoint_every=1) as client:
         await client.emit(Event(event=event, resource=Resource(RESOURCE), payload={"count": count}))
-    log.info("rang %s for %d", event, count)
+    log.info("emitted %s for %d notifications", event, count)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The events that flows and the event gateway emit. An event carries no data that a flow relies on: it only says where to look."""
+"""The events that flows and the event gateway emit. An event carries no data that a flow relies on."""
 
 from typing import Any
 
@@ -16,5 +16,5 @@ RESOURCE = {"prefect.resource.id": "trashnet.flywheel", "prefect.resource.name":
 
 
 def emit(event: str, **payload: Any) -> None:
-    """Tell whoever listens that there is something to drain."""
+    """Announce that there may be something to drain."""
     emit_event(event, resource=RESOURCE, payload=payload)

@@ -1,4 +1,4 @@
-"""The event gateway, on a real socket: who may ring, what counts as an upload, and how often Prefect hears of it."""
+"""The event gateway on a real socket: who may notify, what counts as an upload, and how often Prefect gets an event."""
 
 import asyncio
 import contextlib
@@ -60,9 +60,9 @@ def heard() -> Heard:
 
 @pytest.fixture
 def client(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A event gateway that waits for half a second of quiet."""
+    """An event gateway that waits for half a second of quiet."""
     monkeypatch.setattr(
-        "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.5, longest=60.0)
+        "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.5, max_wait=60.0)
     )
     with TestClient(make_app(settings(), heard.emit)) as client:
         yield client
@@ -167,7 +167,7 @@ def test_a_steady_stream_does_not_keep_the_bell_from_ringing(heard: Heard) -> No
     """It never gets quiet, and yet the first upload waits no longer than the longest."""
 
     async def stream() -> None:
-        debouncer = Debouncer(heard.emit, quiet=10.0, longest=0.3)
+        debouncer = Debouncer(heard.emit, quiet=10.0, max_wait=0.3)
         for _ in range(40):
             debouncer.notify(INBOX)
             await asyncio.sleep(0.02)
@@ -187,7 +187,7 @@ def test_a_ring_that_prefect_did_not_take_is_rung_again(
     client: TestClient, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prefect is down twice; the event arrives when it is back."""
-    monkeypatch.setattr("flows.event_gateway.AGAIN", 0.05)
+    monkeypatch.setattr("flows.debouncer.RETRY_SECONDS", 0.05)
     heard.down = 2
     client.post("/label-studio", headers={SECRET_HEADER: SECRET})
     wait_until(client, lambda: heard.emitted == [(ANSWERED, 1)])
@@ -197,8 +197,8 @@ def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
     s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a real store: an upload emitted once, however long it lies there; the bucket may come after the event gateway."""
-    monkeypatch.setattr("flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, longest=1.0))
-    monkeypatch.setattr("flows.event_gateway.WATCH", 0.1)
+    monkeypatch.setattr("flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0))
+    monkeypatch.setattr("flows.event_gateway.WATCH_SECONDS", 0.1)
     store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
     with TestClient(
         make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), heard.emit)
