@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from flows.event_gateway import LARGEST_BODY, Debouncer, make_app, uploads_in
+from flows.debouncer import Debouncer
+from flows.event_gateway import MAX_BODY_BYTES, make_app, uploads_in
 from flows.events import ANSWERED, INBOX
 from tests.servers import S3Server
 from trashnet.settings import SECRET_HEADER, Settings
@@ -133,9 +134,9 @@ def test_the_secret_is_taken_in_either_header(client: TestClient, headers: dict[
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> None:
     """One byte too many, and the answer is 413."""
-    assert client.post("/s3", content=b" " * LARGEST_BODY, headers={SECRET_HEADER: SECRET}).status_code == 202
+    assert client.post("/s3", content=b" " * MAX_BODY_BYTES, headers={SECRET_HEADER: SECRET}).status_code == 202
     assert (
-        client.post("/s3", content=b" " * (LARGEST_BODY + 1), headers={SECRET_HEADER: SECRET}).status_code
+        client.post("/s3", content=b" " * (MAX_BODY_BYTES + 1), headers={SECRET_HEADER: SECRET}).status_code
         == 413
     )
 
