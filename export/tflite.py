@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from dataset.log import Frames
+from dataset import Frames
 from export.compiler import compile_model, find_compiler
 from export.edgetpu import ON_TPU, EdgeTpuReport, check_model
 from export.flatbuffer import append_labels, pack_model, parse_model, set_outputs

@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 
-from dataset.log import Frame, Frames
+from dataset import Frame, Frames
 from training.ssd.params import TfrecordParams
 from trashnet.errors import UserError
 from trashnet.files import write_json, write_text
