@@ -161,7 +161,11 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     seed = int(datetime.now(UTC).timestamp())
     drawn = list(
         captures(
-            seed, frames * (2 if student else 1), student, context.taxonomy, load_params("labeling", LabelingParams).prelabel_score
+            seed,
+            frames * (2 if student else 1),
+            student,
+            context.taxonomy,
+            load_params("labeling", LabelingParams).prelabel_score,
         )
     )
     unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
@@ -173,7 +177,9 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     ledger = context.ledger
     known = watch.until(
         "ingested",
-        lambda: [row for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row.state != "received"],
+        lambda: [
+            row for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row.state != "received"
+        ],
         frames,
         300,
     )
@@ -181,7 +187,9 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     asked = len(known) - len(refused)
     watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
     truths = {
-        row.sha256: c.truth for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row not in refused
+        row.sha256: c.truth
+        for c in unsure
+        if (row := ledger.frame_by_upload(c.sha256)) and row not in refused
     }
     tasked = watch.until(
         "tasks",
@@ -245,7 +253,11 @@ def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
         row = context.ledger.frame(sha256)
         if row is None or row.task_id is None:
             raise UserError(f"frame {sha256} has no task")
-        for person in people if needs_second_annotator(sha256, load_params("labeling", LabelingParams).double_share) else people[:1]:
+        for person in (
+            people
+            if needs_second_annotator(sha256, load_params("labeling", LabelingParams).double_share)
+            else people[:1]
+        ):
             context.label_studio.annotations.create(
                 id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0
             )
@@ -261,11 +273,12 @@ def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": to_percent(box.xywh, width, height)
-            | {"rotation": 0, "rectanglelabels": [box.label]},
+            "value": to_percent(box.xywh, width, height) | {"rotation": 0, "rectanglelabels": [box.label]},
         }
         for box in boxes
-    ] or [{"from_name": NO_WASTE_TAG, "to_name": IMAGE_TAG, "type": "choices", "value": {"choices": [NO_WASTE]}}]
+    ] or [
+        {"from_name": NO_WASTE_TAG, "to_name": IMAGE_TAG, "type": "choices", "value": {"choices": [NO_WASTE]}}
+    ]
 
 
 def _account(context: FlowContext, name: str) -> int:

@@ -31,10 +31,11 @@ def down() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(as_json: bool) -> None:
     """Show servers, queues, dataset, models and runs; exit 1 when something that should be up is down."""
-    from operations.status import look
+    from operations.status import collect_status
+    from operations.status.text import format_status
 
-    seen = look()
-    click.echo(seen.as_json() if as_json else seen.text())
+    seen = collect_status()
+    click.echo(seen.as_json() if as_json else format_status(seen))
     if not seen.ok:
         sys.exit(1)
 
@@ -79,9 +80,9 @@ def _prefect_of_the_stack() -> None:
     """Where the environment names no Prefect server, the embedded stack's is meant; Prefect reads this when it is imported."""
     import os
 
-    from operations.stack.run_state import read_environment
+    from operations.stack.run_state import read_environment_file
     from trashnet.settings import STACK_ENVIRONMENT_FILE
 
-    for name, value in read_environment(STACK_ENVIRONMENT_FILE).items():
+    for name, value in read_environment_file(STACK_ENVIRONMENT_FILE).items():
         if name.startswith("PREFECT_"):
             os.environ.setdefault(name, value)

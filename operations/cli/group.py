@@ -17,7 +17,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a :class:`UserError` is printed in plain words and exits 1."""
     try:
-        cli()
+        cli(prog_name="trashnet")
     except UserError as error:
         click.echo(f"trashnet: {error}", err=True)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""`trashnet up` and `trashnet down`: the embedded stack in one terminal, or in the background."""
+"""`trashnet up` and `trashnet down`: the embedded_servers stack in one terminal, or in the background."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from operations.stack.run_state import Places, RunRecord, read_run, running, started_ticks
-from operations.stack.supervisor import Plan, run_stack
+from operations.stack.run_state import RunRecord, StackPaths, find_run, read_run_record, read_start_ticks
+from operations.stack.supervisor import StackPlan, run_stack
 from trashnet.errors import UserError
 
 STOP_SECONDS = 150.0  # five servers, each of which may take its time
@@ -27,28 +27,28 @@ def up(*, detach: bool, flows: int, setup: bool = True, root: Path | None = None
     root = (root or Path()).resolve()
     if not (root / "prefect.yaml").is_file() and setup:
         raise UserError(f"{root}: no prefect.yaml here; start the stack in the repository's own folder")
-    places = Places(root / Places().folder)
+    paths = StackPaths(root / StackPaths().folder)
     if detach:
-        _detached(places, root, flows)
+        _detached(paths, root, flows)
         return
-    command = (sys.executable, "-m", "trashnet", "setup") if setup else ()
-    run_stack(Plan(places, root, command, flows), _speak)
+    command = (sys.executable, "-m", "operations.cli", "setup") if setup else ()
+    run_stack(StackPlan(paths, root, command, flows), _speak)
 
 
-def down(places: Places | None = None) -> None:
+def down(paths: StackPaths | None = None) -> None:
     """Stop the stack of this folder, wherever it runs. Raises :class:`UserError` if it cannot be stopped; none running is no error."""
-    places = places or Places()
-    record = running(places)
+    paths = paths or StackPaths()
+    record = find_run(paths)
     if record is None:
         click.echo("The stack is not running.")
         return
-    _signal(record, signal.SIGTERM, places)
+    _signal(record, signal.SIGTERM, paths)
     click.echo(f"Stopping the stack (process {record.pid})")
-    if not _wait_until_ended(places, STOP_SECONDS):
+    if not _wait_until_ended(paths, STOP_SECONDS):
         # Its servers end with it: their keepers see to that.
-        _signal(record, signal.SIGKILL, places)
-        if not _wait_until_ended(places, STOP_SECONDS):
-            raise UserError(f"process {record.pid}, the stack, does not end; look at {places.logs}/")
+        _signal(record, signal.SIGKILL, paths)
+        if not _wait_until_ended(paths, STOP_SECONDS):
+            raise UserError(f"process {record.pid}, the stack, does not end; look at {paths.logs}/")
     click.echo("The stack is stopped.")
 
 
@@ -59,17 +59,17 @@ def _speak(line: str) -> None:
         click.echo(line)
 
 
-def _detached(places: Places, root: Path, flows: int) -> None:
+def _detached(paths: StackPaths, root: Path, flows: int) -> None:
     """Start it as a process of its own, and pass on what it says until it is up."""
-    places.make()
-    if (record := running(places)) is not None:
+    paths.create()
+    if (record := find_run(paths)) is not None:
         raise UserError(
-            f"{places.folder}: this stack is already running, by process {record.pid}. `trashnet status` shows it"
+            f"{paths.folder}: this stack is already running, by process {record.pid}. `trashnet status` shows it"
         )
-    log = places.logs / "up.log"
+    log = paths.logs / "up.log"
     with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "trashnet", "up", "--flows", str(flows)],
+            [sys.executable, "-m", "operations.cli", "up", "--flows", str(flows)],
             cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -82,7 +82,7 @@ def _detached(places: Places, root: Path, flows: int) -> None:
         with log.open(encoding="utf-8") as said:
             while time.monotonic() < deadline:
                 ended = process.poll() is not None
-                record = read_run(places)
+                record = read_run_record(paths)
                 click.echo(said.read(), nl=False)  # after its record: what it says comes before that
                 if ended:
                     raise UserError(f"the stack did not come up; its words are above and in {log}")
@@ -98,18 +98,18 @@ def _detached(places: Places, root: Path, flows: int) -> None:
     )
 
 
-def _signal(record: RunRecord, number: signal.Signals, places: Places) -> None:
-    ticks = started_ticks(record.pid) if record.pid else None
+def _signal(record: RunRecord, number: signal.Signals, paths: StackPaths) -> None:
+    ticks = read_start_ticks(record.pid) if record.pid else None
     if ticks is None or ticks != record.started_ticks:
         raise UserError(
-            f"{places.run}: the stack runs, but not as process {record.pid}; try again in a moment"
+            f"{paths.run_record}: the stack runs, but not as process {record.pid}; try again in a moment"
         )
     os.kill(record.pid, number)
 
 
-def _wait_until_ended(places: Places, seconds: float) -> bool:
+def _wait_until_ended(paths: StackPaths, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while running(places) is not None:
+    while find_run(paths) is not None:
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_SECONDS)

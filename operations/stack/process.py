@@ -22,7 +22,7 @@ LOG_LINES = 15
 
 # What the servers' own programs read from the environment: a person's settings for other servers of the kind
 # must not reach ours.
-FOREIGN = (
+FOREIGN_VARIABLES = (
     "PREFECT_",
     "RCLONE_",
     "LABEL_STUDIO_",
@@ -69,7 +69,7 @@ class Server:
         while time.monotonic() < deadline:
             if not self.alive():
                 raise UserError(
-                    f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.last_words()}"
+                    f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.log_tail()}"
                 )
             try:
                 if self.healthy():
@@ -79,9 +79,9 @@ class Server:
                 raise
             time.sleep(POLL_SECONDS)
         self.stop()
-        raise UserError(f"{self.name} did not answer within {seconds:.0f} s.\n{self.last_words()}")
+        raise UserError(f"{self.name} did not answer within {seconds:.0f} s.\n{self.log_tail()}")
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of its log, and where the rest is."""
         lines = (
             self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
@@ -133,7 +133,7 @@ def spawn(
 
 def clean_environment() -> dict[str, str]:
     """Our environment without other servers' settings, and with loopback exempt from any proxy."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
     direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy", ""), LOOPBACK, "localhost"]))
     return kept | {"NO_PROXY": direct, "no_proxy": direct, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"}
 
@@ -145,7 +145,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def port_free(port: int) -> bool:
+def is_port_free(port: int) -> bool:
     """Whether a server could listen on ``port`` of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(

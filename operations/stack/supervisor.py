@@ -1,4 +1,4 @@
-"""Runs the embedded stack in one terminal: starts its servers in order, restarts one that dies, and stops them all at the end."""
+"""Runs the embedded_servers stack in one terminal: starts its servers in order, restarts one that dies, and stops them all at the end."""
 
 import os
 import signal
@@ -12,62 +12,62 @@ from pathlib import Path
 from types import FrameType
 
 from operations.stack import process, servers
-from operations.stack.process import Server, port_free, spawn
-from operations.stack.run_feed import RunWatch
+from operations.stack.process import Server, is_port_free, spawn
+from operations.stack.run_feed import RunFeed
 from operations.stack.run_state import (
-    Places,
     RunRecord,
-    alone,
+    StackPaths,
     ensure_environment,
     ensure_ports,
-    started_ticks,
+    exclusive_lock,
+    read_start_ticks,
 )
-from operations.stack.server_factories import Makers, embedded
-from operations.stack.watcher import Watched
+from operations.stack.server_factories import ServerFactories, embedded_servers
+from operations.stack.watcher import ServerWatcher
 from trashnet.errors import UserError
 
 TICK_SECONDS = 0.2
 EVENT_SECONDS = 3.0
 SETUP_SECONDS = 600.0
-LARGEST_LOG = 20 * 2**20  # bytes; a larger one is put aside at the next start
-STOPPING_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
+MAX_LOG_BYTES = 20 * 2**20  # bytes; a larger one is put aside at the next start
+STOP_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
 
 Say = Callable[[str], None]
 
 
-class Asked(Exception):
+class StopRequested(Exception):
     """Somebody asked the stack to stop: Ctrl-C, `trashnet down`, or the terminal was closed."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run: the stack of ``places`` for the repository ``root``; ``setup`` is run once its servers answer; ``flows`` at a time.
+class StackPlan:
+    """What to run: the stack of ``paths`` for the repository ``root``; ``setup`` is run once its servers answer; ``flows`` at a time.
 
     ``makers`` says how each server is started.
     """
 
-    places: Places
+    paths: StackPaths
     root: Path
     setup: tuple[str, ...]
     flows: int = 4
-    makers: Makers = embedded
+    makers: ServerFactories = embedded_servers
 
 
-def run_stack(plan: Plan, say: Say) -> None:
+def run_stack(plan: StackPlan, say: Say) -> None:
     """Run the stack until asked to stop (SIGINT, SIGTERM, SIGHUP); ``say`` gets one line per event.
 
     Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are
     stopped again.
     """
-    plan.places.make()
+    plan.paths.create()
     with ExitStack() as stack:
-        stack.enter_context(alone(plan.places))
+        stack.enter_context(exclusive_lock(plan.paths))
         asked = stack.enter_context(_Signals())
         supervisor = _Supervisor(plan, say, asked)
         try:
             supervisor.start()
-            supervisor.attend()
-        except Asked:
+            supervisor.supervise()
+        except StopRequested:
             pass
         finally:
             supervisor.stop()
@@ -94,15 +94,15 @@ class _Signals:
 
     def check(self) -> None:
         if self.asked:
-            raise Asked
+            raise StopRequested
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, say: Say, asked: _Signals) -> None:
-        self.plan, self.places, self.asked = plan, plan.places, asked
+    def __init__(self, plan: StackPlan, say: Say, asked: _Signals) -> None:
+        self.plan, self.paths, self.asked = plan, plan.paths, asked
         self._say = say
-        self.watched: dict[str, Watched] = {}
-        self.record = RunRecord(os.getpid(), started_ticks(os.getpid()) or 0, _now(), "starting")
+        self.watchers: dict[str, ServerWatcher] = {}
+        self.record = RunRecord(os.getpid(), read_start_ticks(os.getpid()) or 0, _now(), "starting")
         self._written = ""
         self._write()
         self.pool = ThreadPoolExecutor(
@@ -111,12 +111,12 @@ class _Supervisor:
 
     def start(self) -> None:
         """Start everything; return once all of it answers and the setup is done."""
-        self.ports = ensure_ports(self.places)
+        self.ports = ensure_ports(self.paths)
         self._wait_for_ports()
-        self.environment = ensure_environment(self.places, self.ports)
-        _put_large_logs_aside(self.places.logs)
+        self.environment = ensure_environment(self.paths, self.ports)
+        _rotate_large_logs(self.paths.logs)
         began = time.monotonic()
-        makers = self.plan.makers(self.places, self.plan.root, self.environment, self.ports, self.plan.flows)
+        makers = self.plan.makers(self.paths, self.plan.root, self.environment, self.ports, self.plan.flows)
         for name in ("s3", "label_studio", "prefect"):
             self._launch(name, makers[name])
         self._until_up("prefect", seconds=servers.PREFECT_SECONDS)
@@ -131,15 +131,15 @@ class _Supervisor:
         self.record.phase = "up"
         self._write()
 
-    def attend(self) -> None:
+    def supervise(self) -> None:
         """Restart what dies, report what happens, until asked to stop."""
-        watch = RunWatch(self.environment["PREFECT_API_URL"])
+        watch = RunFeed(self.environment["PREFECT_API_URL"])
         next_look = time.monotonic()
         seen = None
         while True:
             self.asked.check()
-            for watched in self.watched.values():
-                watched.tend(self.pool)
+            for watcher in self.watchers.values():
+                watcher.check(self.pool)
             self._write()
             if seen is not None and seen.done():
                 for line in seen.result():
@@ -147,20 +147,20 @@ class _Supervisor:
                 seen = None
             if seen is None and time.monotonic() >= next_look:
                 next_look = time.monotonic() + EVENT_SECONDS
-                seen = self.pool.submit(watch.news)
+                seen = self.pool.submit(watch.changes)
             time.sleep(TICK_SECONDS)
 
     def stop(self) -> None:
         """Stop all servers, callers first; asking again meanwhile changes nothing."""
-        if not self.watched:
+        if not self.watchers:
             self._ended()
             return
         self.record.phase = "stopping"
         self._write()
         self.say("stopping")
-        for name in STOPPING_ORDER:
-            if name in self.watched:
-                self.watched[name].server.stop()
+        for name in STOP_ORDER:
+            if name in self.watchers:
+                self.watchers[name].server.stop()
         self._ended()
         self.say("stopped")
 
@@ -170,24 +170,22 @@ class _Supervisor:
 
     def _ended(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
-        self.places.run.unlink(missing_ok=True)
+        self.paths.run_record.unlink(missing_ok=True)
 
     def _launch(self, name: str, make: Callable[[], Server]) -> None:
         self.asked.check()
-        self.watched[name] = Watched(name, make, self.say)
+        self.watchers[name] = ServerWatcher(name, make, self.say)
         self._write()
 
     def _until_up(self, *names: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while waiting := [name for name in names if self.watched[name].state != "up"]:
+        while waiting := [name for name in names if self.watchers[name].state != "up"]:
             self.asked.check()
-            for watched in self.watched.values():
-                watched.first_look(self.pool)
+            for watcher in self.watchers.values():
+                watcher.check_start(self.pool)
             if time.monotonic() > deadline:
-                server = self.watched[waiting[0]].server
-                raise UserError(
-                    f"{server.name} did not answer within {seconds:.0f} s.\n{server.last_words()}"
-                )
+                server = self.watchers[waiting[0]].server
+                raise UserError(f"{server.name} did not answer within {seconds:.0f} s.\n{server.log_tail()}")
             self._write()
             time.sleep(TICK_SECONDS / 2)
 
@@ -196,7 +194,7 @@ class _Supervisor:
         if not self.plan.setup:
             return
         self.say("setting up bucket, project, clone and deployments")
-        log = self.places.logs / "setup.log"
+        log = self.paths.logs / "setup.log"
         log.unlink(missing_ok=True)
         setup = spawn(
             "setup",
@@ -214,7 +212,7 @@ class _Supervisor:
                 time.sleep(TICK_SECONDS)
             if setup.alive() or setup.process.returncode:
                 raise UserError(
-                    f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.last_words()}"
+                    f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.log_tail()}"
                 )
         finally:
             setup.stop()
@@ -222,21 +220,21 @@ class _Supervisor:
     def _wait_for_ports(self) -> None:
         """Wait for a stack that was killed just now to be gone; give a server another port if a stranger has its."""
         deadline = time.monotonic() + process.GRACE_SECONDS + 5
-        while busy := [name for name, port in self.ports.items() if not port_free(port)]:
+        while busy := [name for name, port in self.ports.items() if not is_port_free(port)]:
             self.asked.check()
             if time.monotonic() > deadline:
                 break
             time.sleep(TICK_SECONDS)
-        taken, self.ports = self.ports, ensure_ports(self.places, anew=busy)
+        taken, self.ports = self.ports, ensure_ports(self.paths, replace=busy)
         for name in busy:
             self.say(f"port {taken[name]} is taken by another program: {name} moves to {self.ports[name]}")
 
     def _write(self) -> None:
         """Write the record anew if a server's state changed."""
-        now = {name: watched.record() for name, watched in self.watched.items()}
+        now = {name: watcher.record() for name, watcher in self.watchers.items()}
         if now != self.record.servers or self.record.phase != self._written:
             self.record.servers = now
-            self.record.write(self.places)
+            self.record.write(self.paths)
             self._written = self.record.phase
 
     def _table(self) -> None:
@@ -254,7 +252,7 @@ class _Supervisor:
         width = max(len(row[1]) for row in rows)
         lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]
         notes = [
-            f"  Passwords and keys: {self.places.environment} (only you may read it). Logs: {self.places.logs}/",
+            f"  Passwords and keys: {self.paths.environment} (only you may read it). Logs: {self.paths.logs}/",
             "  Everything listens on this machine alone. Label Studio's guard lets requests to 127.0.0.1 through.",
             "  Ctrl-C or `trashnet down` stops it; `trashnet status` says how it is.",
         ]
@@ -262,9 +260,9 @@ class _Supervisor:
             self._say(line)
 
 
-def _put_large_logs_aside(folder: Path) -> None:
+def _rotate_large_logs(folder: Path) -> None:
     for log in folder.glob("*.log"):
-        if log.stat().st_size > LARGEST_LOG:
+        if log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
 
 

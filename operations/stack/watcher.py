@@ -9,57 +9,57 @@ from operations.stack.process import Server
 from operations.stack.run_state import ServerRecord, ServerState
 from trashnet.errors import UserError
 
-LOOK_SECONDS = 10.0  # between two requests to a server that answers
-SILENT_LOOKS = 6  # unanswered requests in a row after which a server counts as hung and is started again
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # seconds before a restart, doubled each time
-STEADY_SECONDS = 300.0  # a server that was up for so long starts again with the first delay
-STARTING_LOOKS = 300.0  # seconds that a restarted server may take to answer before it counts as silent
+CHECK_SECONDS = 10.0  # between two requests to a server that answers
+MAX_UNANSWERED = 6  # unanswered requests in a row after which a server counts as hung and is started again
+MIN_RESTART_DELAY, MAX_RESTART_DELAY = 1.0, 60.0  # seconds before a restart, doubled each time
+STABLE_SECONDS = 300.0  # a server that was up for so long starts again with the first delay
+START_SECONDS = 300.0  # seconds that a restarted server may take to answer before it counts as silent
 
 
-class Watched:
+class ServerWatcher:
     """One server, started by ``make`` and started again when it dies or does not answer any more.
 
-    All but the requests happens in the caller's thread: ``tend`` is called often and never waits.
+    All but the requests happens in the caller's thread: ``check`` is called often and never waits.
     """
 
     def __init__(self, name: str, make: Callable[[], Server], say: Callable[[str], None]) -> None:
         self.name, self._make, self._say = name, make, say
         self.restarts, self.note = 0, ""
         self._look: Future[bool] | None = None
-        self._next_look, self._unanswered, self._delay = 0.0, 0, FIRST_DELAY
+        self._next_look, self._unanswered, self._delay = 0.0, 0, MIN_RESTART_DELAY
         self._due: float | None = None  # when to start again
         self._begin()
 
-    def first_look(self, pool: ThreadPoolExecutor) -> None:
+    def check_start(self, pool: ThreadPoolExecutor) -> None:
         """At the stack's start: has it answered yet? Raises :class:`UserError` if it ended instead."""
         if not self.server.alive():
             status = self.server.process.returncode
             raise UserError(
-                f"{self.server.name} ended while starting (exit status {status}).\n{self.server.last_words()}"
+                f"{self.server.name} ended while starting (exit status {status}).\n{self.server.log_tail()}"
             )
-        self._ask(pool, LOOK_SECONDS if self.state == "up" else 0.0)
+        self._ask(pool, CHECK_SECONDS if self.state == "up" else 0.0)
 
-    def tend(self, pool: ThreadPoolExecutor) -> None:
+    def check(self, pool: ThreadPoolExecutor) -> None:
         """Look at it when it is time to, and start it again when that is due."""
         if self._due is not None:
             if time.monotonic() >= self._due:
                 self._due = None
-                self._again()
+                self._restart()
         elif not self.server.alive():
-            self._fell(f"ended (exit status {self.server.process.returncode})")
+            self._schedule_restart(f"ended (exit status {self.server.process.returncode})")
         else:
             try:
-                self._ask(pool, 1.0 if self.state == "starting" else LOOK_SECONDS)
+                self._ask(pool, 1.0 if self.state == "starting" else CHECK_SECONDS)
             except UserError as error:
-                self._fell(str(error))
+                self._schedule_restart(str(error))
                 return
             hung = (
-                self._unanswered >= SILENT_LOOKS
+                self._unanswered >= MAX_UNANSWERED
                 if self.state == "silent"
-                else time.monotonic() - self._began > STARTING_LOOKS
+                else time.monotonic() - self._began > START_SECONDS
             )
             if self.state != "up" and hung:
-                self._fell("does not answer any more")
+                self._schedule_restart("does not answer any more")
 
     def record(self) -> ServerRecord:
         """How it is now."""
@@ -70,26 +70,26 @@ class Watched:
     def _begin(self) -> None:
         self.server = self._make()
         self._began, self._look, self._unanswered = time.monotonic(), None, 0
-        self._turn("starting")
+        self._enter_state("starting")
 
-    def _again(self) -> None:
+    def _restart(self) -> None:
         self.server.stop()  # it may only have been silent
         self.restarts += 1
         try:
             self._begin()
         except UserError as error:
-            self._fell(str(error))
+            self._schedule_restart(str(error))
 
-    def _fell(self, why: str) -> None:
-        if time.monotonic() - self._began > STEADY_SECONDS:
-            self._delay = FIRST_DELAY
+    def _schedule_restart(self, why: str) -> None:
+        if time.monotonic() - self._began > STABLE_SECONDS:
+            self._delay = MIN_RESTART_DELAY
         self.note = why
         self._due = time.monotonic() + self._delay
         self._say(
             f"{self.server.name} {why}; starting it again in {self._delay:.0f} s. Its log: {self.server.log}"
         )
-        self._delay = min(2 * self._delay, LONGEST_DELAY)
-        self._turn("down")
+        self._delay = min(2 * self._delay, MAX_RESTART_DELAY)
+        self._enter_state("down")
 
     def _ask(self, pool: ThreadPoolExecutor, every: float) -> None:
         if self._look is not None and self._look.done():
@@ -99,13 +99,13 @@ class Watched:
             self._unanswered = 0 if answered else self._unanswered + 1
             if answered and self.state != "up":
                 self._say(f"{self.server.name} is up {self.server.url}".rstrip())
-                self._turn("up")
+                self._enter_state("up")
             elif not answered and self.state == "up":
                 self._say(f"{self.server.name} does not answer")
-                self._turn("silent")
+                self._enter_state("silent")
         elif self._look is None and time.monotonic() >= self._next_look:
             self._look = pool.submit(self.server.healthy)
 
-    def _turn(self, state: ServerState) -> None:
+    def _enter_state(self, state: ServerState) -> None:
         self.state: ServerState = state
         self.since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import httpx
 
 from operations.stack import POOL
-from operations.stack.run_state import Places, read_environment, running
+from operations.stack.run_state import StackPaths, find_run, read_environment_file
+from operations.status.report import ServerStatus, Status
 from trashnet.errors import UserError
 from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
 
 ANSWER_SECONDS = 5.0  # for one request
-PATIENCE_SECONDS = 20.0  # for everything together
-COUNTED = 10_000  # objects; a longer list is not counted to its end
+TOTAL_SECONDS = 20.0  # for everything together
+MAX_COUNTED = 10_000  # objects; a longer list is not counted to its end
 RUNS_SHOWN, FAILED_WITHIN = 5, timedelta(hours=24)
 STORE, LABEL_STUDIO, PREFECT, GATEWAY, WORKER = (
     "S3 server",
@@ -29,52 +29,17 @@ STORE, LABEL_STUDIO, PREFECT, GATEWAY, WORKER = (
 )
 
 
-@dataclass(frozen=True)
-class ServerStatus:
-    """One server: ``state`` in a word or two, ``ok`` whether that is as it should be."""
-
-    name: str
-    url: str
-    ok: bool
-    state: str
-
-
-@dataclass
-class Status:
-    """What was seen. ``facts`` maps a section to what is known of it, or to ``{"unknown": why}``."""
-
-    at: str
-    servers: list[ServerStatus]
-    facts: dict[str, dict[str, Any]]
-    degraded: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that should be up is up."""
-        return all(server.ok for server in self.servers)
-
-    def as_json(self) -> str:
-        """For programs."""
-        import json
-
-        return json.dumps(asdict(self) | {"ok": self.ok}, indent=2, default=str)
-
-    def text(self) -> str:
-        """For people."""
-        from operations.status_page import page
-
-        return page(self)
-
-
-def look(settings: Settings | None = None) -> Status:
+def collect_status(settings: Settings | None = None) -> Status:
     """Look at everything, at most 20 seconds. Raises :class:`UserError` only if there are no settings to know where to look."""
     settings = settings or load_settings()
-    api = os.environ.get("PREFECT_API_URL") or read_environment(STACK_ENVIRONMENT_FILE).get("PREFECT_API_URL")
+    api = os.environ.get("PREFECT_API_URL") or read_environment_file(STACK_ENVIRONMENT_FILE).get(
+        "PREFECT_API_URL"
+    )
     pool = ThreadPoolExecutor(16, thread_name_prefix="status")
     try:
         servers = _servers(settings, api, pool)
         down = {server.name: server.state for server in servers if not server.ok and server.name != WORKER}
-        looks: dict[str, tuple[str | None, Callable[[], dict[str, Any]]]] = {
+        queries: dict[str, tuple[str | None, Callable[[], dict[str, Any]]]] = {
             "inbox": (STORE, lambda: _objects(settings, "inbox/", ".json")),
             "quarantine": (STORE, lambda: _objects(settings, "quarantine/", "")),
             "ledger": (None, lambda: _ledger(settings)),
@@ -84,30 +49,30 @@ def look(settings: Settings | None = None) -> Status:
             "runs": (PREFECT, lambda: _runs(api or "")),
         }
         # A server that is down is not asked: clients would try again and again.
-        asked = {name: pool.submit(see) for name, (server, see) in looks.items() if server not in down}
+        asked = {name: pool.submit(query) for name, (server, query) in queries.items() if server not in down}
         skipped = {
             name: {"unknown": f"{server} is {down[server]}"}
-            for name, (server, _) in looks.items()
+            for name, (server, _) in queries.items()
             if server in down
         }
         facts = skipped | _answers(asked)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    seen = Status(
-        datetime.now(UTC).isoformat(timespec="seconds"), servers, {name: facts[name] for name in looks}
+    status = Status(
+        datetime.now(UTC).isoformat(timespec="seconds"), servers, {name: facts[name] for name in queries}
     )
-    seen.degraded = _degraded(seen, settings, embedded=running(Places()) is not None)
-    return seen
+    status.degraded = _degraded(status, settings, embedded=find_run(StackPaths()) is not None)
+    return status
 
 
 def _answers(asked: "dict[str, Future[dict[str, Any]]]") -> dict[str, dict[str, Any]]:
     facts: dict[str, dict[str, Any]] = {}
-    deadline = datetime.now() + timedelta(seconds=PATIENCE_SECONDS)
+    deadline = datetime.now() + timedelta(seconds=TOTAL_SECONDS)
     for name, answer in asked.items():
         try:
             facts[name] = answer.result(max(0.0, (deadline - datetime.now()).total_seconds()))
-        except TooLate:
-            facts[name] = {"unknown": f"no answer within {PATIENCE_SECONDS:.0f} s"}
+        except FutureTimeout:
+            facts[name] = {"unknown": f"no answer within {TOTAL_SECONDS:.0f} s"}
         except (UserError, httpx.HTTPError, OSError) as error:
             facts[name] = {"unknown": str(error).partition("\n")[0] or type(error).__name__}
     return facts
@@ -115,7 +80,7 @@ def _answers(asked: "dict[str, Future[dict[str, Any]]]") -> dict[str, dict[str, 
 
 def _servers(settings: Settings, api: str | None, pool: ThreadPoolExecutor) -> list[ServerStatus]:
     """Each server by a request of our own; the embedded stack's record adds what it knows of restarts."""
-    record = running(Places())
+    record = find_run(StackPaths())
     asked = {
         STORE: (settings.s3_endpoint, pool.submit(_answers_at_all, settings.s3_endpoint)),
         LABEL_STUDIO: (
@@ -179,12 +144,14 @@ def _objects(settings: Settings, prefix: str, ending: str) -> dict[str, Any]:
     from trashnet.store import open_store
 
     found = [
-        stored for stored in islice(open_store(settings).list(prefix), COUNTED) if stored.key.endswith(ending)
+        stored
+        for stored in islice(open_store(settings).list(prefix), MAX_COUNTED)
+        if stored.key.endswith(ending)
     ]
     oldest = min((stored.modified for stored in found), default=None)
     return {
         "objects": len(found),
-        "or_more": len(found) >= COUNTED,
+        "or_more": len(found) >= MAX_COUNTED,
         "oldest": oldest.isoformat(timespec="seconds") if oldest else None,
     }
 
@@ -312,10 +279,10 @@ def _post(api: str, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-def _degraded(seen: Status, settings: Settings, *, embedded: bool) -> list[str]:
+def _degraded(status: Status, settings: Settings, *, embedded: bool) -> list[str]:
     """What works, but not as it is meant to where it matters."""
     notes = []
-    if seen.facts["candidate"].get("version", "?") is None:
+    if status.facts["candidate"].get("version", "?") is None:
         notes.append(
             "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
         )
@@ -329,8 +296,8 @@ def _degraded(seen: Status, settings: Settings, *, embedded: bool) -> list[str]:
         notes.append(
             "embedded stack: everything on this machine only, and Label Studio's guard lets requests to 127.0.0.1 through"
         )
-    if failed := seen.facts["runs"].get("failed_in_a_day"):
+    if failed := status.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")
-    if planned := seen.facts["ledger"].get("unfinished_turn"):
+    if planned := status.facts["ledger"].get("unfinished_turn"):
         notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
     return notes

@@ -1,18 +1,17 @@
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from operations.status import Status
+from operations.status.report import Status
 
 INDENT = 14
 
 
-def page(seen: "Status") -> str:
+def format_status(status: Status) -> str:
     """The status as lines for a terminal."""
-    now = datetime.fromisoformat(seen.at)
+    now = datetime.fromisoformat(status.at)
     lines = ["servers"]
-    width = max(len(server.url) for server in seen.servers)
-    for server in seen.servers:
+    width = max(len(server.url) for server in status.servers)
+    for server in status.servers:
         lines.append(
             f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  {server.state}"
         )
@@ -28,11 +27,11 @@ def page(seen: "Status") -> str:
         "runs": _runs,
     }
     for name, describe in sections.items():
-        facts = seen.facts[name]
+        facts = status.facts[name]
         said = [f"unknown: {facts['unknown']}"] if "unknown" in facts else describe(facts, now)
         lines += [f"{name if number == 0 else '':<{INDENT}}{line}" for number, line in enumerate(said)]
     lines += [
-        f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(seen.degraded)
+        f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(status.degraded)
     ]
     return "\n".join(lines)
 

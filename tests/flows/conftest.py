@@ -63,7 +63,7 @@ class Deployment:
 
     def trashnet(self, *arguments: str) -> str:
         """Run a command of ours in the deployment."""
-        command = [sys.executable, "-m", "trashnet", *arguments]
+        command = [sys.executable, "-m", "operations.cli", *arguments]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -137,7 +137,7 @@ def deployment(
             patch.setenv(variable, value)
         settings = load_settings()
     setup = subprocess.run(
-        [sys.executable, "-m", "trashnet", "setup"], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "operations.cli", "setup"], cwd=root, env=environment, capture_output=True, text=True
     )
     assert setup.returncode == 0, setup.stdout + setup.stderr
     worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)

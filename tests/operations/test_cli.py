@@ -12,7 +12,10 @@ from tests.conftest import REPOSITORY
 def trashnet(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the program as installed."""
     return subprocess.run(
-        [sys.executable, "-m", "trashnet", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+        [sys.executable, "-m", "operations.cli", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
     )
 
 

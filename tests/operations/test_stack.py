@@ -1,4 +1,4 @@
-"""The embedded stack: servers that answer, hide their keys, and leave nothing behind."""
+"""The embedded_servers stack: servers that answer, hide their keys, and leave nothing behind."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from minio.error import MinioException
 from operations.stack import free_port, start_s3
 from operations.stack.commands import down
 from operations.stack.process import LOOPBACK, spawn
-from operations.stack.run_state import Places, RunRecord, ensure_ports, read_environment, running
+from operations.stack.run_state import RunRecord, StackPaths, ensure_ports, find_run, read_environment_file
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.errors import UserError
@@ -119,7 +119,7 @@ def pids(folder: Path) -> list[int]:
 def test_stopping_ends_a_stubborn_server_and_all_its_descendants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked first, then made to, even what moved to a session of its own."""
+    """StopRequested first, then made to, even what moved to a session of its own."""
     monkeypatch.setattr("operations.stack.process.GRACE_SECONDS", 0.5)
     server = spawn(
         "stubborn",
@@ -179,12 +179,12 @@ class SmallStack:
     """The supervisor over small servers, as a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.places = Places(folder / ".trashnet")
+        self.paths = StackPaths(folder / ".trashnet")
         self.log = folder / "said"
 
     def up(self, *setup: str) -> "subprocess.Popen[bytes]":
         """Start it, with a setup command; what it says goes to ``log``."""
-        command = [sys.executable, REPOSITORY / "tests/operations/small_stack.py", self.places.folder, *setup]
+        command = [sys.executable, REPOSITORY / "tests/operations/small_stack.py", self.paths.folder, *setup]
         with self.log.open("ab") as out:
             return subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
 
@@ -192,11 +192,11 @@ class SmallStack:
         """Wait until the record says so."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            record = running(self.places)
+            record = find_run(self.paths)
             if record is not None and record.pid and holds(record):
                 return record
             time.sleep(0.05)
-        raise AssertionError(f"it did not come to that: {running(self.places)}\n{self.log.read_text()}")
+        raise AssertionError(f"it did not come to that: {find_run(self.paths)}\n{self.log.read_text()}")
 
     def servers(self) -> list[int]:
         """The numbers of the small servers' processes."""
@@ -206,7 +206,7 @@ class SmallStack:
         return [
             int(line.split()[0])
             for line in listed.splitlines()
-            if str(self.places.logs) in line and "keeper.py" not in line
+            if str(self.paths.logs) in line and "keeper.py" not in line
         ]
 
 
@@ -220,7 +220,7 @@ def small_stack(tmp_path: Path) -> Iterator[SmallStack]:
     """A stack that is not running yet, and is not afterwards."""
     stack = SmallStack(tmp_path)
     yield stack
-    down(stack.places)
+    down(stack.paths)
 
 
 def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small_stack: SmallStack) -> None:
@@ -230,24 +230,24 @@ def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small
         up = small_stack.up()
         small_stack.until(is_up)
         assert len(small_stack.servers()) == 5
-        down(small_stack.places)
+        down(small_stack.paths)
         assert up.wait() == 0
         assert small_stack.servers() == []
-        assert running(small_stack.places) is None
-        kept.append((small_stack.places.environment.read_text(), small_stack.places.ports.read_text()))
+        assert find_run(small_stack.paths) is None
+        kept.append((small_stack.paths.environment.read_text(), small_stack.paths.ports.read_text()))
     assert kept[0] == kept[1]
-    assert small_stack.places.environment.stat().st_mode & 0o777 == 0o600
-    assert small_stack.places.folder.stat().st_mode & 0o777 == 0o700
+    assert small_stack.paths.environment.stat().st_mode & 0o777 == 0o600
+    assert small_stack.paths.folder.stat().st_mode & 0o777 == 0o700
     ends = ("KEY", "WORD", "TOKEN", "SECRET")
     secrets = [
         value
-        for name, value in read_environment(small_stack.places.environment).items()
+        for name, value in read_environment_file(small_stack.paths.environment).items()
         if name.endswith(ends)
     ]
     assert len(set(secrets)) == 5
     assert not [secret for secret in secrets if secret in small_stack.log.read_text()]
-    settings = load_settings(small_stack.places.environment)  # all that every other command needs is there
-    assert settings.clone == (small_stack.places.folder / "clone").resolve()
+    settings = load_settings(small_stack.paths.environment)  # all that every other command needs is there
+    assert settings.clone == (small_stack.paths.folder / "clone").resolve()
 
 
 def test_ctrl_c_stops_callers_before_those_they_call(small_stack: SmallStack) -> None:
@@ -292,8 +292,8 @@ def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_
     before = small_stack.until(is_up)
     up.kill()
     up.wait()
-    assert small_stack.places.run.is_file()
-    assert running(small_stack.places) is None
+    assert small_stack.paths.run_record.is_file()
+    assert find_run(small_stack.paths) is None
     small_stack.up()
     after = small_stack.until(is_up)
     assert [server.url for server in after.servers.values()] == [
@@ -306,9 +306,9 @@ def test_stopping_a_stack_that_does_not_run_is_no_error(
     small_stack: SmallStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not even when a record lies there whose process number somebody else has now."""
-    small_stack.places.make()
-    RunRecord(os.getpid(), 0, "2026-01-01T00:00:00+00:00", "up").write(small_stack.places)
-    down(small_stack.places)
+    small_stack.paths.create()
+    RunRecord(os.getpid(), 0, "2026-01-01T00:00:00+00:00", "up").write(small_stack.paths)
+    down(small_stack.paths)
     assert capsys.readouterr().out == "The stack is not running.\n"
 
 
@@ -317,13 +317,13 @@ def test_no_other_process_is_ended_in_the_stacks_place(small_stack: SmallStack) 
     small_stack.up()
     record = small_stack.until(is_up)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    RunRecord(bystander.pid, record.started_ticks, record.since, "up").write(small_stack.places)
+    RunRecord(bystander.pid, record.read_start_ticks, record.since, "up").write(small_stack.paths)
     with pytest.raises(UserError, match=f"not as process {bystander.pid}"):
-        down(small_stack.places)
+        down(small_stack.paths)
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
-    record.write(small_stack.places)
+    record.write(small_stack.paths)
 
 
 def test_a_setup_that_fails_stops_the_stack_with_its_last_words(small_stack: SmallStack) -> None:
@@ -337,8 +337,8 @@ def test_a_setup_that_fails_stops_the_stack_with_its_last_words(small_stack: Sma
 
 def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: SmallStack) -> None:
     """The stack starts; addresses in its settings follow."""
-    small_stack.places.make()
-    ports = ensure_ports(small_stack.places)
+    small_stack.paths.create()
+    ports = ensure_ports(small_stack.paths)
     with socket.socket() as stranger:
         stranger.bind((LOOPBACK, ports["prefect"]))
         stranger.listen()
@@ -351,7 +351,7 @@ def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: S
     assert record.servers["prefect"].url != f"http://{LOOPBACK}:{ports['prefect']}"
     assert record.servers["s3"].url == f"http://{LOOPBACK}:{ports['s3']}"
     assert (
-        read_environment(small_stack.places.environment)["PREFECT_API_URL"]
+        read_environment_file(small_stack.paths.environment)["PREFECT_API_URL"]
         == f"{record.servers['prefect'].url}/api"
     )
 

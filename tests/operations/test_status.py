@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from operations.stack import free_port
-from operations.status import look
+from operations.status import collect_status
+from operations.status.text import format_status
 from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.ledger import open_ledger
@@ -43,7 +44,7 @@ def test_what_is_down_is_said_and_the_rest_is_shown(settings: Settings) -> None:
     store.ensure_bucket()
     store.put("inbox/bin/2026-01-01/a.jpg", b"x")
     store.put("inbox/bin/2026-01-01/a.json", b"{}")
-    seen = look(settings)
+    seen = collect_status(settings)
     assert not seen.ok
     assert seen.facts["inbox"]["objects"] == 1
     assert seen.facts["tasks"] == {"unknown": "Label Studio is down"}
@@ -52,13 +53,13 @@ def test_what_is_down_is_said_and_the_rest_is_shown(settings: Settings) -> None:
     assert "no clone of the flywheel" in seen.facts["dataset"]["unknown"]
     assert seen.facts["candidate"] == {"version": None}
     assert any("no model is published yet" in note for note in seen.degraded)
-    assert "1 uploads waiting, the oldest for" in seen.text()
+    assert "1 uploads waiting, the oldest for" in format_status(seen)
     assert json.loads(seen.as_json())["ok"] is False
 
 
-def test_looking_makes_nothing(settings: Settings, tmp_path: Path) -> None:
+def test_makes_nothing(settings: Settings, tmp_path: Path) -> None:
     """Neither a ledger nor a bucket: it can be asked at any time, by anybody."""
-    seen = look(settings)
+    seen = collect_status(settings)
     assert "bucket" in seen.facts["inbox"]["unknown"].lower()
     assert list(tmp_path.iterdir()) == []
 
@@ -66,7 +67,7 @@ def test_looking_makes_nothing(settings: Settings, tmp_path: Path) -> None:
 def test_the_ledgers_counts_are_shown(settings: Settings) -> None:
     """By state, and which turn was the last."""
     open_ledger(settings.ledger_url).close()
-    facts = look(settings).facts["ledger"]
+    facts = collect_status(settings).facts["ledger"]
     assert facts["frames"] == {}
     assert facts["last_turn"] is None
 
@@ -74,7 +75,7 @@ def test_the_ledgers_counts_are_shown(settings: Settings) -> None:
 def test_without_any_settings_the_way_to_get_them_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nowhere to look."""
+    """There is nothing to ask."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="`trashnet up` starts an embedded stack"):
-        look()
+        collect_status()

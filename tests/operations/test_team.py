@@ -167,7 +167,7 @@ def team(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_team_s_services_come_up_and_a_frame_becomes_a_task(tmp_path: Path) -> None:
-    """PostgreSQL behind everything, passwords everywhere, Label Studio's guard on: from an upload, by events alone, to the annotators."""
+    """PostgreSQL behind everything, passwords everywhere, Label Studio's guard on: from an upload, by events exclusive_lock, to the annotators."""
     (tmp_path / "hosts").write_text(HOSTS)
     become_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     inside = ENTER.format(hosts=tmp_path / "hosts", python=sys.executable, root=tmp_path)

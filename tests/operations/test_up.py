@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from operations.stack.run_state import Places, read_environment, running
+from operations.stack.run_state import StackPaths, find_run, read_environment_file
 from tests.conftest import REPOSITORY
 
 MINUTES = 60
@@ -20,7 +20,7 @@ MINUTES = 60
 
 def trashnet(*arguments: str, cwd: Path, seconds: float) -> subprocess.CompletedProcess[str]:
     """Run the command line of the clone."""
-    command = [sys.executable, "-m", "trashnet", *arguments]
+    command = [sys.executable, "-m", "operations.cli", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds)
 
 
@@ -71,7 +71,7 @@ def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace
 
     secrets = [
         value
-        for name, value in read_environment(clone / ".trashnet/stack.env").items()
+        for name, value in read_environment_file(clone / ".trashnet/stack.env").items()
         if name.endswith(("KEY", "WORD", "TOKEN", "SECRET"))
     ]
     shown = up.stdout + "".join(line for _, line in processes(""))
@@ -88,7 +88,7 @@ def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace
     [rclone] = [pid for pid, line in processes(str(clone / ".trashnet/s3")) if "keeper.py" not in line]
     os.kill(rclone, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while (record := running(Places(clone / ".trashnet"))) is None or record.servers["s3"].restarts == 0:
+    while (record := find_run(StackPaths(clone / ".trashnet"))) is None or record.servers["s3"].restarts == 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     seen = is_ok(clone, 60)
