@@ -45,7 +45,7 @@ def down(paths: StackPaths | None = None) -> None:
     _signal(record, signal.SIGTERM, paths)
     click.echo(f"Stopping the stack (process {record.pid})")
     if not _wait_until_ended(paths, STOP_SECONDS):
-        # Its servers end with it: their keepers see to that.
+        # Its servers end with it: their subreapers see to that.
         _signal(record, signal.SIGKILL, paths)
         if not _wait_until_ended(paths, STOP_SECONDS):
             raise UserError(f"process {record.pid}, the stack, does not end; look at {paths.logs}/")

@@ -1,4 +1,4 @@
-"""One server of the stack as a process: started through its keeper, healthy once a real request was answered, stopped without a trace."""
+"""One server of the stack as a process: started through its subreaper, healthy once a real request was answered, stopped without a trace."""
 
 import os
 import signal

@@ -56,7 +56,7 @@ def keep(command: list[str], grace: float, asking: int) -> int:
 
 def _become(command: list[str]) -> None:
     os.setpgid(0, 0)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # for the case that the keeper itself is killed
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # for the case that the subreaper itself is killed
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labeling import LabelingParams
-from labeling.validation import check_answer
+from labeling.validation import validate_annotation
 from operations.demo import SIDE, SMALL, _result, captures
 from tests.conftest import REPOSITORY
 from trashnet.detectors import Detections
@@ -62,13 +62,13 @@ def test_the_demo_annotator_s_answers_pass_the_checks_that_people_s_pass(
         task_id=1,
     )
     params = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml")
-    checked = check_answer(
+    checked = validate_annotation(
         {"result": _result(truth, frame), "was_cancelled": False}, frame, set(taxonomy.names), params
     )
     assert checked.outcome == ("nothing" if empty else "boxes")
-    assert [box["label"] for box in checked.boxes] == [box["label"] for box in truth]
+    assert [box.label for box in checked.boxes] == [box.label for box in truth]
     for found, drawn in zip(checked.boxes, truth, strict=True):
-        assert found["box"] == pytest.approx(drawn["box"], abs=1e-6)
+        assert found.xywh == pytest.approx(drawn.xywh, abs=1e-6)
 
 
 def test_every_number_the_demo_changes_is_one_that_the_pipeline_reads(tmp_path: Any) -> None:

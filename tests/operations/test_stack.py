@@ -84,7 +84,7 @@ def test_a_server_that_cannot_start_says_its_last_words(tmp_path: Path) -> None:
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
-    """The keeper cannot start it, and says so in the log."""
+    """The subreaper cannot start it, and says so in the log."""
     with pytest.raises(UserError, match="no-such-program: No such file"):
         spawn(
             "nothing", ["no-such-program"], url="", log=tmp_path / "log", healthy=lambda: False
@@ -206,7 +206,7 @@ class SmallStack:
         return [
             int(line.split()[0])
             for line in listed.splitlines()
-            if str(self.paths.logs) in line and "keeper.py" not in line
+            if str(self.paths.logs) in line and "subreaper.py" not in line
         ]
 
 
@@ -317,7 +317,7 @@ def test_no_other_process_is_ended_in_the_stacks_place(small_stack: SmallStack) 
     small_stack.up()
     record = small_stack.until(is_up)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    RunRecord(bystander.pid, record.read_start_ticks, record.since, "up").write(small_stack.paths)
+    RunRecord(bystander.pid, record.started_ticks, record.since, "up").write(small_stack.paths)
     with pytest.raises(UserError, match=f"not as process {bystander.pid}"):
         down(small_stack.paths)
     assert bystander.poll() is None

@@ -85,7 +85,7 @@ def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace
     assert second.returncode == 1
     assert "this stack is already running" in second.stderr
 
-    [rclone] = [pid for pid, line in processes(str(clone / ".trashnet/s3")) if "keeper.py" not in line]
+    [rclone] = [pid for pid, line in processes(str(clone / ".trashnet/s3")) if "subreaper.py" not in line]
     os.kill(rclone, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while (record := find_run(StackPaths(clone / ".trashnet"))) is None or record.servers["s3"].restarts == 0:
