@@ -170,8 +170,8 @@ def settings(
 
 @pytest.fixture
 def client(settings: Settings) -> Client:
-    """Connected, and not patient: a fault in a test shows at once."""
-    return connect(settings, patience=3)
+    """Connected; it gives up after 3 seconds, so that a fault in a test shows at once."""
+    return connect(settings, retry_seconds=3)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The project is made once, and mended where it differs from what it should be."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from pydantic import SecretStr
 
 from labeling import Client, LabelingParams, ensure_project, label_config
 from labeling.project import SECRET_HEADER
-from tests.labeling.conftest import Desk
+from tests.labeling.conftest import Desk, region
 from trashnet.errors import UserError
 from trashnet.settings import Settings
 from trashnet.taxonomy import Taxonomy, WasteClass
@@ -121,3 +122,58 @@ def test_keys_of_the_store_that_are_wrong_are_refused_in_plain_words(desk: Desk)
     wrong = desk.settings.model_copy(update={"s3_secret_key": SecretStr("wrong")})
     with pytest.raises(UserError, match="TRASHNET_S3_ENDPOINT, the keys"):
         ensure_project(desk.client, wrong, desk.taxonomy, desk.params)
+
+
+def change_task(client: Client, task: int, **changes: Any) -> None:
+    """Change fields of a task, as Label Studio's own page does."""
+    client.tasks.update(str(task), request_options={"additional_body_parameters": changes})
+
+
+def tabs(client: Client, project: int) -> dict[str, Any]:
+    """The data manager's tabs by title."""
+    views: list[Any] = client.views.list(project=project)
+    return {view.data["title"]: view for view in views}
+
+
+def test_a_project_of_version_0_1_gets_the_new_names_and_keeps_its_annotations(desk: Desk) -> None:
+    """Tasks get ``feedback`` for ``mend``, the tab "To mend" its new title; answers and pre-labels stay."""
+    shas = desk.draw(3)
+    desk.ask(shas)
+    for sha in shas:
+        (task,) = (task for task in desk.tasks() if task["data"]["sha256"] == sha)
+        old = {("mend" if key == "feedback" else key): value for key, value in task["data"].items()}
+        old["mend"] = "ada: it is outside" if sha == shas[1] else ""
+        change_task(desk.client, task["id"], data=old)
+    tab = tabs(desk.client, desk.project.id)["Needs fixing"]
+    data = json.loads(json.dumps(tab.data).replace("data.feedback", "data.mend")) | {"title": "To mend"}
+    desk.client.views.update(id=str(tab.id), project=desk.project.id, data=data)
+    page = desk.client.projects.get(desk.project.id).label_config or ""
+    desk.client.projects.update(desk.project.id, label_config=page.replace("feedback", "mend"))
+    desk.answer(shas[0], region())
+    refused = desk.answer(shas[1], region(x=95))
+    before = desk.tasks()
+
+    for _ in range(2):
+        assert ensure_project(desk.client, desk.settings, desk.taxonomy, desk.params).id == desk.project.id
+    after = desk.tasks()
+    assert [task["data"]["feedback"] for task in after] == ["", "ada: it is outside", ""]
+    for old, new in zip(before, after, strict=True):
+        assert {**new["data"], "mend": new["data"]["feedback"]} == {
+            **old["data"],
+            "feedback": old["data"]["mend"],
+        }
+        for kind in ("annotations", "predictions"):
+            assert [(made["id"], made["result"]) for made in old[kind]] == [
+                (made["id"], made["result"]) for made in new[kind]
+            ]
+    assert tabs(desk.client, desk.project.id).keys() == {"To label", "Needs fixing", "All"}
+    shown = desk.client.tasks.list(
+        view=tabs(desk.client, desk.project.id)["Needs fixing"].id, project=desk.project.id
+    )
+    assert [task.id for task in shown] == [desk.task(shas[1])]
+    assert "$feedback" in (desk.client.projects.get(desk.project.id).label_config or "")
+    found = desk.collect()
+    assert (found.boxes, found.refused, found.labelled) == (1, 1, 1)
+    desk.client.annotations.update(refused, result=[region()])
+    desk.collect()
+    assert [task["data"]["feedback"] for task in desk.tasks()] == ["", "", ""]

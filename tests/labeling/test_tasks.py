@@ -102,7 +102,7 @@ def test_only_what_is_missing_is_imported_after_a_death(desk: Desk) -> None:
     assert desk.ask(shas[50:150]) == 100
     for sha in shas[50:150]:
         desk.ledger.move(sha, "tasked", "accepted", task_id=None)  # as if it had never come to that
-    assert desk.ask(shas, desk.params.model_copy(update={"import_batch": 70})) == 100
+    assert desk.ask(shas, desk.params.model_copy(update={"import_batch_size": 70})) == 100
     held = [task["data"]["sha256"] for task in desk.tasks()]
     assert sorted(held) == sorted(shas)
     assert tasks_of(desk.client, desk.project, shas) == {sha: desk.task(sha) for sha in shas}
