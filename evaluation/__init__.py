@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from evaluation.flat_arrays import GroundTruth, Predictions
     from evaluation.params import EvaluationParams
     from evaluation.report import headline_table, write_report
-    from evaluation.score_table import comparison
+    from evaluation.score_table import compare_scores
     from evaluation.scorecard import Scorecard
 
 _HOME = {
@@ -20,7 +20,7 @@ _HOME = {
     "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
-    "comparison": "score_table",
+    "compare_scores": "score_table",
     "evaluate": "evaluator",
     "headline_table": "report",
     "open_fiftyone": "fiftyone_app",
@@ -35,10 +35,10 @@ __all__ = [
     "Predictions",
     "Scorecard",
     "coco_metrics",
-    "comparison",
     "evaluate",
     "headline_table",
     "open_fiftyone",
+    "compare_scores",
     "write_report",
 ]
 

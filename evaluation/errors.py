@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions
+from trashnet.boxes import iou
 
 Cause = Literal["classification", "localisation", "both", "duplicate", "background", "missed"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -44,7 +45,7 @@ def find_causes(ground_truth: GroundTruth, predictions: Predictions) -> Causes:
         found = np.arange(predictions.offsets[image], predictions.offsets[image + 1])
         there = np.arange(ground_truth.offsets[image], ground_truth.offsets[image + 1])
         crowd = ground_truth.crowd[there]
-        overlaps = box_iou(predictions.boxes[found], ground_truth.boxes[there], crowd)
+        overlaps = iou(predictions.boxes[found], ground_truth.boxes[there], crowd)
         same = predictions.class_ids[found][:, None] == ground_truth.class_ids[there][None, :]
         hits = _hits(np.where(same & ~crowd, overlaps, 0.0))
         taken = np.zeros(len(there), bool)

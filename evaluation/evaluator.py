@@ -37,8 +37,8 @@ from evaluation.sorting_accuracy import (
     Matches,
     Share,
     Sorting,
+    confusion_pairs,
     match_items,
-    pair_up,
     sort_items,
     worst_confusions,
 )
@@ -133,7 +133,7 @@ def judge(
     acted = predictions.above(params.sort_score)
     acted_matches = matches.above(predictions, params.sort_score)
     sorting = sort_items(truth, acted, acted_matches, taxonomy.stream_of)
-    pairs = pair_up(truth, acted, acted_matches)
+    pairs = confusion_pairs(truth, acted, acted_matches)
     causes = count_causes(truth, acted, find_causes(truth, acted))
     right = _sent_right(truth, acted, acted_matches, taxonomy)
     return Scorecard(

@@ -1,4 +1,4 @@
-"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of what went wrong."""
+"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of mistakes."""
 
 import os
 import subprocess
@@ -18,17 +18,17 @@ from evaluation.errors import HIT, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.sorting_accuracy import LEFT_OUT, match_items
-from operations.mongod import ends_with_us, ensure_database, stop_process
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
+from trashnet.models import STUDENT, TEACHER
+from trashnet.processes import die_with_parent, stop_process
 from trashnet.taxonomy import Taxonomy
 
 DATASET = "trashnet"
-RARE = 10  # classes in the view of rare ones
-CONFIDENT = 0.7
-TEACHER, STUDENT = "efficientdet", "ssd_int8"
-SERVER_START_S = 300.0
-TIE = 1e-12  # far below the 1e-6 that scores are kept to, and 1e5 equal scores still fit
+NUM_RARE_CLASSES = 10  # in the view of rare ones
+CONFIDENT_SCORE = 0.7
+SERVER_START_SECONDS = 300.0
+TIE_BREAK = 1e-12  # far below the 1e-6 that scores are kept to, and 1e5 equal scores still fit
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def open_fiftyone(
     build: Path,
     taxonomy: Taxonomy,
     params: EvaluationParams,
+    database_uri: str,
     *,
     model: str | None = None,
     split: Split = "test",
@@ -65,19 +66,18 @@ def open_fiftyone(
     which an int8 model's 256 scores are full of, so equal scores are told apart by 1e-12 in COCO's order. Its
     boxes are relative, so an overlap that is a threshold exactly may fall to the other side.
 
-    Raises :class:`UserError` without predictions, without frames, and without a MongoDB.
+    ``database_uri`` is the address of a MongoDB that answers. Raises :class:`UserError` without predictions and without
+    frames.
     """
     frames = log.frames(split)
     truth = GroundTruth.of(frames)
     names = [model] if model else sorted(path.stem for path in (build / "predictions").glob("*.json"))
     if not names:
-        raise UserError(
-            f"{build / 'predictions'}: no predictions to look at. `dvc repro evaluate` makes them."
-        )
+        raise UserError(f"{build / 'predictions'}: no predictions to show. `dvc repro evaluate` makes them.")
     predictions = {
         one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names
     }
-    fo = _import_fiftyone(build / "fiftyone")
+    fo = _import_fiftyone(build / "fiftyone", database_uri)
     dataset = _fill(
         fo,
         name,
@@ -95,9 +95,9 @@ def open_fiftyone(
     return FiftyOneDataset(name, len(frames), mean_ap, views)
 
 
-def _import_fiftyone(home: Path) -> Any:
-    """Import FiftyOne with its database up, its files under ``home`` and its telemetry off; all of that is read at import."""
-    ensure_database(home / "db")
+def _import_fiftyone(home: Path, database_uri: str) -> Any:
+    """Import FiftyOne with its database's address, its files under ``home`` and no telemetry: it reads these at import."""
+    os.environ["FIFTYONE_DATABASE_URI"] = database_uri
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
     os.environ.setdefault("FIFTYONE_DEFAULT_DATASET_DIR", str(home.resolve() / "datasets"))
     os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
@@ -185,7 +185,7 @@ def untied(predictions: Predictions) -> NDArray[np.float64]:
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     rank = np.empty(len(predictions), np.int64)
     rank[order] = np.arange(len(predictions)) - starts
-    return np.asarray(predictions.scores - TIE * rank)
+    return np.asarray(predictions.scores - TIE_BREAK * rank)
 
 
 def _fates(
@@ -252,17 +252,18 @@ def _save_views(
         )
         views[f"confident mistakes: {model}"] = (
             dataset.filter_labels(
-                model, (field("confidence") >= CONFIDENT) & ~field("cause").is_in([HIT, "left out"])
+                model, (field("confidence") >= CONFIDENT_SCORE) & ~field("cause").is_in([HIT, "left out"])
             ),
-            f"detections of {model} that are wrong at a score of {CONFIDENT:g} or more",
+            f"detections of {model} that are wrong at a score of {CONFIDENT_SCORE:g} or more",
         )
-    if {TEACHER, STUDENT} <= set(models):
+    teacher, student = TEACHER.name, STUDENT.name
+    if {teacher, student} <= set(models):
         views["teacher and student disagree"] = (
-            dataset.filter_labels("ground_truth", field(f"{TEACHER}_sorted") != field(f"{STUDENT}_sorted")),
-            f"items that only one of {TEACHER} and {STUDENT} sorts right, or that they lose differently",
+            dataset.filter_labels("ground_truth", field(f"{teacher}_sorted") != field(f"{student}_sorted")),
+            f"items that only one of {teacher} and {student} sorts right, or that they lose differently",
         )
     trained, tested = log.box_counts("train"), truth.counts(len(taxonomy.classes))
-    rare = [taxonomy.names[i] for i in np.argsort(trained, kind="stable") if tested[i]][:RARE]
+    rare = [taxonomy.names[i] for i in np.argsort(trained, kind="stable") if tested[i]][:NUM_RARE_CLASSES]
     views["rare classes"] = (
         dataset.filter_labels("ground_truth", field("label").is_in(rare)),
         "the classes with fewest boxes in training: " + ", ".join(rare),
@@ -276,7 +277,7 @@ def _serve(name: str, address: str, port: int) -> None:
     """Serve the app until Ctrl-C. FiftyOne's own launcher gives its server one minute, which a busy machine exceeds; so we start it."""
     from fiftyone.constants import SERVER_DIR
 
-    command = [*ends_with_us(), sys.executable, "main.py", "--port", str(port), "--address", address]
+    command = [*die_with_parent(), sys.executable, "main.py", "--port", str(port), "--address", address]
     server = subprocess.Popen(
         command,
         cwd=SERVER_DIR,
@@ -284,11 +285,11 @@ def _serve(name: str, address: str, port: int) -> None:
         stdin=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + SERVER_START_S
-        while not _answers(address, port):
+        deadline = time.monotonic() + SERVER_START_SECONDS
+        while not _responds(address, port):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise UserError(
-                    f"FiftyOne's server did not come up on {address}:{port}; its words are above. Is the port taken (--port)? "
+                    f"FiftyOne's server did not come up on {address}:{port}; its output is above. Is the port taken (--port)? "
                     f"The dataset {name!r} is complete."
                 )
             time.sleep(0.5)
@@ -302,7 +303,7 @@ def _serve(name: str, address: str, port: int) -> None:
         stop_process(server)
 
 
-def _answers(address: str, port: int) -> bool:
+def _responds(address: str, port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{address}:{port}/fiftyone", timeout=5) as response:
             return bool(response.status == 200)

@@ -203,21 +203,3 @@ def _rows_of(
     rows = [np.arange(offsets[i], offsets[i + 1]) for i in positions]
     image = np.repeat(np.arange(len(positions)), [len(r) for r in rows])
     return np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64), image.astype(np.int64)
-
-
-def box_iou(
-    a: NDArray[np.float64], b: NDArray[np.float64], crowd: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Intersection over union of ``a`` ``(N, 4)`` with ``b`` ``(M, 4)``, both ``(x, y, w, h)``; ``(N, M)`` in [0, 1].
-
-    Where ``crowd`` ``(M,)`` is true the denominator is ``a``'s area alone, as COCO has it: a detection inside
-    a crowd overlaps it fully. Boxes that only touch, and boxes without area, give 0.
-    """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = a[:, 2:].prod(axis=1), b[:, 2:].prod(axis=1)
-    union = area_a[:, None] + area_b[None, :] - inter
-    if crowd is not None:
-        union = np.where(crowd[None, :], area_a[:, None], union)
-    return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=union > 0))

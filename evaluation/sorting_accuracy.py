@@ -22,7 +22,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions
+from trashnet.boxes import iou
 
 MISSED = -1  # an item that no detection met
 FALSE = -1  # a detection that met no item
@@ -51,7 +52,7 @@ class Matches:
         return Matches(detection_of, self.item_of[keep])
 
 
-def match_items(ground_truth: GroundTruth, predictions: Predictions, iou: float = IOU_MATCH) -> Matches:
+def match_items(ground_truth: GroundTruth, predictions: Predictions, min_iou: float = IOU_MATCH) -> Matches:
     """Match detections and items one to one, greedily by score, whatever their classes (the rule above)."""
     detection_of = np.where(ground_truth.crowd, LEFT_OUT, MISSED)
     item_of = np.full(len(predictions), FALSE, np.int64)
@@ -59,12 +60,12 @@ def match_items(ground_truth: GroundTruth, predictions: Predictions, iou: float 
         found = slice(predictions.offsets[image], predictions.offsets[image + 1])
         there = slice(ground_truth.offsets[image], ground_truth.offsets[image + 1])
         crowd = ground_truth.crowd[there]
-        overlaps = box_iou(predictions.boxes[found], ground_truth.boxes[there], crowd)
+        overlaps = iou(predictions.boxes[found], ground_truth.boxes[there], crowd)
         free = ~crowd
         for row, overlap in enumerate(overlaps, start=found.start):
             candidates = np.where(free, overlap, 0.0)
             best = int(candidates.argmax()) if len(candidates) else -1
-            if best >= 0 and candidates[best] >= iou:
+            if best >= 0 and candidates[best] >= min_iou:
                 free[best] = False
                 item_of[row], detection_of[there.start + best] = there.start + best, row
             elif (overlap[crowd] >= IOU_MATCH).any():
@@ -190,7 +191,7 @@ class Confusion:
     frames: tuple[str, ...]  # up to three that show it, the most confident mistakes first
 
 
-def pair_up(
+def confusion_pairs(
     ground_truth: GroundTruth, predictions: Predictions, matches: Matches
 ) -> list[tuple[int | None, int | None, str, float]]:
     """Every item and every false detection as ``(actual class id, predicted class id, frame, score)``; the rows of a confusion matrix."""

@@ -1,7 +1,7 @@
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from evaluation import comparison
+from evaluation import compare_scores
 from export import Candidate, publish_trained_models
 from flows.context import open_context
 from flows.events import PUBLISHED, emit
@@ -27,6 +27,6 @@ def upload_candidate() -> Candidate:
     files = "\n".join(
         f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items()
     )
-    text = f"# Candidate {candidate.version}\n\n{comparison({}, candidate.scores)}\n\n| file | bytes | SHA-256 |\n|---|---|---|\n{files}\n"
+    text = f"# Candidate {candidate.version}\n\n{compare_scores({}, candidate.scores)}\n\n| file | bytes | SHA-256 |\n|---|---|---|\n{files}\n"
     create_markdown_artifact(text, key="candidate", description=f"Trained on dataset {candidate.dataset}")
     return candidate

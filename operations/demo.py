@@ -18,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from evaluation import comparison
+from evaluation import compare_scores
 from export import Candidate, load_newest_candidate, publish_candidate
 from flows.context import FlowContext
 from labeling import LabelingParams
@@ -237,7 +237,7 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     return "\n".join(
-        ["", watch.table(), "", f"ledger: {moved}", "", comparison({}, candidate.scores), "", *places]
+        ["", watch.table(), "", f"ledger: {moved}", "", compare_scores({}, candidate.scores), "", *places]
     )
 
 

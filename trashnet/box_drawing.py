@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -167,3 +168,40 @@ def _overlap(a: Rectangle, b: Rectangle) -> int:
 
 def _middle(rectangle: Rectangle) -> tuple[float, float]:
     return (rectangle[0] + rectangle[2]) / 2, (rectangle[1] + rectangle[3]) / 2
+
+
+def draw_thumbnail_box(
+    canvas: NDArray[np.uint8],
+    box: NDArray[np.float64],
+    colour: tuple[int, int, int],
+    label: str,
+    *,
+    below: bool = False,
+) -> None:
+    """Outline a box on a thumbnail, in place, and write its label on a filled strip above it.
+
+    Args:
+        canvas: uint8 ``(height, width, 3)``, RGB.
+        box: ``(x, y, w, h)`` in pixels of the canvas.
+        colour: RGB.
+        label: Text, may be empty.
+        below: Write under the upper edge instead, where two labels would cover each other.
+    """
+    x, y, w, h = (round(float(v)) for v in box)
+    cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, 2 if label else 1, cv2.LINE_AA)
+    if not label:
+        return
+    (width, height), base = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)
+    left = max(0, min(x, canvas.shape[1] - width - 4))
+    foot = y + height + base + 2 if below else max(height + base, y)
+    cv2.rectangle(canvas, (left, foot - height - base), (left + width + 4, foot), colour, cv2.FILLED)
+    cv2.putText(
+        canvas,
+        label,
+        (left + 2, foot - base + 1),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.36,
+        (255, 255, 255),
+        1,
+        cv2.LINE_AA,
+    )

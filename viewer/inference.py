@@ -1,4 +1,4 @@
-"""One photo through one model: what it found, how long it took, and that as marks to draw and rows of a table."""
+"""Inference on one photo: detections and latency, as boxes to draw and rows of a table."""
 
 import time
 from collections import Counter
@@ -15,59 +15,42 @@ from trashnet.box_drawing import Mark
 from trashnet.detectors import Detections, Detector, open_detector
 from trashnet.taxonomy import Taxonomy
 
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One of the three exported models: the name it goes by in files, a title and a line for people, and its file's name."""
-
-    name: str
-    title: str
-    role: str
-    file: str
-
-
-SURE = 0.3  # where the confidence slider begins: the sorting score of params.yaml
-
-MODELS = (
-    Model("efficientdet", "EfficientDet-D0", "the teacher · ONNX", "efficientdet.onnx"),
-    Model("ssd_float", "SSD float", "the student · TFLite", "ssd_float.tflite"),
-    Model("ssd_int8", "SSD int8", "the student, as bins run it", "ssd_int8.tflite"),
-)
+DEFAULT_CONFIDENCE = 0.3  # where the confidence slider begins: the sorting score of params.yaml
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a model found on a photo, everything it reports, and the milliseconds that took on this machine."""
+class InferenceResult:
+    """Everything that a model detected on a photo, and the milliseconds that it took on this machine."""
 
     detections: Detections
     milliseconds: float
 
 
-class Looker:
+class ModelRunner:
     """An open detector that several people may use: one photo at a time, as a TFLite interpreter cannot do two."""
 
     def __init__(self, path: Path, taxonomy: Taxonomy) -> None:
         """Open and warm up a model. Raises :class:`UserError` if it cannot be opened."""
         self._detector: Detector = open_detector(path, taxonomy)
         self._lock = Lock()
-        self.look(np.zeros((64, 64, 3), np.uint8))  # the first run allocates; it would tell a wrong latency
+        self.run(np.zeros((64, 64, 3), np.uint8))  # the first run allocates; its latency would be wrong
 
-    def look(self, image: NDArray[np.uint8]) -> Look:
+    def run(self, image: NDArray[np.uint8]) -> InferenceResult:
         """Detect on one RGB image, uint8 ``(height, width, 3)``; the time covers resizing, the network and decoding of its boxes."""
         with self._lock:
             start = time.perf_counter()
             (detections,) = self._detector.detect([image])
-            return Look(detections, (time.perf_counter() - start) * 1000)
+            return InferenceResult(detections, (time.perf_counter() - start) * 1000)
 
 
-def only(detections: Detections, score: float, class_ids: Collection[int]) -> Detections:
+def filter_detections(detections: Detections, score: float, class_ids: Collection[int]) -> Detections:
     """The detections of at least this score and of these classes; of all classes if none is named."""
-    sure = detections.above(score)
-    keep = np.isin(sure.class_ids, list(class_ids)) if class_ids else np.ones(len(sure), bool)
-    return Detections(sure.boxes[keep], sure.class_ids[keep], sure.scores[keep])
+    confident = detections.above(score)
+    keep = np.isin(confident.class_ids, list(class_ids)) if class_ids else np.ones(len(confident), bool)
+    return Detections(confident.boxes[keep], confident.class_ids[keep], confident.scores[keep])
 
 
-def found_marks(detections: Detections, taxonomy: Taxonomy) -> list[Mark]:
+def detection_marks(detections: Detections, taxonomy: Taxonomy) -> list[Mark]:
     """Detections as boxes to draw, in the colour of their stream, best first."""
     return [
         Mark(
@@ -77,7 +60,7 @@ def found_marks(detections: Detections, taxonomy: Taxonomy) -> list[Mark]:
     ]
 
 
-def truth_marks(labels: Labels, taxonomy: Taxonomy) -> list[Mark]:
+def label_marks(labels: Labels, taxonomy: Taxonomy) -> list[Mark]:
     """What a person boxed, dashed, in the colour of its stream."""
     return [
         Mark(_box(box), taxonomy.name_of[int(c)], taxonomy.streams[taxonomy.stream_of[int(c)]], "dashed")
@@ -85,7 +68,7 @@ def truth_marks(labels: Labels, taxonomy: Taxonomy) -> list[Mark]:
     ]
 
 
-def found_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str, str | float]]:
+def detection_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str, str | float]]:
     """Detections as rows of a table, best first."""
     return [
         {
@@ -97,7 +80,7 @@ def found_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str, str
     ]
 
 
-def truth_words(labels: Labels, taxonomy: Taxonomy) -> str:
+def describe_labels(labels: Labels, taxonomy: Taxonomy) -> str:
     """What a person boxed, by stream, in Markdown: "**recycling**: 2 × Drink can, Glass jar; **organics**: Food waste"."""
     counts = Counter(int(c) for c in labels.class_ids)
     streams: dict[str, list[str]] = {}

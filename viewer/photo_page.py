@@ -12,14 +12,15 @@ from dataset import Labels
 from trashnet import box_drawing
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
+from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
 from viewer import inference
-from viewer.comparison import agreement, find_items, item_rows, judge_photo
+from viewer.comparison import compare_streams, find_items, item_rows, sort_photo
 from viewer.photo_picker import pick_photo
 from viewer.server import Options
 
-FILTER = "For inference only: the verdict counts every class."
-TONE = {
+FILTER_HELP = "Only for display: the comparison counts every class."
+CALLOUTS = {
     "agree": (st.success, ":material/check_circle:"),
     "partly": (st.warning, ":material/rule:"),
     "disagree": (st.warning, ":material/call_split:"),
@@ -32,17 +33,17 @@ COLUMNS = {
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
-def open_looker(path: Path, written: int, key: str, _taxonomy: Taxonomy) -> inference.Looker:
+def open_model(path: Path, written: int, key: str, _taxonomy: Taxonomy) -> inference.ModelRunner:
     """A model, opened anew when its file (``written``: its time stamp) or the taxonomy (``key``: its digest) changes."""
-    return inference.Looker(path, _taxonomy)
+    return inference.ModelRunner(path, _taxonomy)
 
 
-@st.cache_data(max_entries=256, show_spinner="Looking")
-def look(
+@st.cache_data(max_entries=256, show_spinner="Running the model")
+def run_model(
     path: Path, written: int, key: str, sha256: str, _taxonomy: Taxonomy, _image: NDArray[np.uint8]
-) -> inference.Look:
-    """What a model finds on a photo: asked once, so that the slider and the filter answer at once."""
-    return open_looker(path, written, key, _taxonomy).look(_image)
+) -> inference.InferenceResult:
+    """What a model finds on a photo: run once, so that the slider and the filter respond at once."""
+    return open_model(path, written, key, _taxonomy).run(_image)
 
 
 def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
@@ -51,7 +52,13 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
         photo = pick_photo(options, taxonomy, key)
         st.divider()
         score = st.slider(
-            "Confidence, at least", 0.0, 1.0, inference.SURE, 0.05, key="score", persist_state="session"
+            "Confidence, at least",
+            0.0,
+            1.0,
+            inference.DEFAULT_CONFIDENCE,
+            0.05,
+            key="score",
+            persist_state="session",
         )
         names = st.multiselect(
             "Show only",
@@ -59,7 +66,7 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
             key="classes",
             persist_state="session",
             placeholder="every class",
-            help=FILTER,
+            help=FILTER_HELP,
         )
         labelled = photo is not None and photo.labels is not None
         truth = st.toggle(
@@ -76,12 +83,12 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
     class_ids = {taxonomy.id_of[name] for name in names}
     headline = st.container()
     found: dict[str, Detections] = {}
-    for column, model in zip(st.columns(len(inference.MODELS), gap="medium"), inference.MODELS, strict=True):
+    for column, model in zip(st.columns(len(MODELS), gap="medium"), MODELS, strict=True):
         with column:
-            st.markdown(f"**{model.title}** &nbsp; :small[:gray[{model.role}]]")
+            st.markdown(f"**{model.title}** &nbsp; :small[:gray[{model.purpose}]]")
             path = options.models / model.file
             try:
-                seen = look(
+                seen = run_model(
                     path,
                     path.stat().st_mtime_ns if path.is_file() else 0,
                     key,
@@ -95,39 +102,39 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
             found[model.title] = seen.detections.above(score)
             model_column(photo.image, seen, score, class_ids, labels, taxonomy)
     with headline:
-        verdict(found, labels, taxonomy)
+        show_comparison(found, labels, taxonomy)
     if not found:  # no model yet: the photo and what a person boxed on it are worth seeing all the same
         picture(photo.image, labels, None, taxonomy)
     st.caption(photo.words)
 
 
-def verdict(found: dict[str, Detections], labels: Labels | None, taxonomy: Taxonomy) -> None:
+def show_comparison(found: dict[str, Detections], labels: Labels | None, taxonomy: Taxonomy) -> None:
     """Where the items would go, whether the models agree, and where they do not; below it what the colours mean."""
     titles = list(found)
     if titles:
         items = find_items(found, taxonomy)
-        together = agreement(items, titles)
-        callout, icon = TONE[together.kind]
-        callout(together.sentence, icon=icon)
+        comparison = compare_streams(items, titles)
+        callout, icon = CALLOUTS[comparison.kind]
+        callout(comparison.sentence, icon=icon)
         if items and len(titles) > 1:
             with st.expander("Item by item", icon=":material/list:"):
                 st.dataframe(item_rows(items, titles), hide_index=True)
     if labels is not None:
-        st.markdown(f"**Ground truth:** {inference.truth_words(labels, taxonomy)}")
+        st.markdown(f"**Ground truth:** {inference.describe_labels(labels, taxonomy)}")
     chips = " ".join(chip(stream, taxonomy) for stream in taxonomy.streams)
     st.html(chips + (" <small>dashed, on white: ground truth</small>" if labels is not None else ""))
 
 
 def model_column(
     image: NDArray[np.uint8],
-    seen: inference.Look,
+    seen: inference.InferenceResult,
     score: float,
     class_ids: set[int],
     labels: Labels | None,
     taxonomy: Taxonomy,
 ) -> None:
     """One model: the photo with its boxes, the streams it would use, its latency, and a table of what it found."""
-    shown = inference.only(seen.detections, score, class_ids)
+    shown = inference.filter_detections(seen.detections, score, class_ids)
     picture(image, labels, shown, taxonomy)
     streams = Counter(taxonomy.stream_of[int(class_id)] for class_id in shown.class_ids)
     chips = (
@@ -137,12 +144,12 @@ def model_column(
     row = f'<span>{chips}</span><span style="white-space:nowrap">{seen.milliseconds:.{int(seen.milliseconds < 10)}f} ms</span>'
     st.html(f'<div style="display:flex;justify-content:space-between;gap:1rem">{row}</div>')
     if labels is not None:
-        judged = judge_photo(labels, seen.detections.above(score), taxonomy)
+        judged = sort_photo(labels, seen.detections.above(score), taxonomy)
         words = f"Of {judged.items} item{'s' * (judged.items != 1)} {judged.right} to the right stream"
         words += f", {judged.wrong} to a wrong one, {judged.missed} missed"
         false = judged.false_detections
         st.caption(f"{words}; {false or 'no'} false detection{'s' * (false != 1)}.")
-    if rows := inference.found_rows(shown, taxonomy):
+    if rows := inference.detection_rows(shown, taxonomy):
         st.dataframe(rows, hide_index=True, column_config=COLUMNS)
     elif len(seen.detections):
         st.caption(
@@ -156,8 +163,8 @@ def picture(
     image: NDArray[np.uint8], labels: Labels | None, found: Detections | None, taxonomy: Taxonomy
 ) -> None:
     """The photo with boxes: those of a person above those of a model."""
-    marks = inference.truth_marks(labels, taxonomy) if labels is not None else []
-    marks += inference.found_marks(found, taxonomy) if found is not None else []
+    marks = inference.label_marks(labels, taxonomy) if labels is not None else []
+    marks += inference.detection_marks(found, taxonomy) if found is not None else []
     alt = "The photo with boxes: " + (", ".join(mark.text for mark in marks) or "none")
     st.image(
         box_drawing.draw(image, marks),

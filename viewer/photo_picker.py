@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from dataset import SPLITS, Frames, Labels, Log, Split, turns_of
 from evaluation import Predictions
 from trashnet.errors import UserError
+from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
 from viewer import selection
-from viewer.inference import MODELS, SURE
+from viewer.inference import DEFAULT_CONFIDENCE
 from viewer.photos import MAX_BYTES, read_photo
 from viewer.server import Options
 
@@ -52,7 +53,9 @@ def positions_with(
 def apart(paths: list[Path], written: list[int], turns: list[str], _frames: Frames) -> NDArray[np.float64]:
     """How far the models are apart on each frame."""
     images = [_frames[i].sha256 for i in range(len(_frames))]
-    return selection.disagreement([Predictions.read(path, images) for path in paths], SURE)
+    return selection.detection_dissimilarity(
+        [Predictions.read(path, images) for path in paths], DEFAULT_CONFIDENCE
+    )
 
 
 def pick_photo(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None:
@@ -151,7 +154,7 @@ def by_disagreement(
         words = f"It takes the predictions of two models, and {options.predictions} holds {len(paths)}"
         st.warning(f"{words}; `dvc repro` writes them. Shown as stored.")
     else:
-        return selection.most_apart_first(
+        return selection.most_dissimilar_first(
             positions, apart(paths, [path.stat().st_mtime_ns for path in paths], turns, frames)
         )
     return positions

@@ -14,7 +14,7 @@ from viewer.scorecards import (
     comparable,
     facts,
     headline_rows,
-    load_scorecards,
+    read_scorecards,
     stream_rows,
 )
 
@@ -26,8 +26,8 @@ METRICS = ("Sorted right", "AP at IoU 0.5", "Latency", "Size")
 
 def scorecard_page(folder: Path) -> None:
     """The whole page; what is missing is said first, the rest is shown."""
-    cards, complaints = load_scorecards(folder)
-    for complaint in complaints:
+    cards, errors = read_scorecards(folder)
+    for complaint in errors:
         st.info(complaint, icon=":material/hourglass_empty:")
     if not cards:
         st.markdown("No model has been judged yet. `dvc repro` trains, exports and judges all three.")

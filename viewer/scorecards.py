@@ -5,22 +5,22 @@ from pathlib import Path
 
 from evaluation import Scorecard
 from trashnet.errors import UserError
-from viewer.inference import MODELS
+from trashnet.models import MODELS
 
 Cell = str | int | float | None
 MEASURES = {"AP": "ap", "AP at IoU 0.5": "ap50", "Recall": "recall"}
 TITLES = {model.name: model.title for model in MODELS}
 
 
-def load_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
+def read_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
     """The scorecards there are, by model, in the order of the models; and in plain words what is missing or damaged."""
-    cards, complaints = {}, []
+    cards, errors = {}, []
     for model in MODELS:
         try:
             cards[model.name] = Scorecard.load(folder / f"{model.name}.json")
         except UserError as error:
-            complaints.append(str(error))
-    return cards, complaints
+            errors.append(str(error))
+    return cards, errors
 
 
 def comparable(cards: Mapping[str, Scorecard]) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.flat_arrays import IOU_MATCH, Predictions, box_iou
+from evaluation.flat_arrays import IOU_MATCH, Predictions
+from trashnet.boxes import iou, match_greedily
 
 
 def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
@@ -20,7 +21,7 @@ def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
     return np.flatnonzero(found)
 
 
-def disagreement(models: Sequence[Predictions], score: float) -> NDArray[np.float64]:
+def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDArray[np.float64]:
     """How little the models' detections on each image have in common, ``(images,)`` in [0, 1].
 
     For two models ``1 - 2 * pairs / (detections of both)`` (Dice), where a pair is the same class at an IoU
@@ -36,21 +37,12 @@ def disagreement(models: Sequence[Predictions], score: float) -> NDArray[np.floa
             count = (here_a.stop - here_a.start) + (here_b.stop - here_b.start)
             if count:
                 same = a.class_ids[here_a, None] == b.class_ids[None, here_b]
-                pairs = _pairs(np.where(same, box_iou(a.boxes[here_a], b.boxes[here_b]), 0))
+                overlaps = np.where(same, iou(a.boxes[here_a], b.boxes[here_b]), 0)
+                pairs = len(match_greedily(overlaps, IOU_MATCH))
                 apart[row, image] = 1 - 2 * pairs / count
     return np.asarray(apart.mean(axis=0))
 
 
-def most_apart_first(positions: NDArray[np.int64], apart: NDArray[np.float64]) -> NDArray[np.int64]:
+def most_dissimilar_first(positions: NDArray[np.int64], apart: NDArray[np.float64]) -> NDArray[np.int64]:
     """The same positions, the greatest disagreement first; equal ones keep their order."""
     return positions[np.argsort(-apart[positions], kind="stable")]
-
-
-def _pairs(iou: NDArray[np.float64]) -> int:
-    """One-to-one pairs at ``IOU_MATCH`` or more, the best overlap first."""
-    iou, pairs = iou.copy(), 0
-    while iou.size and iou.max() >= IOU_MATCH:
-        row, column = np.unravel_index(iou.argmax(), iou.shape)
-        iou[row, :], iou[:, column] = 0, 0
-        pairs += 1
-    return pairs

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from dataset import Frames
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.sorting_accuracy import FALSE, match_items
+from trashnet.box_drawing import draw_thumbnail_box
 from trashnet.taxonomy import Taxonomy
 
 SIDE = 380  # pixels of a thumbnail's longer side: twelve of them are about 300 kB
 RIGHT, WRONG, MISSED, FALSE_BOX = (48, 164, 108), (240, 118, 20), (229, 72, 77), (150, 80, 210)  # RGB
-CLEAR = 0.5  # a false detection from this score on spoils a frame; weaker ones are drawn but not counted
+CLEAR_SCORE = (
+    0.5  # a false detection from this score on spoils a frame; weaker ones are drawn but not counted
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Example:
 
     sha256: str
     data: str
-    words: tuple[str, ...]
+    mistakes: tuple[str, ...]
 
 
 def worst_frames(
@@ -33,19 +36,19 @@ def worst_frames(
     """The frames with most items missed or sent wrong and most clear false detections, worst first, none without a mistake."""
     acted = predictions.above(score)
     matches = match_items(truth, acted)
-    badness = np.zeros(len(truth.images))
+    num_mistakes = np.zeros(len(truth.images))
     for row, met in enumerate(matches.detection_of.tolist()):
         if met == -1:
-            badness[truth.image[row]] += 1
+            num_mistakes[truth.image[row]] += 1
         elif met >= 0:
             sent, belongs = (
                 taxonomy.stream_of[int(acted.class_ids[met])],
                 taxonomy.stream_of[int(truth.class_ids[row])],
             )
-            badness[truth.image[row]] += sent != belongs
-    clear = (matches.item_of == FALSE) & (acted.scores >= CLEAR)
-    badness += np.bincount(acted.image[clear], minlength=len(badness))
-    worst = [int(i) for i in np.argsort(-badness, kind="stable")[:most] if badness[i] > 0]
+            num_mistakes[truth.image[row]] += sent != belongs
+    clear = (matches.item_of == FALSE) & (acted.scores >= CLEAR_SCORE)
+    num_mistakes += np.bincount(acted.image[clear], minlength=len(num_mistakes))
+    worst = [int(i) for i in np.argsort(-num_mistakes, kind="stable")[:most] if num_mistakes[i] > 0]
     return [_draw(frames, i, truth, acted, matches.detection_of, matches.item_of, taxonomy) for i in worst]
 
 
@@ -63,56 +66,31 @@ def _draw(
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     canvas = cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
-    words: Counter[str] = Counter()
+    texts: Counter[str] = Counter()
     for row in range(acted.offsets[position], acted.offsets[position + 1]):
         if item_of[row] == FALSE:
             name = taxonomy.name_of[int(acted.class_ids[row])]
-            _box(canvas, acted.boxes[row] * scale, FALSE_BOX, f"{name} {acted.scores[row]:.2f}", below=True)
-            words[f"false {name}"] += 1
+            draw_thumbnail_box(
+                canvas, acted.boxes[row] * scale, FALSE_BOX, f"{name} {acted.scores[row]:.2f}", below=True
+            )
+            texts[f"false {name}"] += 1
     for row in range(truth.offsets[position], truth.offsets[position + 1]):
         name, met = taxonomy.name_of[int(truth.class_ids[row])], int(detection_of[row])
         box = truth.boxes[row] * scale
         if met == -1:
-            _box(canvas, box, MISSED, name)
-            words[f"{name} missed"] += 1
+            draw_thumbnail_box(canvas, box, MISSED, name)
+            texts[f"{name} missed"] += 1
         elif met >= 0:
             seen, really = int(acted.class_ids[met]), int(truth.class_ids[row])
             wrong = taxonomy.stream_of[seen] != taxonomy.stream_of[really]
             label = (
                 f"{taxonomy.name_of[seen]} {acted.scores[met]:.2f}" if wrong else ""
             )  # names only where something is wrong
-            _box(canvas, acted.boxes[met] * scale, WRONG if wrong else RIGHT, label)
+            draw_thumbnail_box(canvas, acted.boxes[met] * scale, WRONG if wrong else RIGHT, label)
             if wrong:
-                words[f"{name} sent to {taxonomy.stream_of[seen]} as {taxonomy.name_of[seen]}"] += 1
+                texts[f"{name} sent to {taxonomy.stream_of[seen]} as {taxonomy.name_of[seen]}"] += 1
     jpeg = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-    said = tuple(f"{count} x {text}" if count > 1 else text for text, count in words.most_common())
-    return Example(truth.images[position], "data:image/jpeg;base64," + base64.b64encode(jpeg).decode(), said)
-
-
-def _box(
-    canvas: NDArray[np.uint8],
-    box: NDArray[np.float64],
-    colour: tuple[int, int, int],
-    label: str,
-    *,
-    below: bool = False,
-) -> None:
-    """Outline a box and write on a filled strip above it (``below``: under its upper edge, where two would else cover each other)."""
-    x, y, w, h = (round(float(v)) for v in box)
-    cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, 2 if label else 1, cv2.LINE_AA)
-    if not label:
-        return
-    (width, height), base = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)
-    left = max(0, min(x, canvas.shape[1] - width - 4))
-    foot = y + height + base + 2 if below else max(height + base, y)
-    cv2.rectangle(canvas, (left, foot - height - base), (left + width + 4, foot), colour, cv2.FILLED)
-    cv2.putText(
-        canvas,
-        label,
-        (left + 2, foot - base + 1),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        0.36,
-        (255, 255, 255),
-        1,
-        cv2.LINE_AA,
+    mistakes = tuple(f"{count} x {text}" if count > 1 else text for text, count in texts.most_common())
+    return Example(
+        truth.images[position], "data:image/jpeg;base64," + base64.b64encode(jpeg).decode(), mistakes
     )

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.scorecard import Proportion, Scorecard, percent
+from trashnet.models import MODEL_NAMES
 
-MODELS = ("efficientdet", "ssd_float", "ssd_int8")  # the order of every table and plot
 NOT_RUN = "not run"
 
 
 def load_scorecards(build: Path) -> dict[str, Scorecard]:
     """The scorecards under ``build/scorecards`` by model: the three of the pipeline first, in their order, others by name."""
     found = {path.stem for path in (build / "scorecards").glob("*.json")}
-    order = [name for name in MODELS if name in found] + sorted(found - set(MODELS))
+    order = [name for name in MODEL_NAMES if name in found] + sorted(found - set(MODEL_NAMES))
     return {name: Scorecard.load(build / "scorecards" / f"{name}.json") for name in order}
 
 
@@ -152,7 +152,7 @@ def headline_rows(cards: Mapping[str, Scorecard | None]) -> list[Row]:
 def headline_table(build: Path) -> str:
     """The models' numbers side by side for the terminal, and where the files behind them lie."""
     found = load_scorecards(build)
-    cards: dict[str, Scorecard | None] = {**dict.fromkeys(MODELS), **found}
+    cards: dict[str, Scorecard | None] = {**dict.fromkeys(MODEL_NAMES), **found}
     rows = headline_rows(cards)
     lines = [f"{'':18}{'':10}" + "".join(f"{name:>26}" for name in cards)]
     for row in rows:

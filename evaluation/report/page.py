@@ -17,19 +17,19 @@ from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.report import charts
 from evaluation.report.examples import Example, worst_frames
-from evaluation.report.headline import MODELS, headline_rows, load_scorecards
+from evaluation.report.headline import headline_rows, load_scorecards
 from evaluation.report.inputs import read_curves, read_edgetpu, read_rebalanced
 from evaluation.scorecard import ClassScore, Scorecard, percent
 from trashnet.errors import UserError
 from trashnet.files import write_text
+from trashnet.models import MODEL_NAMES, SSD_FLOAT, SSD_INT8
 from trashnet.taxonomy import Taxonomy
 
-FLOAT, INT8 = "ssd_float", "ssd_int8"
 CAUSE_HEADS = dict(
     zip(CAUSES, ("class", "place", "both", "twice", "none", "missed"), strict=True)
 )  # short, for a wide table
 NOTHING, MISSED = "(nothing)", "(missed)"
-MOST_CLASSES = 24  # in a class confusion matrix: those with most items, more could not be read
+MAX_CLASSES = 24  # in a class confusion matrix: those with most items, more could not be read
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Quantisation:
 
 def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | None:
     """Compare the int8 student with its float twin; ``None`` where either is missing, has no AP, or was judged on other data."""
-    if FLOAT not in cards or INT8 not in cards:
+    if SSD_FLOAT.name not in cards or SSD_INT8.name not in cards:
         return None
-    before, after = cards[FLOAT], cards[INT8]
+    before, after = cards[SSD_FLOAT.name], cards[SSD_INT8.name]
     if before.split.digest != after.split.digest or before.coco["ap"] is None or after.coco["ap"] is None:
         return None
     losses = [
@@ -123,7 +123,7 @@ def _render(
     taxonomy: Taxonomy,
     params: EvaluationParams,
 ) -> str:
-    columns: dict[str, Scorecard | None] = {**dict.fromkeys(MODELS), **cards}
+    columns: dict[str, Scorecard | None] = {**dict.fromkeys(MODEL_NAMES), **cards}
     rebalanced = read_rebalanced(build / "rebalanced" / "report.json")
     context: dict[str, Any] = {
         "cards": cards,
@@ -177,7 +177,7 @@ def _stream_matrix(card: Scorecard, streams: list[str]) -> str:
 
 def _class_matrix(card: Scorecard) -> str:
     counts = Counter({(c.actual or NOTHING, c.predicted or MISSED): c.count for c in card.confusion})
-    most = sorted((c for c in card.classes if c.test_boxes), key=lambda c: -c.test_boxes)[:MOST_CLASSES]
+    most = sorted((c for c in card.classes if c.test_boxes), key=lambda c: -c.test_boxes)[:MAX_CLASSES]
     shown = [c.name for c in most]
     merged: Counter[tuple[str, str]] = Counter()
     for (actual, predicted), count in counts.items():

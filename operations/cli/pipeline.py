@@ -8,17 +8,14 @@ import click
 
 from operations.cli.group import cli
 from trashnet.errors import UserError
+from trashnet.models import MODELS
 
 if TYPE_CHECKING:
     from trashnet.taxonomy import Taxonomy
 
 FORMATS = ("coco", "voc", "yolo")
-MODELS = {
-    "efficientdet": Path("build/models/efficientdet.onnx"),
-    "ssd_float": Path("build/models/ssd_float.tflite"),
-    "ssd_int8": Path("build/models/ssd_int8.tflite"),
-}
 BUILD = Path("build")
+MODEL_PATHS = {model.name: BUILD / "models" / model.file for model in MODELS}
 
 file_path = click.Path(path_type=Path)
 data_option = click.option(
@@ -223,7 +220,7 @@ def export_efficientdet() -> None:
     """Stage: export EfficientDet to one ONNX file, compared numerically with PyTorch."""
     from export import export_onnx
 
-    click.echo(export_onnx(BUILD / "efficientdet", MODELS["efficientdet"]).summary())
+    click.echo(export_onnx(BUILD / "efficientdet", MODEL_PATHS["efficientdet"]).summary())
 
 
 @export_.command("ssd")
@@ -266,7 +263,7 @@ def set_(changes: tuple[str, ...], params_file: Path) -> None:
 
 
 @cli.command()
-@click.argument("model", type=click.Choice(list(MODELS)))
+@click.argument("model", type=click.Choice(list(MODEL_PATHS)))
 @data_option
 @params_option
 @taxonomy_option
@@ -281,7 +278,9 @@ def evaluate(model: str, data: Path, params_file: Path, taxonomy_file: Path) -> 
     taxonomy = _taxonomy(taxonomy_file)
     log = Log(data, taxonomy)
     params = load_params("evaluation", EvaluationParams, params_file)
-    scorecard = run(open_detector(MODELS[model], taxonomy), log, taxonomy, params, BUILD, model=MODELS[model])
+    scorecard = run(
+        open_detector(MODEL_PATHS[model], taxonomy), log, taxonomy, params, BUILD, model=MODEL_PATHS[model]
+    )
     click.echo(scorecard.summary())
 
 
@@ -312,7 +311,9 @@ def scores() -> None:
 
 @cli.command("fiftyone")
 @click.option(
-    "--model", type=click.Choice(list(MODELS)), help="Only this model's predictions; all three unless given."
+    "--model",
+    type=click.Choice(list(MODEL_PATHS)),
+    help="Only this model's predictions; all three unless given.",
 )
 @click.option("--address", default="127.0.0.1", show_default=True)
 @click.option("--port", default=5151, show_default=True)
@@ -325,11 +326,13 @@ def fiftyone_(
     """Open the dataset in FiftyOne: ground truth, predictions, matches, and saved views of what went wrong."""
     from dataset import Log
     from evaluation import EvaluationParams, open_fiftyone
+    from operations.mongod import ensure_database
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
     params = load_params("evaluation", EvaluationParams, params_file)
-    open_fiftyone(Log(data, taxonomy), BUILD, taxonomy, params, model=model, address=address, port=port)
+    log, database = Log(data, taxonomy), ensure_database(BUILD / "fiftyone" / "db")
+    open_fiftyone(log, BUILD, taxonomy, params, database, model=model, address=address, port=port)
 
 
 @cli.command()

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.errors import CAUSES, count_causes, find_causes
-from evaluation.flat_arrays import GroundTruth, Predictions, box_iou
+from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.sorting_accuracy import (
     FALSE,
     LEFT_OUT,
     MISSED,
     Share,
+    confusion_pairs,
     match_items,
-    pair_up,
     sort_items,
     wilson,
     worst_confusions,
@@ -47,7 +47,7 @@ def found_of(*rows: tuple[int, int, Box, float], images: int = 2) -> Predictions
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "crowd", "iou"),
+    ("a", "b", "crowd", "expected"),
     [
         (
             (0, 0, 10, 10),
@@ -62,9 +62,9 @@ def found_of(*rows: tuple[int, int, Box, float], images: int = 2) -> Predictions
         ((0, 0, 0, 0), (0, 0, 0, 0), False, 0.0),  # nothing over nothing is nothing
     ],
 )
-def test_overlap(a: Box, b: Box, crowd: bool, iou: float) -> None:
+def test_overlap(a: Box, b: Box, crowd: bool, expected: float) -> None:
     """Intersection over union, and over the detection alone for a crowd."""
-    assert box_iou(np.array([a], float), np.array([b], float), np.array([crowd])).item() == pytest.approx(iou)
+    assert iou(np.array([a], float), np.array([b], float), np.array([crowd])).item() == pytest.approx(expected)
 
 
 def test_where_items_go() -> None:
@@ -239,7 +239,7 @@ def test_confusions_are_ordered_and_show_frames() -> None:
         (1, 3, HERE, 0.8),
         (1, 3, (300.0, 0.0, 5.0, 5.0), 0.9),
     )
-    worst = worst_confusions(pair_up(truth, found, match_items(truth, found)), most=5)
+    worst = worst_confusions(confusion_pairs(truth, found, match_items(truth, found)), most=5)
     assert [(c.actual, c.predicted, c.count, c.frames) for c in worst] == [
         (1, 3, 2, ("frame1", "frame0")),
         (4, 1, 1, ("frame0",)),

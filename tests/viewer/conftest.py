@@ -10,8 +10,8 @@ import pytest
 from dataset import Log
 from evaluation import EvaluationParams, evaluate
 from trashnet.detectors import open_detector
+from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
-from viewer.inference import MODELS
 
 # What each says of the middle quarter of a photo: x and y from a quarter to three quarters.
 SAYS = {"efficientdet": ("Drink can", 0.9), "ssd_float": ("Drink can", 0.8), "ssd_int8": ("Cigarette", 0.6)}

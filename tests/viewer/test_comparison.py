@@ -6,7 +6,7 @@ import pytest
 from dataset import Labels
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
-from viewer.comparison import agreement, find_items, item_rows, judge_photo
+from viewer.comparison import compare_streams, find_items, item_rows, sort_photo
 
 LEFT, RIGHT = (0, 0, 100, 100), (200, 0, 100, 100)
 Found = tuple[tuple[float, float, float, float], str, float]
@@ -28,7 +28,7 @@ def test_two_classes_of_one_stream_agree(taxonomy: Taxonomy) -> None:
         taxonomy,
     )
     assert len(items) == 1
-    together = agreement(items, ["A", "B"])
+    together = compare_streams(items, ["A", "B"])
     assert together.kind == "agree"
     assert together.sentence == "Both models send it to **recycling**."
 
@@ -36,14 +36,14 @@ def test_two_classes_of_one_stream_agree(taxonomy: Taxonomy) -> None:
 def test_two_streams_disagree_and_the_sentence_says_who_said_what(taxonomy: Taxonomy) -> None:
     """One item, two opinions."""
     can, cigarette = seen(taxonomy, (LEFT, "Drink can", 0.9)), seen(taxonomy, (LEFT, "Cigarette", 0.6))
-    together = agreement(find_items({"A": can, "B": cigarette, "C": can}, taxonomy), ["A", "B", "C"])
+    together = compare_streams(find_items({"A": can, "B": cigarette, "C": can}, taxonomy), ["A", "B", "C"])
     assert together.kind == "disagree"
     assert together.sentence == "The models disagree. A and C: **recycling**; B: **landfill**."
 
 
 def test_a_model_that_misses_the_item_disagrees(taxonomy: Taxonomy) -> None:
     """Seeing nothing leaves the item unsorted, which is not what the other says."""
-    together = agreement(
+    together = compare_streams(
         find_items({"A": seen(taxonomy, (LEFT, "Drink can", 0.9)), "B": seen(taxonomy)}, taxonomy), ["A", "B"]
     )
     assert together.kind == "disagree"
@@ -63,7 +63,7 @@ def test_models_that_are_surer_of_different_items_agree_all_the_same(taxonomy: T
     b = seen(taxonomy, (RIGHT, "Pizza box", 0.8), (LEFT, "Drink can", 0.4))
     items = find_items({"A": a, "B": b}, taxonomy)
     assert (
-        agreement(items, ["A", "B"]).sentence
+        compare_streams(items, ["A", "B"]).sentence
         == "Both models send 2 items to **recycling** and **organics**, each to the same."
     )
 
@@ -72,19 +72,19 @@ def test_agreeing_on_some_items_is_said_with_their_number(taxonomy: Taxonomy) ->
     """Of two items one is seen by one model alone."""
     a = seen(taxonomy, (LEFT, "Drink can", 0.9), (RIGHT, "Pizza box", 0.5))
     items = find_items({"A": a, "B": seen(taxonomy, (LEFT, "Drink can", 0.9))}, taxonomy)
-    assert agreement(items, ["A", "B"]).kind == "partly"
-    assert "agree on 1 of the 2 items" in agreement(items, ["A", "B"]).sentence
+    assert compare_streams(items, ["A", "B"]).kind == "partly"
+    assert "agree on 1 of the 2 items" in compare_streams(items, ["A", "B"]).sentence
 
 
 def test_a_models_answer_is_its_best_detection_of_the_item(taxonomy: Taxonomy) -> None:
     """Two classes on one box are one item, and the higher score speaks."""
     items = find_items({"A": seen(taxonomy, (LEFT, "Cigarette", 0.7), (LEFT, "Drink can", 0.5))}, taxonomy)
-    assert [item.answers["A"].class_name for item in items] == ["Cigarette"]
+    assert [item.predictions["A"].class_name for item in items] == ["Cigarette"]
 
 
 def test_nothing_found_is_said(taxonomy: Taxonomy) -> None:
     """An empty photo, or a confidence that nothing reaches."""
-    together = agreement(
+    together = compare_streams(
         find_items({"A": seen(taxonomy), "B": seen(taxonomy), "C": seen(taxonomy)}, taxonomy), ["A", "B", "C"]
     )
     assert together.kind == "nothing"
@@ -94,7 +94,7 @@ def test_nothing_found_is_said(taxonomy: Taxonomy) -> None:
 def test_a_model_alone_speaks_for_itself(taxonomy: Taxonomy) -> None:
     """Where the others are missing there is nothing to agree on."""
     items = find_items({"SSD int8": seen(taxonomy, (LEFT, "Battery", 0.9))}, taxonomy)
-    assert agreement(items, ["SSD int8"]).sentence == "SSD int8 sends it to **special**."
+    assert compare_streams(items, ["SSD int8"]).sentence == "SSD int8 sends it to **special**."
 
 
 def test_the_table_of_items_says_who_saw_what(taxonomy: Taxonomy) -> None:
@@ -121,7 +121,7 @@ def test_a_photo_is_judged_as_the_scorecard_judges(taxonomy: Taxonomy) -> None:
     found = seen(
         taxonomy, (LEFT, "Food Can", 0.9), (RIGHT, "Cigarette", 0.8), ((0, 300, 50, 50), "Battery", 0.7)
     )
-    judged = judge_photo(Labels(boxes, ids, np.zeros(3, bool)), found, taxonomy)
+    judged = sort_photo(Labels(boxes, ids, np.zeros(3, bool)), found, taxonomy)
     assert (judged.right, judged.wrong, judged.missed, judged.false_detections) == (1, 1, 1, 1)
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from evaluation import Scorecard
-from viewer.scorecards import class_rows, comparable, facts, headline_rows, load_scorecards, stream_rows
+from viewer.scorecards import class_rows, comparable, facts, headline_rows, read_scorecards, stream_rows
 
 
 @pytest.fixture
 def cards(build: Path) -> dict[str, Scorecard]:
     """The three scorecards that evaluation wrote."""
-    found, complaints = load_scorecards(build / "scorecards")
-    assert complaints == []
+    found, errors = read_scorecards(build / "scorecards")
+    assert errors == []
     return found
 
 
@@ -20,11 +20,11 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_read(build: Path, tm
     """One good, one damaged, one missing."""
     (tmp_path / "ssd_int8.json").write_bytes((build / "scorecards/ssd_int8.json").read_bytes())
     (tmp_path / "ssd_float.json").write_text("{}", encoding="utf-8")
-    found, complaints = load_scorecards(tmp_path)
+    found, errors = read_scorecards(tmp_path)
     assert list(found) == ["ssd_int8"]
-    assert len(complaints) == 2
-    assert "efficientdet.json: no such scorecard" in complaints[0]
-    assert all("dvc repro" in complaint for complaint in complaints)
+    assert len(errors) == 2
+    assert "efficientdet.json: no such scorecard" in errors[0]
+    assert all("dvc repro" in complaint for complaint in errors)
 
 
 def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scorecard]) -> None:

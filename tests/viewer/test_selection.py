@@ -7,7 +7,7 @@ from dataset import Log
 from evaluation import Predictions
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
-from viewer.selection import disagreement, frames_with, most_apart_first
+from viewer.selection import detection_dissimilarity, frames_with, most_dissimilar_first
 
 
 def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
@@ -57,13 +57,15 @@ def test_disagreement_of_two_models(
     a: list[tuple[float, int, float]], b: list[tuple[float, int, float]], expected: float
 ) -> None:
     """Dice's distance over pairs of one class at an IoU of 0.5."""
-    assert disagreement([predictions(a), predictions(b)], 0.3).tolist() == pytest.approx([expected])
+    assert detection_dissimilarity([predictions(a), predictions(b)], 0.3).tolist() == pytest.approx(
+        [expected]
+    )
 
 
 def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
     """Two say the same, the third nothing: (0 + 1 + 1) / 3."""
     same: list[tuple[float, int, float]] = [(0, 12, 0.9)]
-    assert disagreement(
+    assert detection_dissimilarity(
         [predictions(same), predictions(same), predictions([])], 0.3
     ).tolist() == pytest.approx([2 / 3])
 
@@ -71,4 +73,4 @@ def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
 def test_the_frames_that_models_disagree_on_come_first() -> None:
     """Only the positions given, the greatest distance first, equal ones in their old order."""
     apart = np.array([0.5, 0.0, 1.0, 0.5, 0.9])
-    assert most_apart_first(np.array([0, 1, 2, 3]), apart).tolist() == [2, 0, 3, 1]
+    assert most_dissimilar_first(np.array([0, 1, 2, 3]), apart).tolist() == [2, 0, 3, 1]

@@ -1,0 +1,19 @@
+"""Child processes that do not outlive us."""
+
+import shutil
+import subprocess
+
+
+def die_with_parent() -> list[str]:
+    """What to put before a child's command so that the kernel ends it with us; nothing on other systems than Linux."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+
+
+def stop_process(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a child to end, and make it after 20 seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
