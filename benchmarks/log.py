@@ -1,4 +1,4 @@
-"""What a turn costs as the dataset grows: append 500 frames and `dvc add`, at 1,000 and at 50,000 frames, log against loose files."""
+"""Measure what a turn of 500 frames costs (append, `dvc add`) at 1,000 and 50,000 frames: log against loose files."""
 
 import hashlib
 import os
@@ -91,7 +91,8 @@ def main() -> None:
             Log(log, TAXONOMY)
             opened = time.perf_counter() - start
             print(
-                f"{size:>8,} {appended:>8.2f}s {opened:>7.2f}s {added:>12.1f}s {added_loose:>11.1f}s {added_loose / added:>6.1f}x"
+                f"{size:>8,} {appended:>8.2f}s {opened:>7.2f}s {added:>12.1f}s {added_loose:>11.1f}s "
+                f"{added_loose / added:>6.1f}x"
             )
         finally:
             shutil.rmtree(workspace)

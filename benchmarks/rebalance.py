@@ -1,4 +1,4 @@
-"""Rebalancing on all cores against a plain albumentations loop over the same originals. `python benchmarks/rebalance.py`."""
+"""Compare rebalancing on all cores with a plain albumentations loop: `python benchmarks/rebalance.py`."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from trashnet.taxonomy import load_taxonomy
 
 
 def plain_loop(frames: Frames, copies: int, out: Path, params: RebalanceParams) -> None:
-    """What one would write in a notebook: each original augmented in turn, JPEGs and one JSON file of boxes."""
+    """Augment one original after the other, as in a notebook, into JPEGs and one JSON file of boxes."""
     step = albumentations.Compose(
         [
             albumentations.HorizontalFlip(p=params.flip),
@@ -75,7 +75,8 @@ def main() -> None:
         report = rebalance(log, root / "rebalanced", params, seed=20, workers=options.workers)
         ours = time.perf_counter() - began
         print(
-            f"rebalance  {report.copies:6,} copies {ours:7.2f} s {report.copies / ours:7.0f} images/s, planning and start-up included"
+            f"rebalance  {report.copies:6,} copies {ours:7.2f} s {report.copies / ours:7.0f} images/s, "
+            "planning and start-up included"
         )
 
         (root / "plain").mkdir()

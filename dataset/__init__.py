@@ -1,4 +1,4 @@
-"""The memory: the log of frames and labels; how it grows, what comes in and goes out, how it is split and rebalanced."""
+"""The dataset: a log of frames and labels, with import and export, splits, rebalancing and growth."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dataset.params import GrowthParams
     from dataset.summary import describe
 
-# Verbs whose libraries take a second or more to load: imported when somebody asks for them.
+# The libraries behind these names take a second or more to load, so they are imported on first use.
 _LAZY = {
     "GrowthParams": "dataset.params",
     "Grown": "dataset.growth",

@@ -1,7 +1,7 @@
-"""Append to the dataset log: one turn at a time, whole or not at all.
+"""Append turns to the dataset log; a turn is appended as a whole or not at all.
 
-The labels file is renamed into place last: a frames file without its labels file is the trace of an append
-that died, is not part of the log, and is swept away by the next append.
+The labels file is renamed into place last. A frames file without its labels file was left by an append that
+died: it is not part of the log, and the next append removes it.
 """
 
 import fcntl
@@ -24,20 +24,30 @@ from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy
 
 FRAMES_PER_BATCH = 64  # bounds what an append holds in memory: 64 frames of about 100 kB
-LAST_SEQUENCE = 99_999  # one more digit would sort before its predecessors
+MAX_TURNS = 99_999  # one more digit would sort before its predecessors
 
 
 def append_turn(
     root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy
 ) -> str | None:
-    """Append one turn: new frames and, by SHA-256, new labels of frames in this turn or before it.
+    """Append one turn, as a whole or not at all: new frames, and new labels of new or old frames.
 
-    Frames already in the log are left out, and labels that say what the log already says: so appending the
-    same thing twice changes nothing and returns ``None``; otherwise the new turn's name is returned.
-    ``Frame.labels`` is not read here. Whole or not at all.
+    Frames that the log holds already are skipped, and so are labels that equal the recorded ones. Therefore
+    appending the same turn twice changes nothing.
 
-    Raises :class:`UserError` for labels of a frame that is neither in the log nor in the turn, for class ids
-    the taxonomy lacks, for boxes without area, and for a group that would lie in two splits.
+    Args:
+        root: Folder of the log; it is created if it does not exist.
+        name: What the turn is called: small letters, digits, ``_`` and ``.``.
+        frames: The new frames. Their ``labels`` are not read.
+        labels: Pairs of a frame's SHA-256 and its new labels.
+        taxonomy: The classes that the labels' ids refer to.
+
+    Returns:
+        The new turn's name, or ``None`` if there was nothing new.
+
+    Raises:
+        UserError: For labels of a frame that is neither in the log nor in the turn, class ids that the
+            taxonomy lacks, boxes without area, and a group that would lie in two splits.
     """
     with open_to_append(root, taxonomy) as log:
         return append_to(log, name, frames, labels)
@@ -45,7 +55,7 @@ def append_turn(
 
 @contextmanager
 def open_to_append(root: Path, taxonomy: Taxonomy) -> Iterator[Log]:
-    """Open (or begin) the log for an append that must see what is there: everybody else's appends wait until the block ends.
+    """Open or create the log and lock it: other processes wait with their appends until the block ends.
 
     The lock file lies beside the log, not in it, so that DVC does not version it.
     """
@@ -60,7 +70,7 @@ def open_to_append(root: Path, taxonomy: Taxonomy) -> Iterator[Log]:
 def append_to(
     log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]]
 ) -> str | None:
-    """:func:`append_turn` within :func:`open_to_append`."""
+    """Append one turn, as :func:`append_turn` does, to a log opened with :func:`open_to_append`."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
         raise UserError(f"turn name {name!r}: use small letters, digits, '_' and '.'")
     root, digest = log.root, hashlib.sha256()
@@ -68,23 +78,23 @@ def append_to(
     try:
         with atomic_write(staged) as temporary:
             added = _write_frames(temporary, _new_frames(log, frames), digest)
-        fresh = list(_changed(log, added, labels))
-        if not added and not fresh:
+        changed = list(_changed_labels(log, added, labels))
+        if not added and not changed:
             return None
-        for sha, one in fresh:
-            digest.update(json.dumps([sha, _box_rows(one)], sort_keys=True).encode())
+        for sha, frame_labels in changed:
+            digest.update(json.dumps([sha, _box_rows(frame_labels)], sort_keys=True).encode())
         sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
-        if sequence > LAST_SEQUENCE:
+        if sequence > MAX_TURNS:
             raise UserError(
-                f"{root}: {LAST_SEQUENCE} turns are as many as a log can hold. Export it and import that into a new log."
+                f"{root}: a log holds at most {MAX_TURNS} turns. "
+                "Export it and import the export into a new log."
             )
         turn = f"{sequence:05d}-{name}-{digest.hexdigest()[:12]}"
         staged.replace(root / "frames" / f"{turn}.arrow")
-        _sync_folder(
-            root / "frames"
-        )  # the labels file vouches for the frames file: it must not reach the disk first
+        # The labels file says that the frames file is complete, so it must not reach the disk first.
+        _sync_folder(root / "frames")
         with atomic_write(root / "labels" / f"{turn}.parquet") as temporary:
-            pq.write_table(_labels_table(fresh, log.taxonomy), temporary, compression="zstd")
+            pq.write_table(_labels_table(changed, log.taxonomy), temporary, compression="zstd")
         _sync_folder(root / "labels")
     finally:
         staged.unlink(missing_ok=True)
@@ -92,7 +102,7 @@ def append_to(
 
 
 def _new_frames(log: Log, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The frames that are not in the log yet; refuses one whose group is recorded in another split, or came in another one before."""
+    """Yield the frames that are not in the log yet; a group that would lie in two splits is an error."""
     split_of = dict(zip(log.column("group"), log.splits.tolist(), strict=True))
     seen: set[str] = set()
     for frame in frames:
@@ -102,7 +112,8 @@ def _new_frames(log: Log, frames: Iterable[Frame]) -> Iterator[Frame]:
             raise UserError(f"frame {frame.sha256}: split {frame.split!r} is none of {', '.join(SPLITS)}")
         if (recorded := split_of.setdefault(frame.group, frame.split)) != frame.split:
             raise UserError(
-                f"frame {frame.sha256}: group {frame.group!r} is in split {recorded!r}, not {frame.split!r}; a group is never torn apart"
+                f"frame {frame.sha256}: group {frame.group!r} is in split {recorded!r}, not {frame.split!r}; "
+                "all frames of a group are in one split"
             )
         seen.add(frame.sha256)
         yield frame
@@ -129,20 +140,22 @@ def _write_frames(path: Path, frames: Iterator[Frame], digest: "hashlib._Hash") 
     return written
 
 
-def _changed(log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]) -> Iterator[tuple[str, Labels]]:
-    for sha, one in dict(labels).items():
+def _changed_labels(
+    log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]
+) -> Iterator[tuple[str, Labels]]:
+    for sha, new in dict(labels).items():
         row = log.row_of.get(sha)
         if row is None and sha not in added:
             raise UserError(
-                f"labels for frame {sha}, which is neither in {log.root} nor in this turn; append the frame first"
+                f"labels for frame {sha}, which is neither in {log.root} nor in this turn: append it first"
             )
-        if unknown := sorted(set(one.class_ids.tolist()) - set(log.taxonomy.name_of)):
+        if unknown := sorted(set(new.class_ids.tolist()) - set(log.taxonomy.name_of)):
             raise UserError(f"labels for frame {sha}: the taxonomy has no class with id {unknown}")
-        if not (np.isfinite(one.boxes).all() and (one.boxes[:, 2:] > 0).all()):
-            raise UserError(f"labels for frame {sha}: a box has no area or is not a number:\n{one.boxes}")
-        before = log.labels(row) if row is not None else None
-        if before is None or not before.same_boxes(one):
-            yield sha, one
+        if not (np.isfinite(new.boxes).all() and (new.boxes[:, 2:] > 0).all()):
+            raise UserError(f"labels for frame {sha}: a box has no area or is not a number:\n{new.boxes}")
+        recorded = log.labels(row) if row is not None else None
+        if recorded is None or not recorded.same_boxes(new):
+            yield sha, new
 
 
 def _box_rows(labels: Labels) -> list[dict[str, Any]]:
@@ -164,19 +177,24 @@ def _box_rows(labels: Labels) -> list[dict[str, Any]]:
 
 def _labels_table(labels: Sequence[tuple[str, Labels]], taxonomy: Taxonomy) -> pa.Table:
     rows = [
-        {"sha256": sha, "labelled_at": one.labelled_at, "annotator": one.annotator, "boxes": _box_rows(one)}
-        for sha, one in labels
+        {
+            "sha256": sha,
+            "labelled_at": frame_labels.labelled_at,
+            "annotator": frame_labels.annotator,
+            "boxes": _box_rows(frame_labels),
+        }
+        for sha, frame_labels in labels
     ]
     table = pa.Table.from_pylist(rows, schema=LABELS_SCHEMA)
     return table.replace_schema_metadata({TAXONOMY_KEY: json.dumps(taxonomy.name_of).encode()})
 
 
 def _sweep_unfinished(root: Path) -> None:
-    """Remove what appends that died left behind; their source is still where it was. Files that no append wrote are left alone."""
+    """Remove the files of appends that died; files that no append wrote stay."""
     complete = set(turns_of(root))
-    ours = re.compile(r"\.staged|\..*\.part|\d{5}-.*\.arrow")
+    unfinished = re.compile(r"\.staged|\..*\.part|\d{5}-.*\.arrow")
     for path in (root / "frames").iterdir():
-        if ours.fullmatch(path.name) and path.stem not in complete:
+        if unfinished.fullmatch(path.name) and path.stem not in complete:
             path.unlink()
     for path in (root / "labels").glob(".*.part"):
         path.unlink()

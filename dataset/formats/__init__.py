@@ -1,7 +1,9 @@
-"""COCO, VOC and YOLO come in and go out: readers that name every fault, image validation, import and export."""
+"""Import and export of data sets in COCO, VOC and YOLO format, with validation of their images."""
 
 from dataset.formats.exporter import export_dataset
-from dataset.formats.importer import ImportReport, import_dataset, load_mapping
+from dataset.formats.import_report import ImportReport
+from dataset.formats.importer import import_dataset
+from dataset.formats.mapping import load_mapping
 from dataset.formats.params import ImportParams
 
 __all__ = ["ImportParams", "ImportReport", "export_dataset", "import_dataset", "load_mapping"]

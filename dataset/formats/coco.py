@@ -1,9 +1,9 @@
 """COCO's object detection format (cocodataset.org/#format-data), read and written without loss.
 
-Per image the log's own words stand beside COCO's: ``split, group, bin_id, burst, captured_at, labelled_at,
-annotator``. Every other key of an image or annotation is kept in ``extra``, ``id``, ``area`` and
-``segmentation`` included; a licence is kept with its image. Not kept: ``info``, and of the categories all but
-their names, since the taxonomy says the rest.
+An image also has the log's own keys: ``split, group, bin_id, burst, captured_at, labelled_at, annotator``.
+Every other key of an image or annotation is kept in ``extra``, including ``id``, ``area`` and
+``segmentation``; a licence is kept with its image. ``info`` is not kept, and neither is anything of a
+category but its name, since the taxonomy holds the rest.
 """
 
 import json
@@ -13,48 +13,65 @@ from pathlib import Path
 from typing import Any
 
 from dataset.formats.faults import FaultKind
-from dataset.formats.sources import SPLIT_WORDS, Picture, Source, Thing, instant, number
+from dataset.formats.sources import (
+    SPLIT_OF_NAME,
+    SourceAnnotation,
+    SourceDataset,
+    SourceImage,
+    parse_number,
+    parse_time,
+)
 from dataset.log import SPLITS, Frame
 from trashnet.errors import UserError
 from trashnet.files import write_json
 from trashnet.taxonomy import Taxonomy
 
 IMAGE_KEYS = ("file_name", "width", "height")
-WORDS = ("group", "bin_id", "burst", "annotator")
-TIMES = ("captured_at", "labelled_at")
+TEXT_KEYS = ("group", "bin_id", "burst", "annotator")
+TIME_KEYS = ("captured_at", "labelled_at")
 BOX_KEYS = ("image_id", "category_id", "bbox", "iscrowd")
 
 
-def read_coco(source: Path) -> Source:
-    """Read an annotation file, or a folder with one (``annotations.json``, ``annotations/instances_*.json``, Roboflow's per split).
+def read_coco(source: Path) -> SourceDataset:
+    """Read a COCO data set.
 
-    Images are looked for beside the file, under ``images/``, and in folders named like the file's split.
-    Raises :class:`UserError` if there is nothing to read; all other faults are collected.
+    Images are searched for beside the annotation file, under ``images/``, and in folders named like the
+    file's split.
+
+    Args:
+        source: An annotation file, or a folder with ``annotations.json``, with
+            ``annotations/instances_*.json``, or with one file per split as Roboflow exports it.
+
+    Returns:
+        The data set, with all faults found.
+
+    Raises:
+        UserError: If there is no annotation file.
     """
-    found = Source()
+    dataset = SourceDataset()
     paths = _annotation_files(source)
+    folder_splits = {SPLIT_OF_NAME.get(path.parent.name) for path in paths}
+    has_file_per_split = len(paths) >= len(SPLITS) and folder_splits == set(SPLITS)  # Roboflow's layout
     for path in paths:
         try:
             document = json.loads(path.read_bytes())
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            found.fault(FaultKind.BROKEN_ANNOTATIONS, str(path), f"not JSON: {error}")
+            dataset.add_fault(FaultKind.BROKEN_ANNOTATIONS, str(path), f"not JSON: {error}")
             continue
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in lists):
-            found.fault(
+            dataset.add_fault(
                 FaultKind.BROKEN_ANNOTATIONS,
                 str(path),
                 "not COCO: it needs the lists `images`, `annotations` and `categories`",
             )
             continue
-        before = len(found.pictures)
-        _read_document(document, path, source, found)
-        if len(paths) >= len(SPLITS) and {SPLIT_WORDS.get(p.parent.name) for p in paths} == set(
-            SPLITS
-        ):  # Roboflow: a file per split
-            for picture in found.pictures[before:]:
-                picture.split = picture.split or SPLIT_WORDS[path.parent.name]
-    return found
+        first = len(dataset.images)
+        _read_document(document, path, source, dataset)
+        if has_file_per_split:
+            for image in dataset.images[first:]:
+                image.split = image.split or SPLIT_OF_NAME[path.parent.name]
+    return dataset
 
 
 def _annotation_files(source: Path) -> list[Path]:
@@ -73,36 +90,36 @@ def _annotation_files(source: Path) -> list[Path]:
     paths = sorted(source.glob("*.json"))
     if len(paths) != 1:
         raise UserError(
-            f"{source}: found {len(paths)} JSON files and no annotations.json; name the COCO annotation file itself"
+            f"{source}: found {len(paths)} JSON files and no annotations.json; "
+            "name the COCO annotation file itself"
         )
     return paths
 
 
-def _read_document(document: dict[str, Any], path: Path, source: Path, found: Source) -> None:
-    names = _categories(document["categories"], path, found)
-    pictures = _pictures(document, path, source, found)
+def _read_document(document: dict[str, Any], path: Path, source: Path, dataset: SourceDataset) -> None:
+    names = _read_categories(document["categories"], path, dataset)
+    images = _read_images(document, path, source, dataset)
     seen: set[Any] = set()
-    for place, entry in enumerate(document["annotations"]):
-        where = f"{path.name}: annotation {entry.get('id', f'number {place + 1}') if isinstance(entry, dict) else f'number {place + 1}'}"
+    for index, entry in enumerate(document["annotations"]):
+        name = entry.get("id", f"number {index + 1}") if isinstance(entry, dict) else f"number {index + 1}"
+        where = f"{path.name}: annotation {name}"
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int | str):
-            found.fault(FaultKind.MALFORMED, where, "not an object with an `image_id`")
-        elif entry["image_id"] not in pictures:
-            found.fault(FaultKind.UNKNOWN_IMAGE, where, f"image_id {entry['image_id']!r}")
-        elif (
-            picture := pictures[entry["image_id"]]
-        ) is not None:  # None: an id that stands twice, noted already
-            where += f" ({picture.file_name})"
+            dataset.add_fault(FaultKind.MALFORMED, where, "not an object with an `image_id`")
+        elif entry["image_id"] not in images:
+            dataset.add_fault(FaultKind.UNKNOWN_IMAGE, where, f"image_id {entry['image_id']!r}")
+        elif (image := images[entry["image_id"]]) is not None:  # None: the image has a fault already
+            where += f" ({image.file_name})"
             identity = entry.get("id")
             if isinstance(identity, int | str) and identity in seen:
-                found.fault(FaultKind.DUPLICATE_ID, where, f"annotation id {identity!r} stands before")
+                dataset.add_fault(FaultKind.DUPLICATE_ID, where, f"annotation id {identity!r} occurs before")
                 continue
             if isinstance(identity, int | str):
                 seen.add(identity)
-            if thing := _thing(entry, names, where, found):
-                picture.things.append(thing)
+            if annotation := _read_annotation(entry, names, where, dataset):
+                image.annotations.append(annotation)
 
 
-def _categories(entries: list[Any], path: Path, found: Source) -> dict[int, str]:
+def _read_categories(entries: list[Any], path: Path, dataset: SourceDataset) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in entries:
         if (
@@ -110,22 +127,24 @@ def _categories(entries: list[Any], path: Path, found: Source) -> dict[int, str]
             or not isinstance(entry.get("name"), str)
             or not isinstance(entry.get("id"), int)
         ):
-            found.fault(
+            dataset.add_fault(
                 FaultKind.MALFORMED,
                 f"{path.name}: categories",
                 f"{entry!r} lacks an `id` (a whole number) or a `name`",
             )
         elif names.setdefault(entry["id"], entry["name"]) != entry["name"]:
-            found.fault(
+            dataset.add_fault(
                 FaultKind.DUPLICATE_ID,
                 f"{path.name}: category {entry['id']}",
                 f"is both {names[entry['id']]!r} and {entry['name']!r}",
             )
-    found.categories.update(names.values())
+    dataset.categories.update(names.values())
     return names
 
 
-def _pictures(document: dict[str, Any], path: Path, source: Path, found: Source) -> dict[Any, Picture | None]:
+def _read_images(
+    document: dict[str, Any], path: Path, source: Path, dataset: SourceDataset
+) -> dict[Any, SourceImage | None]:
     root = source if source.is_dir() else source.parent
     word = path.stem.removeprefix("instances_") if path.stem.startswith("instances_") else path.parent.name
     beside = path.parent
@@ -140,123 +159,136 @@ def _pictures(document: dict[str, Any], path: Path, source: Path, found: Source)
     ids = Counter(
         entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int | str)
     )
-    pictures: dict[Any, Picture | None] = {}
-    for place, entry in enumerate(entries):
+    images: dict[Any, SourceImage | None] = {}
+    for index, entry in enumerate(entries):
         if (
             not isinstance(entry, dict)
             or not isinstance(entry.get("id"), int | str)
             or not isinstance(entry.get("file_name"), str)
         ):
-            found.fault(
+            dataset.add_fault(
                 FaultKind.MALFORMED,
-                f"{path.name}: image number {place + 1}",
+                f"{path.name}: image number {index + 1}",
                 "lacks an `id` or a `file_name`",
             )
             continue
         name = entry["file_name"]
         if ids[entry["id"]] > 1:
-            found.fault(
+            dataset.add_fault(
                 FaultKind.DUPLICATE_ID,
                 f"{path.name}: image {entry['id']!r}",
-                f"{name}: this id stands {ids[entry['id']]} times",
+                f"{name}: this id occurs {ids[entry['id']]} times",
             )
-            pictures[entry["id"]] = None
+            images[entry["id"]] = None
         elif not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            found.fault(
+            dataset.add_fault(
                 FaultKind.MALFORMED,
                 f"{path.name}: image {entry['id']!r}",
                 f"file_name {name!r} leads out of the data set",
             )
-            pictures[entry["id"]] = None
+            images[entry["id"]] = None
         else:
             file = next((folder / name for folder in folders if (folder / name).is_file()), folders[0] / name)
-            pictures[entry["id"]] = picture = _picture(
-                entry, file, licenses, f"{path.name}: image {entry['id']!r} ({name})", found
+            images[entry["id"]] = image = _read_image(
+                entry, file, licenses, f"{path.name}: image {entry['id']!r} ({name})", dataset
             )
-            found.pictures.append(picture)
-    return pictures
+            dataset.images.append(image)
+    return images
 
 
-def _picture(
-    entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where: str, found: Source
-) -> Picture:
-    picture = Picture(file, entry["file_name"])
+def _read_image(
+    entry: dict[str, Any], file: Path, licenses: dict[Any, Any], where: str, dataset: SourceDataset
+) -> SourceImage:
+    image = SourceImage(file, entry["file_name"])
     width, height = entry.get("width"), entry.get("height")
     if isinstance(width, int) and isinstance(height, int):
-        picture.declared = (width, height)
+        image.declared_size = (width, height)
     elif width is not None or height is not None:
-        found.fault(FaultKind.MALFORMED, where, f"width {width!r}, height {height!r}: not both whole numbers")
-    for key in WORDS:
+        dataset.add_fault(
+            FaultKind.MALFORMED, where, f"width {width!r}, height {height!r}: not both whole numbers"
+        )
+    for key in TEXT_KEYS:
         if (value := entry.get(key)) is not None:
             if isinstance(value, str | int):
-                setattr(picture, key, str(value))
+                setattr(image, key, str(value))
             else:
-                found.fault(FaultKind.MALFORMED, where, f"{key} {value!r}: neither text nor a whole number")
-    for key in TIMES:
+                dataset.add_fault(
+                    FaultKind.MALFORMED, where, f"{key} {value!r}: neither text nor a whole number"
+                )
+    for key in TIME_KEYS:
         if entry.get(key) is not None:
             try:
-                setattr(picture, key, instant(entry[key]))
+                setattr(image, key, parse_time(entry[key]))
             except ValueError as error:
-                found.fault(FaultKind.MALFORMED, where, f"{key}: {error}")
-    picture.extra = {
-        key: value for key, value in entry.items() if key not in (*IMAGE_KEYS, *WORDS, *TIMES, "split")
+                dataset.add_fault(FaultKind.MALFORMED, where, f"{key}: {error}")
+    image.extra = {
+        key: value
+        for key, value in entry.items()
+        if key not in (*IMAGE_KEYS, *TEXT_KEYS, *TIME_KEYS, "split")
     }
     if "split" in entry:
         if entry["split"] in SPLITS:
-            picture.split = entry["split"]
+            image.split = entry["split"]
         else:
-            picture.extra["source_split"] = entry["split"]  # what else it may mean is not ours to guess
-    if isinstance(picture.extra.get("license"), int | str) and picture.extra["license"] in licenses:
-        picture.extra["license"] = licenses[picture.extra["license"]]
-    _only_json(picture.extra, where, found)
-    return picture
+            image.extra["source_split"] = entry["split"]  # its meaning is unknown
+    if isinstance(image.extra.get("license"), int | str) and image.extra["license"] in licenses:
+        image.extra["license"] = licenses[image.extra["license"]]
+    _is_json(image.extra, where, dataset)
+    return image
 
 
-def _thing(entry: dict[str, Any], names: dict[int, str], where: str, found: Source) -> Thing | None:
+def _read_annotation(
+    entry: dict[str, Any], names: dict[int, str], where: str, dataset: SourceDataset
+) -> SourceAnnotation | None:
     category, bbox, crowd = entry.get("category_id"), entry.get("bbox"), entry.get("iscrowd", 0)
     if not isinstance(category, int) or category not in names:
-        found.fault(
+        dataset.add_fault(
             FaultKind.UNKNOWN_CATEGORY, where, f"category_id {category!r} is not among the file's categories"
         )
         return None
-    values = [number(value) for value in bbox] if isinstance(bbox, list) else []
+    values = [parse_number(value) for value in bbox] if isinstance(bbox, list) else []
     if len(values) != 4 or None in values:
-        found.fault(FaultKind.MALFORMED, where, f"bbox {bbox!r} is not a list of four numbers")
+        dataset.add_fault(FaultKind.MALFORMED, where, f"bbox {bbox!r} is not a list of four numbers")
         return None
     if crowd not in (0, 1):
-        found.fault(FaultKind.MALFORMED, where, f"iscrowd {crowd!r} is neither 0 nor 1")
+        dataset.add_fault(FaultKind.MALFORMED, where, f"iscrowd {crowd!r} is neither 0 nor 1")
         return None
     x, y, w, h = (float(value) for value in values if value is not None)
     extra = {key: value for key, value in entry.items() if key not in BOX_KEYS}
     if "area" in extra and extra["area"] == w * h:
-        del extra["area"]  # says no more than the box does, and is written again on the way out
+        del extra["area"]  # follows from the box, and is computed again on export
     return (
-        Thing(names[category], (x, y, w, h), where, bool(crowd), extra)
-        if _only_json(extra, where, found)
+        SourceAnnotation(names[category], (x, y, w, h), where, bool(crowd), extra)
+        if _is_json(extra, where, dataset)
         else None
     )
 
 
-def _only_json(extra: dict[str, Any], where: str, found: Source) -> bool:
+def _is_json(extra: dict[str, Any], where: str, dataset: SourceDataset) -> bool:
     try:
         json.dumps(extra, allow_nan=False)
     except ValueError:
-        found.fault(FaultKind.MALFORMED, where, "holds NaN or infinity, which JSON has no word for")
+        dataset.add_fault(FaultKind.MALFORMED, where, "holds NaN or infinity, which JSON cannot represent")
         return False
     return True
 
 
 def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
-    """Write ``images/`` and, last, ``annotations.json``; each frame comes with its file name there, and must be labelled.
+    """Write a COCO data set: ``images/`` and, last, ``annotations.json``.
 
-    Ids that all came with the frames and are whole and unique are written again, else images or annotations
-    are numbered from 1.
+    If all images, or all annotations, still have unique whole ids from the data sets they came from, these
+    are written again; otherwise they are numbered from 1.
+
+    Args:
+        frames: Labelled frames, each with its file name under ``images/``.
+        taxonomy: The classes, which become the categories.
+        out: An existing folder.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     licenses: list[dict[str, Any]] = []
-    owner: list[int] = []
-    licensed: dict[int, int] = {}  # image -> licence, both by place
+    image_of: list[int] = []  # index in images by index in annotations
+    license_of: dict[int, int] = {}  # index in licenses by index in images
     for frame, name in frames:
         path = out / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,28 +302,28 @@ def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
             "split": frame.split,
             "group": frame.group,
         }
-        words = {"bin_id": frame.bin_id, "burst": frame.burst, "annotator": labels.annotator}
+        texts = {"bin_id": frame.bin_id, "burst": frame.burst, "annotator": labels.annotator}
         times = {"captured_at": frame.captured_at, "labelled_at": labels.labelled_at}
-        image |= {key: value for key, value in words.items() if value is not None}
+        image |= {key: value for key, value in texts.items() if value is not None}
         image |= {key: value.isoformat() for key, value in times.items() if value is not None}
         if isinstance(image.get("license"), dict):
             if image["license"] not in licenses:
                 licenses.append(image["license"])
-            licensed[len(images)] = licenses.index(image["license"])
+            license_of[len(images)] = licenses.index(image["license"])
         for (x, y, w, h), class_id, crowd, extra in zip(
             labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), labels.extra, strict=True
         ):
             box = {"category_id": class_id, "bbox": [x, y, w, h], "iscrowd": int(crowd)}
             annotations.append({"area": w * h} | extra | box)
-            owner.append(len(images))
+            image_of.append(len(images))
         images.append(image)
-    license_ids = _numbered(licenses)
-    for place, license_ in licensed.items():
-        images[place]["license"] = license_ids[license_]
-    image_ids = _numbered(images)
-    _numbered(annotations)
-    for annotation, place in zip(annotations, owner, strict=True):
-        annotation["image_id"] = image_ids[place]
+    license_ids = _assign_ids(licenses)
+    for index, license_index in license_of.items():
+        images[index]["license"] = license_ids[license_index]
+    image_ids = _assign_ids(images)
+    _assign_ids(annotations)
+    for annotation, index in zip(annotations, image_of, strict=True):
+        annotation["image_id"] = image_ids[index]
     categories = [{"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in taxonomy.classes]
     document = {"info": {"description": "exported from a trashnet dataset log"}, "licenses": licenses}
     write_json(
@@ -300,8 +332,8 @@ def write_coco(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Pat
     )
 
 
-def _numbered(entries: list[dict[str, Any]]) -> list[int]:
-    """See to it that every entry has an ``id`` of its own; returns them."""
+def _assign_ids(entries: list[dict[str, Any]]) -> list[int]:
+    """Give every entry a unique ``id``, and return the ids."""
     ids = [entry.get("id") for entry in entries]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids) or len(set(ids)) < len(ids):
         ids = list(range(1, len(entries) + 1))

@@ -1,8 +1,7 @@
-"""Check image files and bring them into the one form a frame has in the log: a JPEG, RGB or grey, upright as stored.
+"""Validation of image files, and conversion to the form a frame has in the log: an upright JPEG, RGB or grey.
 
-RGB and grey JPEGs without an EXIF turn keep their bytes exactly. Everything else is converted once, on the
-way in, so that no reader downstream (OpenCV, TensorFlow, a browser) can see other pixels than its neighbour
-does.
+RGB and grey JPEGs without an EXIF rotation keep their bytes exactly. All other images are converted once, at
+import, so that every reader downstream (OpenCV, TensorFlow, a browser) sees the same pixels.
 """
 
 import hashlib
@@ -32,25 +31,23 @@ FAULT_KINDS = {
 }
 ORIENTATION = 0x0112
 UPRIGHT = 1
-IN_ONE_PROCESS = (
-    64 << 20
-)  # bytes of files (some 4 s of decoding): fewer are checked before a pool of processes has started
+MIN_BYTES_FOR_PROCESSES = 64 << 20  # about 4 s of decoding; less takes no longer than starting processes
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedImage:
-    """An image that may enter the log: the file that holds its bytes as they will be stored, their SHA-256, size and hash."""
+class ValidImage:
+    """A valid image: the file with the bytes that will be stored, their SHA-256, size and perceptual hash."""
 
     file: Path
     sha256: str
     width: int
     height: int
     phash: int
-    converted: str | None  # what had to be changed, None for bytes kept as they are
+    converted: str | None  # what was changed; None if the bytes are unchanged
 
 
-class UnfitImage(Exception):
-    """An image that may not enter the log: the kind of fault, and what exactly."""
+class InvalidImage(Exception):
+    """An image that must not enter the log: the kind of fault, and what exactly is wrong."""
 
     def __init__(self, kind: FaultKind, what: str) -> None:
         super().__init__(kind, what)
@@ -60,130 +57,157 @@ class UnfitImage(Exception):
 def normalise(
     data: bytes, declared: tuple[int, int] | None, min_side: int, max_pixels: int
 ) -> tuple[bytes, Image.Image, str | None]:
-    """Decode an image fully and return the JPEG bytes to store, the decoded image, and what was converted (``None``: bytes as given).
+    """Decode an image fully and convert it to the JPEG that will be stored.
 
-    ``declared`` is the ``(width, height)`` the annotations speak of. Where EXIF says that a viewer should
-    turn the pixels, it tells which side the boxes are on: the size before turning alone fits, then the tag is
-    dropped and the pixels stay; otherwise (it fits the displayed size, or both, or none was declared) the
-    boxes are taken to be drawn on what a viewer shows, and the pixels are turned.
+    If EXIF tells a viewer to rotate the pixels, the declared size tells which pixels the boxes refer to. If
+    only the size before rotation fits, the tag is dropped and the pixels stay. Otherwise (the displayed size
+    fits, both fit, or none was declared) the boxes refer to what a viewer shows, and the pixels are rotated.
 
-    16-bit grey is scaled to 8 bits, CMYK becomes RGB, transparency lies over white; JPEG quality 95 without
-    chroma subsampling. Raises :class:`UnfitImage`.
+    16-bit grey is scaled to 8 bits, CMYK becomes RGB, and transparent images are put on white. The JPEG
+    quality is 95, without chroma subsampling.
+
+    Args:
+        data: The file's bytes.
+        declared: ``(width, height)`` in pixels according to the annotations, if they declare it.
+        min_side: The least width and height in pixels.
+        max_pixels: The greatest product of width and height.
+
+    Returns:
+        The JPEG to store, the decoded image, and what was converted (``None`` if the bytes are unchanged).
+
+    Raises:
+        InvalidImage: If the image must not enter the log.
     """
     if not data:
-        raise UnfitImage(FaultKind.BROKEN_IMAGE, "the file is empty")
+        raise InvalidImage(FaultKind.BROKEN_IMAGE, "the file is empty")
     image = _opened(data, min_side, max_pixels)
     stored = image.size
     try:
         image.load()
         orientation = image.getexif().get(ORIENTATION, UPRIGHT)
     except DECODE_ERRORS as error:
-        raise UnfitImage(FaultKind.BROKEN_IMAGE, f"does not decode: {error}") from None
+        raise InvalidImage(FaultKind.BROKEN_IMAGE, f"does not decode: {error}") from None
     displayed = stored[::-1] if orientation in (5, 6, 7, 8) else stored
     if declared is not None and declared not in (stored, displayed):
-        raise UnfitImage(FaultKind.SIZE_DISAGREES, f"declared {_size(declared)}, the file is {_size(stored)}")
+        raise InvalidImage(
+            FaultKind.SIZE_DISAGREES, f"declared {_size(declared)}, the file is {_size(stored)}"
+        )
     plain_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
     if orientation in range(2, 9):
         if declared == stored != displayed:
             if plain_jpeg:
                 try:
-                    return without_exif(data), image, "EXIF turn dropped, pixels kept"
+                    return without_exif(data), image, "EXIF rotation dropped, pixels kept"
                 except images.UnfitImage as unfit:
                     raise _as_fault(unfit) from None
         else:
-            turned = ImageOps.exif_transpose(_eight_bit(image))
-            return _encoded(turned), turned, "turned upright as EXIF says"
+            rotated = ImageOps.exif_transpose(_eight_bit(image))
+            return _encoded(rotated), rotated, "rotated upright as EXIF says"
     elif plain_jpeg:
         return data, image, None
     converted = _eight_bit(image)
     return _encoded(converted), converted, f"{image.format} {image.mode} to JPEG {converted.mode}"
 
 
-def check_image(
+def validate_image(
     path: Path, declared: tuple[int, int] | None, *, min_side: int, max_pixels: int, spool: Path
-) -> CheckedImage | UnfitImage:
-    """Check one file; a converted image is written to ``spool``. An unfit image is returned, not raised: many are checked at once."""
+) -> ValidImage | InvalidImage:
+    """Validate one file; a converted image is written to ``spool``.
+
+    An invalid image is returned, not raised, so that one does not end the validation of many.
+    """
     try:
         jpeg, image, converted = normalise(path.read_bytes(), declared, min_side, max_pixels)
-    except UnfitImage as unfit:
-        return unfit
+    except InvalidImage as invalid:
+        return invalid
     except FileNotFoundError:
-        return UnfitImage(FaultKind.MISSING_FILE, f"no such file: {path}")
+        return InvalidImage(FaultKind.MISSING_FILE, f"no such file: {path}")
     except OSError as error:
-        return UnfitImage(FaultKind.BROKEN_IMAGE, f"cannot be read: {error}")
+        return InvalidImage(FaultKind.BROKEN_IMAGE, f"cannot be read: {error}")
     sha256 = hashlib.sha256(jpeg).hexdigest()
     if converted:
         path = spool / f"{sha256}.jpg"
         path.write_bytes(jpeg)
-    return CheckedImage(path, sha256, image.width, image.height, perceptual_hash(image), converted)
+    return ValidImage(path, sha256, image.width, image.height, perceptual_hash(image), converted)
 
 
-def check_images(
+def validate_images(
     files: Sequence[tuple[Path, tuple[int, int] | None]],
     *,
     min_side: int,
     max_pixels: int,
     spool: Path,
     on_progress: Progress | None = None,
-) -> list[CheckedImage | UnfitImage]:
-    """Check many ``(path, declared size)`` on all cores, in order; ``on_progress(done, total)`` or else a bar on a terminal."""
-    check = partial(_check_pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
-    checked = []
+) -> list[ValidImage | InvalidImage]:
+    """Validate many images on all cores.
+
+    Args:
+        files: Path and declared ``(width, height)`` of each image.
+        min_side: The least width and height in pixels.
+        max_pixels: The greatest product of width and height.
+        spool: Folder that converted images are written to.
+        on_progress: Called with the number of images done and in all; by default a terminal shows a bar.
+
+    Returns:
+        One result per image, in the order of ``files``.
+    """
+    validate = partial(_validate_pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
+    validated = []
     with tqdm(
-        total=len(files), desc="checking images", unit="image", disable=True if on_progress else None
+        total=len(files), desc="validating images", unit="image", disable=True if on_progress else None
     ) as bar:
-        for one in _spread(check, files):
-            checked.append(one)
+        for result in _run_on_all_cores(validate, files):
+            validated.append(result)
             bar.update()
             if on_progress:
-                on_progress(len(checked), len(files))
-    return checked
+                on_progress(len(validated), len(files))
+    return validated
 
 
-def _check_pair(
+def _validate_pair(
     pair: tuple[Path, tuple[int, int] | None], *, min_side: int, max_pixels: int, spool: Path
-) -> CheckedImage | UnfitImage:
-    return check_image(*pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
+) -> ValidImage | InvalidImage:
+    return validate_image(*pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
 
 
-def _spread(
-    check: Callable[[tuple[Path, tuple[int, int] | None]], CheckedImage | UnfitImage],
+def _run_on_all_cores(
+    validate: Callable[[tuple[Path, tuple[int, int] | None]], ValidImage | InvalidImage],
     files: Sequence[tuple[Path, tuple[int, int] | None]],
-) -> Iterator[CheckedImage | UnfitImage]:
-    if sum(path.stat().st_size for path, _ in files if path.is_file()) < IN_ONE_PROCESS:
-        yield from map(check, files)
+) -> Iterator[ValidImage | InvalidImage]:
+    if sum(path.stat().st_size for path, _ in files if path.is_file()) < MIN_BYTES_FOR_PROCESSES:
+        yield from map(validate, files)
         return
-    # A forked child would inherit the locks of Arrow's threads: start clean ones.
+    # A forked child would inherit the locks of Arrow's threads, so this process is not forked.
     with ProcessPoolExecutor(
         len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("forkserver")
     ) as pool:
-        yield from pool.map(check, files, chunksize=16)
+        yield from pool.map(validate, files, chunksize=16)
 
 
 def _opened(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
-    """Read the header alone and refuse what it announces, before any pixel is decoded."""
+    """Read the header and check what it declares, before any pixel is decoded."""
     try:
         image = open_image(data, FORMATS, min_side=min_side, max_pixels=max_pixels)
     except images.UnfitImage as unfit:
         raise _as_fault(unfit) from None
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise UnfitImage(
+        raise InvalidImage(
             FaultKind.BROKEN_IMAGE,
-            f"holds {getattr(image, 'n_frames', 1)} pictures; split it into single images",
+            f"holds {getattr(image, 'n_frames', 1)} images; split it into single ones",
         )
     return image
 
 
-def _as_fault(unfit: images.UnfitImage) -> UnfitImage:
-    return UnfitImage(FAULT_KINDS.get(unfit.fault, FaultKind.BROKEN_IMAGE), unfit.what)
+def _as_fault(unfit: images.UnfitImage) -> InvalidImage:
+    return InvalidImage(FAULT_KINDS.get(unfit.fault, FaultKind.BROKEN_IMAGE), unfit.what)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """The image as 8-bit RGB, or grey where it has no colour; its EXIF travels along for ``exif_transpose``."""
+    """Convert to 8-bit RGB, or grey if the image has no colour; its EXIF stays for ``exif_transpose``."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535 or image.mode == "F":
-            raise UnfitImage(
+            raise InvalidImage(
                 FaultKind.BROKEN_IMAGE,
                 f"pixel values of mode {image.mode} have no known range; save it with 8 or 16 bits",
             )
@@ -201,9 +225,9 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    bare = image.copy()
-    bare.info = {}  # no tag of the old file may turn or tint the new one
-    bare.save(buffer, "JPEG", quality=95, subsampling=0)
+    untagged = image.copy()
+    untagged.info = {}  # tags of the old file must not rotate or tint the new one
+    untagged.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
@@ -211,6 +235,6 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def fault_of(unfit: UnfitImage, where: str) -> Fault:
-    """The finding about an image as a fault of the data set that names it."""
-    return Fault(unfit.kind, where, unfit.what)
+def image_fault(invalid: InvalidImage, where: str) -> Fault:
+    """Return what is wrong with an image as a fault of the data set that lists it."""
+    return Fault(invalid.kind, where, invalid.what)

@@ -1,9 +1,9 @@
-"""What a data set in COCO, VOC or YOLO says, before anything of it is believed.
+"""The content of a data set in COCO, VOC or YOLO format as it was read, before it is validated.
 
-Each format is read by our own code. supervision 0.31 was measured against it and loses what a log must keep:
-it rounds boxes to float32 and VOC's to whole pixels, drops iscrowd, area, difficult, truncated and every
-other key, swaps reversed corners silently, and stops at the first fault where an operator needs the whole
-list.
+The readers are part of this project because supervision 0.31, measured against them, loses what a log must
+keep: it rounds boxes to float32 and VOC's to whole pixels, drops iscrowd, area, difficult, truncated and
+every other key, swaps reversed corners silently, and stops at the first fault, whereas an operator needs the
+whole list.
 """
 
 import math
@@ -19,8 +19,8 @@ from dataset.log import SPLITS, Split
 Kind = Literal["coco", "voc", "yolo"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# Other people's words for our splits.
-SPLIT_WORDS: Mapping[str, Split] = {
+# Names that data sets give to the splits.
+SPLIT_OF_NAME: Mapping[str, Split] = {
     "train": "train",
     "val": "val",
     "valid": "val",
@@ -30,8 +30,8 @@ SPLIT_WORDS: Mapping[str, Split] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """One annotated object: its source's category name, its box ``(x, y, w, h)`` as found, and where it stands."""
+class SourceAnnotation:
+    """One annotated object: its category's name, its box ``(x, y, w, h)`` as read, and where it was read."""
 
     category: str
     box: tuple[float, float, float, float]
@@ -41,17 +41,17 @@ class Thing:
 
 
 @dataclass(slots=True)
-class Picture:
-    """One image of a source with what is annotated on it.
+class SourceImage:
+    """One image of a data set with its annotations.
 
-    ``declared`` is the ``(width, height)`` its annotations speak of; ``relative`` says that boxes are
-    fractions of it (YOLO).
+    ``declared_size`` is ``(width, height)`` in pixels according to the annotations. If ``relative`` is true,
+    boxes are fractions of the image's size (YOLO).
     """
 
     path: Path
     file_name: str
-    declared: tuple[int, int] | None = None
-    things: list[Thing] = field(default_factory=list)
+    declared_size: tuple[int, int] | None = None
+    annotations: list[SourceAnnotation] = field(default_factory=list)
     relative: bool = False
     split: Split | None = None
     group: str | None = None
@@ -64,32 +64,32 @@ class Picture:
 
 
 @dataclass(slots=True)
-class Source:
-    """A data set as read: its pictures and everything found wrong so far."""
+class SourceDataset:
+    """A data set as read: its images, its categories' names, and the faults found so far."""
 
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[SourceImage] = field(default_factory=list)
     categories: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
 
-    def fault(self, kind: FaultKind, where: str, what: str) -> None:
-        """Note something wrong."""
+    def add_fault(self, kind: FaultKind, where: str, what: str) -> None:
+        """Record a fault."""
         self.faults.append(Fault(kind, where, what))
 
 
-def only_if_complete(pictures: Iterable[Picture]) -> None:
-    """Forget the splits that folders or lists gave unless train, val and test all occur.
+def drop_incomplete_splits(images: Iterable[SourceImage]) -> None:
+    """Remove the splits that folders or lists gave, unless train, val and test all occur.
 
-    YOLO and VOC demand a train and a val list, and many sets have no more; taken at its word such a set could
-    never be tested on.
+    YOLO and VOC require a train and a val list, and many data sets have no test list: with those splits no
+    frame of theirs could ever be used for testing.
     """
-    pictures = list(pictures)
-    if {picture.split for picture in pictures if picture.split} != set(SPLITS):
-        for picture in pictures:
-            picture.split = None
+    images = list(images)
+    if {image.split for image in images if image.split} != set(SPLITS):
+        for image in images:
+            image.split = None
 
 
-def number(value: Any) -> float | None:
-    """A JSON number as a float; ``None`` for anything else (``true`` and ``"12"`` are not numbers)."""
+def parse_number(value: Any) -> float | None:
+    """Convert a JSON number to a float; return ``None`` for anything else, such as ``true`` and ``"12"``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -98,8 +98,8 @@ def number(value: Any) -> float | None:
         return math.inf
 
 
-def instant(value: Any) -> datetime:
-    """An ISO 8601 time, UTC unless it says otherwise. Raises ``ValueError``."""
+def parse_time(value: Any) -> datetime:
+    """Parse an ISO 8601 time, in UTC unless it names a time zone. Raises ``ValueError``."""
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a time such as 2026-11-22T15:30:00Z")
     when = datetime.fromisoformat(value)

@@ -1,9 +1,9 @@
-"""PASCAL VOC (devkit of 2012): ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/{train,val,test}.txt``.
+"""PASCAL VOC (2012 devkit): ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/{train,val,test}.txt``.
 
 Coordinates are the devkit's: the first pixel is 1 and ``xmax, ymax`` name the last pixel inside, so ``x =
-xmin - 1`` and ``w = xmax - xmin + 1``. Tools that count from 0 write a box at most one pixel further left and
-up than they meant: within the pixel of rounding that an import clips. Arithmetic on coordinates is decimal,
-so that fractions too survive the way out and back exactly.
+xmin - 1`` and ``w = xmax - xmin + 1``. Boxes of tools that count from 0 are therefore read at most one pixel
+too far left and up, which is within the pixel that an import clips. Arithmetic on coordinates is decimal, so
+that fractions survive export and import exactly.
 """
 
 import json
@@ -16,30 +16,40 @@ from pathlib import Path
 from typing import Any
 
 from dataset.formats.faults import FaultKind
-from dataset.formats.sources import IMAGE_SUFFIXES, Picture, Source, Thing, only_if_complete
+from dataset.formats.sources import (
+    IMAGE_SUFFIXES,
+    SourceAnnotation,
+    SourceDataset,
+    SourceImage,
+    drop_incomplete_splits,
+)
 from dataset.log import SPLITS, Frame
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
 
 FLAGS = ("truncated", "difficult", "occluded")
-CROWD, EXTRA, XML = (
-    "iscrowd",
-    "extra",
-    "voc_xml",
-)  # elements of ours that VOC's readers pass over; key of elements kept as they stood
-DIGITS = (
-    800  # of decimal arithmetic: the sum of the largest and the least float64, written in full, has no more
-)
+CROWD_TAG, EXTRA_TAG = "iscrowd", "extra"  # elements of this project's own, which VOC's readers ignore
+XML_KEY = "voc_xml"  # key in ``extra`` of the elements that are kept as XML text
+DECIMAL_DIGITS = 800  # enough for the sum of the largest and the smallest float64, written in full
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(source: Path) -> Source:
-    """Read a VOC folder, or one where XML and images lie side by side (labelImg, Roboflow).
+def read_voc(source: Path) -> SourceDataset:
+    """Read a VOC data set.
 
-    Every XML file is an image, one without objects a background. Elements we have no word for are kept in
-    ``extra``. Not held by VOC: bin, burst, group and times. Splits are heeded if ImageSets lists train, val
-    and test. Raises :class:`UserError` if there is nothing to read; all other faults are collected.
+    Every XML file describes one image; one without objects is a background. Unknown elements are kept in
+    ``extra``. VOC has no bins, bursts, groups and times. Splits count only if ImageSets lists train, val and
+    test.
+
+    Args:
+        source: A VOC folder, or one that has XML files beside their images (labelImg, Roboflow).
+
+    Returns:
+        The data set, with all faults found.
+
+    Raises:
+        UserError: If there is no XML file.
     """
     if not source.is_dir():
         raise UserError(f"{source}: not a folder; a VOC data set is one with Annotations/ and JPEGImages/")
@@ -49,7 +59,7 @@ def read_voc(source: Path) -> Source:
         raise UserError(
             f"{source}: no *.xml under {annotations}; a VOC data set has one per image in Annotations/"
         )
-    found = Source()
+    dataset = SourceDataset()
     splits = _image_sets(source)
     for path in paths:
         identity = path.relative_to(annotations).with_suffix("").as_posix()
@@ -57,15 +67,17 @@ def read_voc(source: Path) -> Source:
             # ElementTree fetches nothing from outside, and expat (2.4 on) bounds what entities may grow to.
             root = ET.parse(path).getroot()
         except (ET.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
-            found.fault(FaultKind.BROKEN_ANNOTATIONS, str(path.relative_to(source)), f"not XML: {error}")
+            dataset.add_fault(
+                FaultKind.BROKEN_ANNOTATIONS, str(path.relative_to(source)), f"not XML_KEY: {error}"
+            )
             continue
-        picture = _picture(root, path, identity, source, found)
-        said = splits.get(identity, set())
-        picture.split = said.pop() if len(said) == 1 else None  # type: ignore[assignment]
-        found.pictures.append(picture)
-    _unannotated(source, found)
-    only_if_complete(found.pictures)
-    return found
+        image = _read_image(root, path, identity, source, dataset)
+        listed = splits.get(identity, set())
+        image.split = listed.pop() if len(listed) == 1 else None  # type: ignore[assignment]
+        dataset.images.append(image)
+    _add_unannotated(source, dataset)
+    drop_incomplete_splits(dataset.images)
+    return dataset
 
 
 def _image_sets(source: Path) -> dict[str, set[str]]:
@@ -79,35 +91,37 @@ def _image_sets(source: Path) -> dict[str, set[str]]:
     return splits
 
 
-def _unannotated(source: Path, found: Source) -> None:
+def _add_unannotated(source: Path, dataset: SourceDataset) -> None:
     images = source / "JPEGImages"
     if images.is_dir():
-        known = {picture.path for picture in found.pictures}
+        known = {image.path for image in dataset.images}
         for path in sorted(images.rglob("*")):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in known:
-                found.fault(
+                dataset.add_fault(
                     FaultKind.MISSING_FILE,
                     str(path.relative_to(source)),
-                    "has no XML file: an empty one would say it is background",
+                    "has no XML file; a background needs one without objects",
                 )
 
 
-def _picture(root: ET.Element, path: Path, identity: str, source: Path, found: Source) -> Picture:
+def _read_image(
+    root: ET.Element, path: Path, identity: str, source: Path, dataset: SourceDataset
+) -> SourceImage:
     name = (root.findtext("filename") or "").strip().replace("\\", "/")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         name = Path(name).name
     where = str(path.relative_to(source))
     file = _image_file(name, path, identity, source)
-    picture = Picture(file, name or file.name)
-    size = [_whole(root.findtext(f"size/{side}")) for side in ("width", "height")]
+    image = SourceImage(file, name or file.name)
+    size = [_whole_number(root.findtext(f"size/{side}")) for side in ("width", "height")]
     if size[0] and size[1]:  # tools that did not look at the image write 0
-        picture.declared = (size[0], size[1])
-    for place, element in enumerate(root.findall("object")):
-        if thing := _thing(element, f"{where}: object {place + 1}", found):
-            picture.things.append(thing)
-            found.categories.add(thing.category)
-    picture.extra = _rest(root, ("filename", "size", "object"), f"{where}: <annotation>", found)
-    return picture
+        image.declared_size = (size[0], size[1])
+    for index, element in enumerate(root.findall("object")):
+        if annotation := _read_annotation(element, f"{where}: object {index + 1}", dataset):
+            image.annotations.append(annotation)
+            dataset.categories.add(annotation.category)
+    image.extra = _read_extra(root, ("filename", "size", "object"), f"{where}: <annotation>", dataset)
+    return image
 
 
 def _image_file(name: str, path: Path, identity: str, source: Path) -> Path:
@@ -120,70 +134,78 @@ def _image_file(name: str, path: Path, identity: str, source: Path) -> Path:
     return next((file for file in candidates if file.is_file()), candidates[0])
 
 
-def _thing(element: ET.Element, where: str, found: Source) -> Thing | None:
+def _read_annotation(element: ET.Element, where: str, dataset: SourceDataset) -> SourceAnnotation | None:
     name, box = (element.findtext("name") or "").strip(), element.find("bndbox")
     if not name or box is None:
-        found.fault(FaultKind.MALFORMED, where, "lacks a <name> or a <bndbox>")
+        dataset.add_fault(FaultKind.MALFORMED, where, "lacks a <name> or a <bndbox>")
         return None
     try:
         corners = [Decimal((box.findtext(corner) or "").strip()) for corner in CORNERS]
     except InvalidOperation:
-        found.fault(
+        dataset.add_fault(
             FaultKind.MALFORMED, where, f"{name}: <bndbox> needs a number in each of {', '.join(CORNERS)}"
         )
         return None
-    crowd = (element.findtext(CROWD) or "").strip() == "1"
-    extra = _rest(element, ("name", "bndbox", CROWD), where, found)
-    return Thing(name, _box(corners), f"{where} ({name})", crowd, extra)
+    crowd = (element.findtext(CROWD_TAG) or "").strip() == "1"
+    extra = _read_extra(element, ("name", "bndbox", CROWD_TAG), where, dataset)
+    return SourceAnnotation(name, _box(corners), f"{where} ({name})", crowd, extra)
 
 
 def _box(corners: list[Decimal]) -> tuple[float, float, float, float]:
     if not all(corner.is_finite() for corner in corners):
         return (math.nan,) * 4
-    with localcontext(prec=DIGITS):
+    with localcontext(prec=DECIMAL_DIGITS):
         xmin, ymin, xmax, ymax = corners
         return float(xmin - 1), float(ymin - 1), float(xmax - xmin + 1), float(ymax - ymin + 1)
 
 
-def _rest(element: ET.Element, known: tuple[str, ...], where: str, found: Source) -> dict[str, Any]:
-    """The children we have no word for: plain ones by name, flags as numbers, and what has children itself as its XML text."""
+def _read_extra(
+    element: ET.Element, known: tuple[str, ...], where: str, dataset: SourceDataset
+) -> dict[str, Any]:
+    """Return the unknown children: plain ones by name, flags as numbers, nested ones as XML text."""
     extra: dict[str, Any] = {}
-    whole: list[str] = []
+    nested: list[str] = []
     tags = [child.tag for child in element]
     for child in element:
         text = (child.text or "").strip()
         if child.tag in known:
             continue
-        if child.tag == EXTRA:
+        if child.tag == EXTRA_TAG:
             try:
-                ours = json.loads(text)
+                written = json.loads(text)
             except json.JSONDecodeError:
-                ours = None
-            if isinstance(ours, dict):
-                extra |= ours
+                written = None
+            if isinstance(written, dict):
+                extra |= written
                 continue
         if len(child) or child.attrib or tags.count(child.tag) > 1:
             child.tail = None
-            whole.append(ET.tostring(child, encoding="unicode"))
-        elif child.tag in FLAGS and _whole(text) is not None:
-            extra[child.tag] = _whole(text)
+            nested.append(ET.tostring(child, encoding="unicode"))
+        elif child.tag in FLAGS and _whole_number(text) is not None:
+            extra[child.tag] = _whole_number(text)
         else:
             extra[child.tag] = text
-    if whole:
-        extra[XML] = whole
+    if nested:
+        extra[XML_KEY] = nested
     return extra
 
 
-def _whole(text: str | None) -> int | None:
+def _whole_number(text: str | None) -> int | None:
     text = (text or "").strip()
     return int(text) if re.fullmatch(r"\d{1,9}", text) else None
 
 
 def write_voc(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
-    """Write ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main``; each frame comes with its file name there, and must be labelled.
+    """Write a VOC data set: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main``.
 
-    VOC has no word for crowds and for most of ``extra``: they stand in elements of ours that its readers pass
-    over. Lost are a frame's bin, burst, group, times, annotator and image keys that are not plain text.
+    VOC cannot express crowds and most of ``extra``: they are written to additional elements, which its
+    readers ignore. A frame's bin, burst, group, times, annotator, and image keys that are not plain text are
+    lost.
+
+    Args:
+        frames: Labelled frames, each with its file name under ``JPEGImages/``.
+        taxonomy: The classes that the labels' ids refer to.
+        out: An existing folder.
     """
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     for frame, name in frames:
@@ -215,8 +237,8 @@ def _document(frame: Frame, name: str, taxonomy: Taxonomy) -> ET.Element:
     size = ET.SubElement(root, "size")
     for side, length in (("width", frame.width), ("height", frame.height), ("depth", 3)):
         ET.SubElement(size, side).text = str(length)
-    _write_rest(
-        root, {key: value for key, value in frame.extra.items() if isinstance(value, str) or key == XML}
+    _write_extra(
+        root, {key: value for key, value in frame.extra.items() if isinstance(value, str) or key == XML_KEY}
     )
     columns = labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), labels.extra
     for box, class_id, crowd, extra in zip(*columns, strict=True):
@@ -226,19 +248,19 @@ def _document(frame: Frame, name: str, taxonomy: Taxonomy) -> ET.Element:
         for corner, coordinate in zip(CORNERS, _corners(box), strict=True):
             ET.SubElement(corners, corner).text = coordinate
         if crowd:
-            ET.SubElement(element, CROWD).text = "1"
-        _write_rest(element, dict(extra))
+            ET.SubElement(element, CROWD_TAG).text = "1"
+        _write_extra(element, dict(extra))
     return root
 
 
 def _corners(box: list[float]) -> list[str]:
-    with localcontext(prec=DIGITS):
+    with localcontext(prec=DECIMAL_DIGITS):
         x, y, w, h = (Decimal(repr(value)) for value in box)
         return [format(value.normalize(), "f") for value in (x + 1, y + 1, x + w, y + h)]
 
 
-def _write_rest(element: ET.Element, extra: dict[str, Any]) -> None:
-    for text in extra.pop(XML, []):
+def _write_extra(element: ET.Element, extra: dict[str, Any]) -> None:
+    for text in extra.pop(XML_KEY, []):
         element.append(ET.fromstring(text))
     other: dict[str, Any] = {}
     for key, value in extra.items():
@@ -248,7 +270,7 @@ def _write_rest(element: ET.Element, extra: dict[str, Any]) -> None:
             and re.fullmatch(r"[\x20-\ud7ff\ue000-\ufffd]*", value)
         )
         flag = key in FLAGS and isinstance(value, int) and not isinstance(value, bool)
-        taken = key in (EXTRA, CROWD, "name", "bndbox", "filename", "size", "object") or (
+        taken = key in (EXTRA_TAG, CROWD_TAG, "name", "bndbox", "filename", "size", "object") or (
             key in FLAGS and not flag
         )
         if re.fullmatch(r"[A-Za-z_][\w.-]*", key, re.ASCII) and not taken and (plain or flag):
@@ -256,4 +278,4 @@ def _write_rest(element: ET.Element, extra: dict[str, Any]) -> None:
         else:
             other[key] = value
     if other:
-        ET.SubElement(element, EXTRA).text = json.dumps(other, sort_keys=True)
+        ET.SubElement(element, EXTRA_TAG).text = json.dumps(other, sort_keys=True)

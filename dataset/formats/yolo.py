@@ -1,7 +1,7 @@
-"""YOLO's format: ``data.yaml`` names classes and lists, one text file per image holds ``class x y w h`` as fractions of its size.
+"""YOLO's format: ``data.yaml`` names classes and lists; a text file per image has lines ``class x y w h``.
 
-x and y are the box's centre. Sizes are not declared, so boxes are taken to lie on the image as a viewer shows
-it (EXIF applied).
+``x, y`` is the box's centre, and all four numbers are fractions of the image's size. YOLO does not declare
+image sizes, so boxes refer to the image as a viewer shows it (with EXIF applied).
 """
 
 import math
@@ -12,22 +12,37 @@ from typing import Any
 import yaml
 
 from dataset.formats.faults import FaultKind
-from dataset.formats.sources import IMAGE_SUFFIXES, SPLIT_WORDS, Picture, Source, Thing, only_if_complete
+from dataset.formats.sources import (
+    IMAGE_SUFFIXES,
+    SPLIT_OF_NAME,
+    SourceAnnotation,
+    SourceDataset,
+    SourceImage,
+    drop_incomplete_splits,
+)
 from dataset.log import SPLITS, Frame, Split
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy
 
 
-def read_yolo(source: Path) -> Source:
-    """Read a data set by its ``data.yaml`` (the file, or the folder it is in); lists are folders or text files of paths.
+def read_yolo(source: Path) -> SourceDataset:
+    """Read a YOLO data set, whose lists are folders or text files of paths.
 
-    An image without a text file is a background. A line of 5 numbers is a box, a sixth is kept as
-    ``confidence``; an odd number from 7 on is a polygon: its bounds become the box, and it is kept as COCO's
-    ``segmentation``, in pixels. Splits are heeded if train, val and test are all there. Raises
-    :class:`UserError` if there is nothing to read.
+    An image without a text file is a background. A line of 5 numbers is a box; a sixth is kept as
+    ``confidence``. A line of 7 or more numbers, an odd count, is a polygon: its bounds become the box, and it
+    is kept as COCO's ``segmentation``, in pixels. Splits count only if train, val and test are all there.
+
+    Args:
+        source: ``data.yaml``, or the folder that holds it.
+
+    Returns:
+        The data set, with all faults found.
+
+    Raises:
+        UserError: If there is no such file, or if it names no classes or no images.
     """
-    path = _description(source)
+    path = _description_file(source)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -37,32 +52,32 @@ def read_yolo(source: Path) -> Source:
             f"{path}: not a YOLO data set: it needs `names` and at least one of `train`, `val`, `test`"
         )
     names = _names(document, path)
-    found = Source(categories=set(names.values()))
+    dataset = SourceDataset(categories=set(names.values()))
     root = path.parent / str(document.get("path") or ".")
     root = root if root.is_dir() else path.parent  # written on another machine
     split_of: dict[Path, Split] = {}
-    for word, split in SPLIT_WORDS.items():
-        for listed in _as_list(document.get(word)):
-            for image in _images(root, listed, path, word, found):
-                if split_of.setdefault(image, split) != split:
-                    where = f"{path.name}: {word}"
-                    found.fault(
+    for key, split in SPLIT_OF_NAME.items():
+        for listed in _as_list(document.get(key)):
+            for file in _listed_files(root, listed, path, key, dataset):
+                if split_of.setdefault(file, split) != split:
+                    where = f"{path.name}: {key}"
+                    dataset.add_fault(
                         FaultKind.CONTRADICTION,
                         where,
-                        f"{_relative(image, root)} is in {split_of[image]!r} as well",
+                        f"{_relative(file, root)} is in {split_of[file]!r} as well",
                     )
-    if not split_of and not found.faults:
+    if not split_of and not dataset.faults:
         raise UserError(f"{path}: `train`, `val` and `test` name no image")
-    for image, split in split_of.items():
-        picture = Picture(image, _file_name(image, root, split), relative=True, split=split)
-        _read_labels(picture, _label_file(image), names, root, found)
-        found.pictures.append(picture)
-    _orphans(split_of, root, found)
-    only_if_complete(found.pictures)
-    return found
+    for file, split in split_of.items():
+        image = SourceImage(file, _file_name(file, root, split), relative=True, split=split)
+        _read_labels(image, _label_file(file), names, root, dataset)
+        dataset.images.append(image)
+    _add_orphans(split_of, root, dataset)
+    drop_incomplete_splits(dataset.images)
+    return dataset
 
 
-def _description(source: Path) -> Path:
+def _description_file(source: Path) -> Path:
     if source.is_file():
         return source
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
@@ -71,7 +86,8 @@ def _description(source: Path) -> Path:
     paths = sorted(source.glob("*.yaml"))
     if len(paths) != 1:
         raise UserError(
-            f"{source}: found {len(paths)} YAML files and no data.yaml; name the file that lists `names` and `train`"
+            f"{source}: found {len(paths)} YAML files and no data.yaml; "
+            "name the file that lists `names` and `train`"
         )
     return paths[0]
 
@@ -91,17 +107,19 @@ def _as_list(value: Any) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else [] if value is None else [str(value)]
 
 
-def _images(root: Path, listed: str, path: Path, word: str, found: Source) -> list[Path]:
-    place = root / listed
-    if not place.exists() and listed.startswith("../"):
-        place = root / listed.removeprefix("../")  # Roboflow writes its lists as seen from a folder below
-    if place.is_dir():
-        return sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8", errors="replace").splitlines()]
-        near = [root if not line.startswith("./") else place.parent for line in lines if line]
-        return [folder / line for folder, line in zip(near, filter(None, lines), strict=True)]
-    found.fault(FaultKind.MISSING_FILE, f"{path.name}: {word}", f"{listed} is neither a folder nor a list")
+def _listed_files(root: Path, listed: str, path: Path, key: str, dataset: SourceDataset) -> list[Path]:
+    location = root / listed
+    if not location.exists() and listed.startswith("../"):
+        location = root / listed.removeprefix("../")  # Roboflow's paths are relative to a folder below
+    if location.is_dir():
+        return sorted(file for file in location.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if location.is_file():
+        text = location.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return [(location.parent if line.startswith("./") else root) / line for line in lines]
+    dataset.add_fault(
+        FaultKind.MISSING_FILE, f"{path.name}: {key}", f"{listed} is neither a folder nor a list"
+    )
     return []
 
 
@@ -110,69 +128,71 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _file_name(image: Path, root: Path, split: str) -> str:
-    """The name without the folders that only say that it is an image, and of which split."""
+    """Return the relative path without the folders that only name images and splits."""
     parts = Path(_relative(image, root)).parts
-    skipped = {"images", *SPLIT_WORDS}
+    skipped = {"images", *SPLIT_OF_NAME}
     while len(parts) > 1 and parts[0] in skipped:
         parts = parts[1:]
     return "/".join(part for part in parts if part not in ("..", "/"))
 
 
 def _label_file(image: Path) -> Path:
-    """``.../images/a.jpg`` is labelled by ``.../labels/a.txt``; the last folder called images counts, as in Ultralytics' loader."""
+    """Return ``.../labels/a.txt`` for ``.../images/a.jpg``; the last ``images`` counts, as in Ultralytics."""
     parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
 
 
-def _orphans(images: Iterable[Path], root: Path, found: Source) -> None:
+def _add_orphans(images: Iterable[Path], root: Path, dataset: SourceDataset) -> None:
     expected = {_label_file(image) for image in images}
     for folder in sorted({path.parent for path in expected if "labels" in path.parts}):
         for path in sorted(folder.glob("*.txt")):
             if path not in expected and path.name != "classes.txt":
-                found.fault(
+                dataset.add_fault(
                     FaultKind.MISSING_FILE, _relative(path, root), "labels an image that no list names"
                 )
 
 
-def _read_labels(picture: Picture, path: Path, names: dict[int, str], root: Path, found: Source) -> None:
+def _read_labels(
+    image: SourceImage, path: Path, names: dict[int, str], root: Path, dataset: SourceDataset
+) -> None:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:
-        found.fault(FaultKind.BROKEN_ANNOTATIONS, _relative(path, root), f"cannot be read: {error}")
+        dataset.add_fault(FaultKind.BROKEN_ANNOTATIONS, _relative(path, root), f"cannot be read: {error}")
         return
-    for place, line in enumerate(lines):
-        where = f"{_relative(path, root)}: line {place + 1}"
+    for number, line in enumerate(lines, 1):
+        where = f"{_relative(path, root)}: line {number}"
         try:
             values = [float(value) for value in line.split()]
         except ValueError:
-            found.fault(FaultKind.MALFORMED, where, f"{line.strip()[:60]!r} is not numbers")
+            dataset.add_fault(FaultKind.MALFORMED, where, f"{line.strip()[:60]!r} is not numbers")
             continue
         if not values:
             continue
         if len(values) not in (5, 6) and (len(values) < 7 or len(values) % 2 == 0):
-            found.fault(
+            dataset.add_fault(
                 FaultKind.MALFORMED,
                 where,
                 f"{len(values)} numbers: neither a box (5) nor a polygon (an odd number from 7 on)",
             )
         elif not values[0].is_integer() or int(values[0]) not in names:
-            found.fault(
+            dataset.add_fault(
                 FaultKind.UNKNOWN_CATEGORY, where, f"class number {line.split()[0]} is not among `names`"
             )
         else:
-            picture.things.append(_thing(names[int(values[0])], values[1:], where))
+            image.annotations.append(_annotation(names[int(values[0])], values[1:], where))
 
 
-def _thing(name: str, values: list[float], where: str) -> Thing:
+def _annotation(name: str, values: list[float], where: str) -> SourceAnnotation:
     extra: dict[str, Any] = {}
     if not all(map(math.isfinite, values)):
-        return Thing(name, (math.nan,) * 4, where)
+        return SourceAnnotation(name, (math.nan,) * 4, where)
     if len(values) >= 6:
         xs, ys = values[0::2], values[1::2]
         left, top, w, h = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
@@ -182,15 +202,20 @@ def _thing(name: str, values: list[float], where: str) -> Thing:
         left, top = x - w / 2, y - h / 2
         if len(values) == 5:
             extra["confidence"] = values[4]
-    return Thing(name, (left, top, w, h), where, extra=extra)
+    return SourceAnnotation(name, (left, top, w, h), where, extra=extra)
 
 
 def write_yolo(frames: Iterable[tuple[Frame, str]], taxonomy: Taxonomy, out: Path) -> None:
-    """Write ``images/<split>``, ``labels/<split>`` and, last, ``data.yaml``; each frame comes with its name, and must be labelled.
+    """Write a YOLO data set: ``images/<split>``, ``labels/<split>`` and, last, ``data.yaml``.
 
-    Boxes come back within 1e-6 pixels: numbers are written with all their digits. YOLO has no word for
-    crowds, which are left out (as a box they would teach that many things are one), nor for polygons beside
-    boxes, ``extra``, groups, bins, bursts, times and annotators.
+    Numbers are written with all their digits, so boxes are read back within 1e-6 pixels. YOLO cannot express
+    crowds: they are left out, because as a box a crowd would teach a model that many objects are one. It also
+    has no polygons beside boxes, ``extra``, groups, bins, bursts, times and annotators.
+
+    Args:
+        frames: Labelled frames, each with its file name under its split's folders.
+        taxonomy: The classes that the labels' ids refer to.
+        out: An existing folder.
     """
     for split in SPLITS:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Augment a labelled image offline: flip, translate, rotate a little, scale, boxes and all (albumentations)."""
+"""Offline augmentation of labelled images: flip, translation, small rotation and scale (albumentations)."""
 
 import hashlib
 from collections.abc import Collection
@@ -13,56 +13,63 @@ from dataset.log import Labels
 from dataset.rebalance.params import AugmentParams
 from trashnet.letterbox import FILL
 
-# Each try at a copy that keeps what it must: how much of the magnitudes is left. After the last the copy is
-# only flipped, which loses nothing.
+# The factor on all magnitudes at each attempt to draw a copy that keeps the required classes. After the last
+# attempt the copy is only flipped, which loses no box.
 STRENGTHS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25)
 
 
 class Augmenter:
     """Draws augmented copies; the same image, labels and seed give the same copy, in any process.
 
-    Pixels that the transformation brings in from outside are filled with the grey that the detectors'
-    letterbox uses: reflection or replication would show waste that nobody labelled. A rotated box is the
-    bounds of its rotated inscribed ellipse, not of its corners: nothing fills its box to the corners, so at 2
-    degrees the corners' bounds are 7 % too large on the drawn scenes (IoU with the true bounds 0.93, with the
-    ellipse 0.96); see Kalra et al., "Towards Rotation Invariance in Object Detection", ICCV 2021.
+    Pixels from outside the original are filled with the grey of the detectors' letterbox: reflection or
+    replication would show waste that nobody labelled. A rotated box bounds its rotated inscribed ellipse, not
+    its rotated corners: objects do not fill their boxes to the corners, so at 2 degrees the corners' bounds
+    are 7 % too large on the drawn scenes (IoU with the true bounds 0.93, with the ellipse 0.96). See Kalra et
+    al., "Towards Rotation Invariance in Object Detection", ICCV 2021.
     """
 
     def __init__(self, params: AugmentParams) -> None:
-        self._steps = {strength: _compose(params, strength) for strength in STRENGTHS}
+        self._transforms = {strength: _compose(params, strength) for strength in STRENGTHS}
 
     def copy(
         self, image: NDArray[np.uint8], labels: Labels, keep: Collection[int], seed: int
     ) -> tuple[NDArray[np.uint8], Labels]:
-        """One augmented copy that still shows a box, not a crowd's, of every class in ``keep``.
+        """Draw one augmented copy that still shows a box, other than a crowd's, of every required class.
 
-        ``image``: uint8 RGB ``(H, W, 3)``; the copy has the same size. Boxes are clipped to it; one of which
-        less than ``min_visible`` is left in it is dropped. ``crowd`` flags and extras stay with their boxes.
+        Args:
+            image: uint8 RGB ``(H, W, 3)``.
+            labels: The image's labels, boxes ``(N, 4)`` as ``(x, y, w, h)`` in pixels.
+            keep: Ids of the classes that the copy must still show.
+            seed: What the copy is drawn from.
+
+        Returns:
+            The copy, uint8 RGB ``(H, W, 3)``, and its labels. Boxes are clipped to the image; a box of which
+            less than ``min_visible`` is left is dropped. Crowd flags and extras stay with their boxes.
         """
-        wanted = set(keep)
-        for number, strength in enumerate(STRENGTHS):
-            changed, kept = _apply(self._steps[strength], image, labels, seed_of(seed, number))
-            if wanted <= set(kept.class_ids[~kept.crowd].tolist()):
-                return changed, kept
+        required = set(keep)
+        for attempt, strength in enumerate(STRENGTHS):
+            copy, copy_labels = _apply(self._transforms[strength], image, labels, seed_of(seed, attempt))
+            if required <= set(copy_labels.class_ids[~copy_labels.crowd].tolist()):
+                return copy, copy_labels
         return mirror(image, labels)
 
 
 def mirror(image: NDArray[np.uint8], labels: Labels) -> tuple[NDArray[np.uint8], Labels]:
-    """Image and boxes flipped left to right: ``x' = W - x - w``."""
+    """Flip an image, uint8 ``(H, W, 3)``, and its boxes left to right: ``x' = W - x - w``."""
     boxes = labels.boxes.copy()
     boxes[:, 0] = image.shape[1] - boxes[:, 0] - boxes[:, 2]
-    return np.ascontiguousarray(image[:, ::-1]), _with(labels, boxes, np.arange(len(labels)))
+    return np.ascontiguousarray(image[:, ::-1]), _select_labels(labels, boxes, np.arange(len(labels)))
 
 
 def seed_of(*parts: object) -> int:
-    """A seed of 63 bits from whatever identifies a draw."""
+    """Hash the parts that identify a random draw into a seed of 63 bits."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
 def _compose(params: AugmentParams, strength: float) -> Any:
     shift = params.translate * strength
     low, high = (1 + (limit - 1) * strength for limit in params.scale)
-    turn = params.rotate * strength
+    angle = params.rotate * strength
     return albumentations.Compose(
         [
             albumentations.HorizontalFlip(p=params.flip),
@@ -70,7 +77,7 @@ def _compose(params: AugmentParams, strength: float) -> Any:
                 scale=(low, high),
                 keep_ratio=True,
                 translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
-                rotate=(-turn, turn),
+                rotate=(-angle, angle),
                 rotate_method="ellipse",
                 interpolation=cv2.INTER_LINEAR,
                 border_mode=cv2.BORDER_CONSTANT,
@@ -78,8 +85,7 @@ def _compose(params: AugmentParams, strength: float) -> Any:
                 p=1.0,
             ),
         ],
-        # `clip` mends boxes that stand out of the frame by a rounding error; albumentations refuses them
-        # otherwise.
+        # Without `clip` albumentations refuses boxes that reach out of the image by a rounding error.
         bbox_params=albumentations.BboxParams(
             format="coco", label_fields=["rows"], min_visibility=params.min_visible, clip=True
         ),
@@ -87,18 +93,18 @@ def _compose(params: AugmentParams, strength: float) -> Any:
 
 
 def _apply(
-    step: Any, image: NDArray[np.uint8], labels: Labels, seed: int
+    transform: Any, image: NDArray[np.uint8], labels: Labels, seed: int
 ) -> tuple[NDArray[np.uint8], Labels]:
-    step.set_random_seed(seed)
-    result = step(image=image, bboxes=labels.boxes, rows=np.arange(len(labels)))
+    transform.set_random_seed(seed)
+    result = transform(image=image, bboxes=labels.boxes, rows=np.arange(len(labels)))
     rows = np.asarray(result["rows"], np.int64)
     boxes = np.asarray(result["bboxes"], np.float64).reshape(-1, 4)
-    return result["image"], _with(labels, boxes, rows)
+    return result["image"], _select_labels(labels, boxes, rows)
 
 
-def _with(labels: Labels, boxes: NDArray[np.float64], rows: NDArray[np.int64]) -> Labels:
+def _select_labels(labels: Labels, boxes: NDArray[np.float64], rows: NDArray[np.int64]) -> Labels:
     return Labels(
-        boxes=boxes.round(3),  # albumentations reckons in float32: beyond a thousandth of a pixel it is noise
+        boxes=boxes.round(3),  # albumentations computes in float32: less than 0.001 pixels is noise
         class_ids=labels.class_ids[rows],
         crowd=labels.crowd[rows],
         extra=tuple(labels.extra[row] for row in rows),

@@ -15,7 +15,7 @@ class AugmentParams(Params):
 
 
 class RebalanceParams(AugmentParams):
-    """Section ``rebalance`` of ``params.yaml``: how many images each class should have, and from how many copies."""
+    """Section ``rebalance`` of ``params.yaml``: images wanted per class, and copies allowed per original."""
 
     target_images: int = Field(200, ge=1)
     max_copies: int = Field(40, ge=0)

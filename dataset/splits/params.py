@@ -4,7 +4,7 @@ from trashnet.params import Params
 
 
 class SplitParams(Params):
-    """Section ``split`` of ``params.yaml``: which frames belong together, and what share of them val and test get."""
+    """Section ``split`` of ``params.yaml``: how frames are grouped, and the shares of val and test."""
 
     group_hash_distance: int = Field(6, ge=0, le=16)
     val: float = Field(0.15, ge=0, lt=0.5)

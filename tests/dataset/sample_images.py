@@ -36,7 +36,7 @@ def write_coco(
     categories: list[dict[str, Any]] | None = None,
     **more: Any,
 ) -> Path:
-    """A COCO folder: entries as given, missing pictures drawn by their id, default categories with holes and out of order."""
+    """A COCO folder; missing images are drawn by id, category ids have holes and are out of order."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for entry in images:
         path = folder / "images" / entry["file_name"]

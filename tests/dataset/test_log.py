@@ -83,7 +83,7 @@ def test_the_fold_equals_a_dict(turns: list[Any], taxonomy: Taxonomy) -> None:
 
 
 def test_a_frame_comes_back_whole(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Every column of a frame and every part of its labels survives, and its bytes are a view into the mapped file."""
+    """Every column of a frame and all its labels survive; its bytes are a view into the mapped file."""
     one = frame(1, bin_id="b7", burst="12", extra={"a": [1, None]}, phash=2**64 - 1)
     said = labels((3, 0.1, 0.2, 1 / 3, 7.5), annotator="ann", extra=({"area": 1.25, "id": 4},))
     append_turn(tmp_path / "data", "t", [one], [(one.sha256, said)], taxonomy)
@@ -121,7 +121,7 @@ def test_box_counts_by_hand(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_frames_slice_add_and_travel(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Lists of frames behave like lists: slices, sums of two logs, negative indices and a pickle give the same frames."""
+    """Lists of frames behave like lists: slices, sums, negative indices and pickles give the same frames."""
     append_turn(tmp_path / "a", "t", [frame(n) for n in range(5)], [], taxonomy)
     append_turn(tmp_path / "b", "t", [frame(n) for n in range(5, 8)], [], taxonomy)
     both = Log(tmp_path / "a", taxonomy).frames(labelled=False) + Log(tmp_path / "b", taxonomy).frames(
@@ -141,7 +141,7 @@ def test_frames_slice_add_and_travel(tmp_path: Path, taxonomy: Taxonomy) -> None
 
 
 def test_opening_copies_no_image(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Opening, counting and listing keep the images in the file: what Arrow allocates is a small part of their bytes."""
+    """Opening, counting and listing leave the images in the file: Arrow allocates little."""
     payload = os.urandom(200_000)
     numbers = range(100)
     made = [frame(n, payload) for n in numbers]
@@ -155,7 +155,7 @@ def test_opening_copies_no_image(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_a_kill_at_any_line_of_an_append_changes_nothing(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A process killed at whichever line of append_turn leaves the log as it was or whole, and the next append succeeds."""
+    """A process killed at any line of append_turn leaves the log unchanged or whole; the next one works."""
     before = tmp_path / "before" / "data"
     append_turn(before, "first", [frame(0)], [(frame(0).sha256, labels((1, 1, 1, 5, 5)))], taxonomy)
     after = ["0.jpg", "1.jpg", "2.jpg"]
@@ -246,7 +246,7 @@ def test_a_changed_meaning_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> Non
 
 
 def test_bad_labels_and_names_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Unknown class ids, boxes without area or number, unknown splits and odd turn names never reach the log."""
+    """Unknown class ids, bad boxes, unknown splits and odd turn names never reach the log."""
     root, one = tmp_path / "data", frame(0)
     for boxes, match in (
         ((58, 1.0, 1.0, 5.0, 5.0), "no class with id"),
@@ -266,16 +266,16 @@ def test_a_torn_group_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A frame cannot enter in another split than its group's, neither in a later turn nor within one."""
     root = tmp_path / "data"
     append_turn(root, "t", [frame(0, split="train", group="g")], [], taxonomy)
-    with pytest.raises(UserError, match="never torn"):
+    with pytest.raises(UserError, match="all frames of a group are in one split"):
         append_turn(root, "t", [frame(1, split="test", group="g")], [], taxonomy)
-    with pytest.raises(UserError, match="never torn"):
+    with pytest.raises(UserError, match="all frames of a group are in one split"):
         append_turn(
             root, "t", [frame(1, split="test", group="h"), frame(2, split="val", group="h")], [], taxonomy
         )
 
 
 def test_merged_branches(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A frame that two merged branches both appended counts once; a group they put into two splits is an error, not a leak."""
+    """A frame appended on two merged branches counts once; a group in two splits is an error."""
     for name, mine in (
         ("a", [frame(0), frame(1)]),
         ("b", [frame(1), frame(2)]),
@@ -321,6 +321,6 @@ def test_the_last_turn(tmp_path: Path, taxonomy: Taxonomy) -> None:
     assert turn is not None
     for path in (root / "frames" / f"{turn}.arrow", root / "labels" / f"{turn}.parquet"):
         path.rename(path.with_name(path.name.replace("00001", "99999")))
-    with pytest.raises(UserError, match="as many as a log can hold"):
+    with pytest.raises(UserError, match="a log holds at most 99999 turns"):
         append_turn(root, "t", [frame(1)], [], taxonomy)
     assert len(Log(root, taxonomy)) == 1

@@ -50,7 +50,7 @@ def test_every_class_of_the_taxonomy_has_a_look_of_its_own(taxonomy: Taxonomy) -
 
 @pytest.mark.parametrize("name", sorted(LOOKS))
 def test_an_item_fills_its_canvas_and_keeps_within_it(name: str) -> None:
-    """A drawn item reaches over most of its canvas' length and never touches the border, where it would be cut."""
+    """A drawn item spans most of its canvas and never touches the border, where it would be cut."""
     for seed in range(3):
         pen = Pen(96, np.random.default_rng(seed))
         look_of(name)[1](pen)
@@ -72,7 +72,7 @@ def test_a_scene_is_its_generator_s_alone(taxonomy: Taxonomy) -> None:
 
 
 def test_a_scene_s_boxes_lie_in_the_frame_and_hold_something(taxonomy: Taxonomy) -> None:
-    """Boxes are at least two pixels wide and high, within the image, one for each class id, in whole pixels."""
+    """Boxes are at least two pixels wide and high, within the image, in whole pixels, one per class id."""
     for seed in range(6):
         image, boxes, class_ids = draw_scene(
             np.random.default_rng(seed), [37, 19, 17, 5, 57, 57, 48], 128, taxonomy
@@ -86,7 +86,7 @@ def test_a_scene_s_boxes_lie_in_the_frame_and_hold_something(taxonomy: Taxonomy)
 
 
 def test_boxes_are_of_the_visible_part(taxonomy: Taxonomy) -> None:
-    """What another item hides does not count: each box is the bounds of the pixels nothing opaque covers, and those are 30 % or more."""
+    """Each box bounds the pixels that nothing opaque covers, and those are at least 30 % of the item."""
     scene = compose(np.random.default_rng(5), [37, 19, 17, 34, 14, 45], 128, taxonomy, "steel")
     _, boxes, _ = view(np.random.default_rng(0), scene, draw_light(np.random.default_rng(0)), (0, 0), 128)
     assert scene.visible.sum(0).max() == 1  # all six are opaque, and opaque things never share a pixel
@@ -97,7 +97,7 @@ def test_boxes_are_of_the_visible_part(taxonomy: Taxonomy) -> None:
 
 
 def test_a_view_shifted_by_three_pixels_shifts_the_boxes_by_three(taxonomy: Taxonomy) -> None:
-    """Views of a burst show one scene: moving the window right moves what lies wholly inside it left by as much."""
+    """Views of a burst show one scene: if the window moves right, its contents move left by as much."""
     scene = compose(np.random.default_rng(2), [12, 41], 128, taxonomy, "paper", margin=4)
     light = draw_light(np.random.default_rng(0))
     _, first, _ = view(np.random.default_rng(0), scene, light, (2, 4), 128)
@@ -116,7 +116,7 @@ def test_an_empty_scene_is_a_background_frame(taxonomy: Taxonomy) -> None:
 
 
 def test_planned_counts_fall_geometrically_and_never_below_three() -> None:
-    """1300, 95.4 and 7 at the ends and in the middle (7 * sqrt(1300 / 7) = 95.39); a tenth of it keeps 3 of the rarest."""
+    """1300, 95.4 and 7 at the ends and in the middle (7 * sqrt(1300 / 7) = 95.39); at 0.1: 130 and 3."""
     full = TINY.model_copy(update={"largest_class": 1300, "smallest_class": 7, "scale": 1.0})
     counts = class_counts(full, 57)
     assert (counts[0], counts[28], counts[56]) == (1300, 95, 7)

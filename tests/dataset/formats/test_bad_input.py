@@ -48,7 +48,7 @@ BROKEN_IMAGES = [
     ("large", png_header(8_000, 8_000), "8000 x 8000"),
     ("one pixel", jpeg(drawn(1, 1, 1)), "1 x 1 pixels"),
     ("thin", jpeg(drawn(1, 400, 15)), "400 x 15 pixels"),
-    ("animated", encoded(drawn(1), "WEBP", save_all=True, append_images=[drawn(2)]), "2 pictures"),
+    ("animated", encoded(drawn(1), "WEBP", save_all=True, append_images=[drawn(2)]), "2 images"),
     ("float", encoded(drawn(1).convert("F"), "TIFF"), "no known range"),
 ]
 
@@ -56,10 +56,10 @@ BROKEN_IMAGES = [
 @pytest.mark.parametrize(
     ("data", "match"), [case[1:] for case in BROKEN_IMAGES], ids=[case[0] for case in BROKEN_IMAGES]
 )
-def test_an_unfit_image_is_refused(
+def test_an_invalid_image_is_refused(
     data: bytes, match: str, tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named with what is wrong, decoded only within limits, even if a library told Pillow to put up with truncation."""
+    """A bad file is named with what is wrong and decoded within limits, whatever Pillow was told before."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     images = [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)]
     folder = write_coco(tmp_path / "set", images, [])
@@ -83,7 +83,7 @@ def test_a_huge_header_is_refused_before_decoding(
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """One message lists every fault by kind, with the names of files and annotations; skipping imports the rest."""
+    """One message lists every fault by kind, with file and annotation names; skipping imports the rest."""
     images = [
         picture_entry(1),
         picture_entry(2, width=640),
@@ -134,8 +134,8 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
         "1 files that are missing",
         "3.jpg",
         "declared 640 x 48, the file is",
-        "this id stands 2 times",
-        "annotation id 0 stands before",
+        "this id occurs 2 times",
+        "annotation id 0 occurs before",
         "captured_at",
         "leads out of the data set",
     ):
@@ -188,7 +188,7 @@ def test_sources_that_are_not_there(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_bad_voc(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Broken XML, missing parts, words for numbers, reversed corners, another size and images without XML are all named."""
+    """Broken XML, missing parts, bad numbers, reversed corners and sizes, and missing files are all named."""
     root = tmp_path / "set"
     for folder in ("Annotations", "JPEGImages"):
         (root / folder).mkdir(parents=True)
@@ -249,7 +249,7 @@ def test_an_exploding_xml_is_only_broken(tmp_path: Path, taxonomy: Taxonomy) -> 
 
 
 def test_bad_yolo(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Lines of the wrong length, words, class numbers without a name, boxes outside, orphans and two lists at once are all named."""
+    """Bad lines, unknown class numbers, boxes outside, orphans and images in two lists are all named."""
     root = tmp_path / "set"
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)

@@ -114,7 +114,7 @@ FRAMES = st.lists(THINGS, min_size=1, max_size=4)
 @SETTINGS
 @given(frames=FRAMES)
 def test_coco_loses_nothing(frames: list[Any], taxonomy: Taxonomy) -> None:
-    """Every bit of every box, crowds, extras, names, groups, splits and backgrounds survive, and re-importing into the log adds nothing."""
+    """Boxes (every bit), extras, names, groups and splits survive; importing the export adds nothing."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         for before, after in round_trip(frames, "coco", taxonomy, folder):
@@ -184,7 +184,7 @@ def test_voc_corners_by_hand() -> None:
 
 
 def test_a_foreign_coco_file_comes_out_as_it_went_in(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Every key of every image and annotation, ids and licences included, is in the export; and pycocotools reads it."""
+    """Every key of every image and annotation is exported, ids and licences too, and pycocotools reads it."""
     images = [
         picture_entry(n, license=4 if n == 10 else 9, date_captured="2020", split=SPLITS[n % 3])
         for n in (30, 10, 20)
@@ -234,7 +234,7 @@ def test_a_foreign_coco_file_comes_out_as_it_went_in(tmp_path: Path, taxonomy: T
 
 
 def test_names_never_collide(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Frames of two turns with one name, names that differ in case or ending, and names that lead out all get a place of their own."""
+    """Equal names, names that differ in case or ending, and names that lead out all become distinct."""
     names = ["a.jpg", "a.jpg", "A.JPG", "a.png", "../../b.jpg", "/etc/c.jpg", ""]
     log = tmp_path / "data"
     for number, name in enumerate(names):
@@ -258,7 +258,7 @@ def test_names_never_collide(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """An export goes into a new or empty folder; it never mixes with what is there, and unlabelled frames do not pass for backgrounds."""
+    """An export needs a new or empty folder, and unlabelled frames are not exported as backgrounds."""
     log = log_of(tmp_path / "data", [[]], taxonomy)
     append_turn(tmp_path / "data", "unlabelled", [frame(9)], [], taxonomy)
     log = Log(tmp_path / "data", taxonomy)

@@ -21,7 +21,7 @@ PARAMS, SPLIT = ImportParams(), SplitParams()
 
 
 def test_a_coco_set_enters_as_one_turn(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Ids with holes, other cases of a name, a class without boxes, a background, a crowd and unknown keys all arrive."""
+    """Ids with holes, another case of a name, a background, a crowd and unknown keys all arrive."""
     images = [
         picture_entry(
             7, license=4, bin_id="b1", burst=3, captured_at="2026-05-01T12:00:00+02:00", weather="rain"
@@ -78,7 +78,7 @@ def test_importing_twice_changes_nothing_and_a_correction_is_one(tmp_path: Path,
 
 
 def test_a_mapping_renames_and_drops(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """The mapping comes before names; null leaves boxes out and keeps the image; a target that is not ours is refused."""
+    """The mapping comes before names; null drops boxes and keeps the image; unknown targets are refused."""
     categories = [{"id": 1, "name": "Soda"}, {"id": 2, "name": "face"}, {"id": 3, "name": "cigarette"}]
     annotations = [box_entry(n, n, [1, 2, 30, 40], n) for n in (1, 2, 3)]
     folder = write_coco(tmp_path / "set", [picture_entry(n) for n in (1, 2, 3)], annotations, categories)
@@ -112,7 +112,7 @@ def test_mapping_files(tmp_path: Path) -> None:
 
 
 def mean_error(data: bytes, expected: Image.Image) -> float:
-    """Mean difference in grey levels between an encoded image and what it should show, as OpenCV, an independent reader, sees it."""
+    """Mean difference in grey levels between an encoded image, decoded by OpenCV, and what it should show."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     return float(np.abs(pixels.astype(float) - np.asarray(expected.convert("RGB"), float)).mean())
 
@@ -133,7 +133,7 @@ CASES = [
 
 @pytest.mark.parametrize(("data", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_what_is_not_a_plain_jpeg_becomes_one(data: bytes, expected: Image.Image) -> None:
-    """Whatever the format, what is stored is a JPEG that looks the same to OpenCV; the same bytes give the same JPEG."""
+    """A JPEG is stored whatever the format; it looks the same to OpenCV, and equal bytes give equal JPEGs."""
     stored, image, converted = normalise(data, None, 16, 10**6)
     with Image.open(io.BytesIO(stored)) as again:
         assert again.format == "JPEG"
@@ -158,7 +158,7 @@ def test_plain_jpegs_keep_their_bytes(image: Image.Image) -> None:
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_exif_orientation(orientation: int) -> None:
-    """The declared size tells on which side the boxes are: stored pixels stay and lose the tag, else they are turned upright."""
+    """The declared size decides: stored pixels stay and lose the EXIF tag, or they are rotated upright."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = jpeg(drawn(6), exif=exif)
@@ -170,7 +170,7 @@ def test_exif_orientation(orientation: int) -> None:
         assert mean_error(stored, displayed) < 4
     if orientation >= 5:
         stored, image, converted = normalise(data, (64, 48), 16, 10**6)
-        assert converted == "EXIF turn dropped, pixels kept"
+        assert converted == "EXIF rotation dropped, pixels kept"
         assert image.size == (64, 48)
         with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(stored)) as after:
             assert 0x0112 not in after.getexif()
@@ -179,7 +179,7 @@ def test_exif_orientation(orientation: int) -> None:
 
 
 def test_converted_images_enter_under_what_they_became(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A PNG named .jpg is known by its content, counted in the report, decodes from the log, and is known again the next time."""
+    """A PNG named .jpg is recognised by content, reported, decoded, and known the next time."""
     folder = write_coco(
         tmp_path / "set", [picture_entry(1), picture_entry(2)], [box_entry(1, 1, [1, 2, 3, 4])]
     )
@@ -192,7 +192,7 @@ def test_converted_images_enter_under_what_they_became(tmp_path: Path, taxonomy:
 
 
 def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """What reaches outside by up to one pixel is cut at the border, by hand: (-0.5, -1, 10, 10) becomes (0, 0, 9.5, 9)."""
+    """Up to one pixel outside is clipped; by hand: (-0.5, -1, 10, 10) becomes (0, 0, 9.5, 9)."""
     boxes = [[-0.5, -1, 10, 10], [60, 40, 5, 9], [0, 0, 64, 48]]
     folder = write_coco(
         tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, box) for n, box in enumerate(boxes)]
@@ -205,7 +205,7 @@ def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy
 
 
 def test_groups_and_splits_across_imports(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A smaller copy of a frame that the log has joins its group and split; so do later frames of its burst."""
+    """A smaller copy of a frame in the log joins its group and split; so do later frames of its burst."""
     entries = [picture_entry(n, bin_id="b", burst=str(n)) for n in range(1, 11)]
     folder = write_coco(tmp_path / "set", entries, [box_entry(n, n, [1, 2, 30, 40]) for n in range(1, 11)])
     import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
@@ -254,7 +254,7 @@ def test_progress_and_many_processes(
         on_progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(n, 12) for n in range(1, 13)]
-    monkeypatch.setattr("dataset.formats.image_validation.IN_ONE_PROCESS", 0)
+    monkeypatch.setattr("dataset.formats.image_validation.MIN_BYTES_FOR_PROCESSES", 0)
     import_dataset(folder, "coco", tmp_path / "pool", taxonomy, PARAMS, SPLIT)
     one, pool = Log(tmp_path / "one", taxonomy), Log(tmp_path / "pool", taxonomy)
     assert one.turns == pool.turns
@@ -262,7 +262,7 @@ def test_progress_and_many_processes(
 
 
 def test_where_coco_keeps_its_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """The official layout, Roboflow's with a file per split, and a file named directly are found; several files want one named."""
+    """The official layout, Roboflow's file per split and a file named directly are found; else name one."""
     made = write_coco(tmp_path / "made", [picture_entry(1)], [box_entry(1, 1, [1, 2, 3, 4])])
     text, picture = (made / "annotations.json").read_text(), made / "images" / "1.jpg"
     official, roboflow = tmp_path / "official", tmp_path / "roboflow"
@@ -293,7 +293,7 @@ def test_where_coco_keeps_its_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_yolo_lists_polygons_and_foreign_paths(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Lists in text files, Roboflow's ../ paths, a `path` of another machine, names as a map, polygons and confidences are read."""
+    """Text lists, ../ paths, a foreign `path`, names as a map, polygons and confidences are read."""
     root = tmp_path / "set"
     for split in ("train", "valid", "test"):
         (root / split / "images").mkdir(parents=True)
@@ -323,14 +323,16 @@ def test_yolo_lists_polygons_and_foreign_paths(tmp_path: Path, taxonomy: Taxonom
 
 
 def test_voc_counts_from_one(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """xmin 1, xmax 64 is the whole width of 64; difficult, pose and what has parts are kept; files side by side are found."""
+    """xmin 1, xmax 64 spans 64 pixels; difficult, pose and nested parts stay; flat folders are found."""
     root = tmp_path / "set"
     root.mkdir()
     (root / "a.jpg").write_bytes(jpeg(drawn(1)))
     box = "<bndbox><xmin>1</xmin><ymin>11</ymin><xmax>64</xmax><ymax>20</ymax></bndbox>"
     (root / "a.xml").write_text(
-        "<annotation><folder>x</folder><filename>a.jpg</filename><size><width>64</width><height>48</height><depth>3</depth></size>"
-        f"<object><name>shoe</name><pose>Left</pose><difficult>1</difficult>{box}<part><name>lace</name></part></object></annotation>"
+        "<annotation><folder>x</folder><filename>a.jpg</filename>"
+        "<size><width>64</width><height>48</height><depth>3</depth></size>"
+        f"<object><name>shoe</name><pose>Left</pose><difficult>1</difficult>{box}"
+        "<part><name>lace</name></part></object></annotation>"
     )
     import_dataset(root, "voc", tmp_path / "data", taxonomy, PARAMS, SPLIT)
     one = Log(tmp_path / "data", taxonomy).frame(0)
@@ -348,9 +350,9 @@ def test_the_same_bytes_twice(tmp_path: Path, taxonomy: Taxonomy) -> None:
     folder = write_coco(tmp_path / "set", images, [box_entry(n, n, [1, 2, 3, 4]) for n in (1, 2)])
     shutil.copy(folder / "images" / "1.jpg", folder / "images" / "2.jpg")
     report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
-    assert (report.frames, report.twice) == (1, 1)
+    assert (report.frames, report.repeated) == (1, 1)
     document: Any = json.loads((folder / "annotations.json").read_text())
     document["annotations"].pop()
     (folder / "annotations.json").write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r"(?s)stand in the set twice.*byte for byte 1\.jpg"):
+    with pytest.raises(UserError, match=r"(?s)occur twice in the set.*byte for byte 1\.jpg"):
         import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)

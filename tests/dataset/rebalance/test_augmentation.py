@@ -59,7 +59,7 @@ def test_boxes_agree_with_arithmetic_by_hand(
 ) -> None:
     """Scaling is about the image's centre, and a turned box is the bounds of its turned ellipse."""
     params = STILL.model_copy(update=change)
-    step = Augmenter(params)._steps[1.0]
+    step = Augmenter(params)._transforms[1.0]
     if "rotate" in change:
         step.transforms[1].rotate = (2.0, 2.0)
     result = step(image=black(), bboxes=[box], rows=[0])
@@ -67,8 +67,8 @@ def test_boxes_agree_with_arithmetic_by_hand(
 
 
 def test_a_translation_moves_the_box_by_as_much_as_the_image() -> None:
-    """A shift of 0.1 of the width and -0.2 of the height: x' = x + 40, y' = y - 60, and what leaves the frame is cut off."""
-    step = Augmenter(STILL)._steps[1.0]
+    """A shift by (0.1 W, -0.2 H) gives x' = x + 40, y' = y - 60, and what leaves the frame is clipped."""
+    step = Augmenter(STILL)._transforms[1.0]
     step.transforms[1].translate_percent = {"x": (0.1, 0.1), "y": (-0.2, -0.2)}
     result = step(
         image=black(),
@@ -82,8 +82,8 @@ def test_a_translation_moves_the_box_by_as_much_as_the_image() -> None:
 
 
 def test_a_box_less_than_min_visible_is_dropped() -> None:
-    """A shift right by 40: of (345, 0, 30, 30) 15 of 30 columns are left, 0.5, kept; of (352, 0, 30, 30) 8 of 30, 0.27, dropped."""
-    step = Augmenter(STILL)._steps[1.0]
+    """Shifted by 40, (345, 0, 30, 30) keeps 15 of 30 columns (0.5); (352, ...) keeps 8 (0.27) and goes."""
+    step = Augmenter(STILL)._transforms[1.0]
     step.transforms[1].translate_percent = {"x": (0.1, 0.1), "y": (0, 0)}
     result = step(image=black(), bboxes=[(345, 0, 30, 30), (352, 0, 30, 30)], rows=[0, 1])
     assert list(result["rows"]) == [0]
@@ -93,7 +93,7 @@ def test_a_box_less_than_min_visible_is_dropped() -> None:
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_boxes_follow_the_pixels(seed: int) -> None:
-    """An ellipse drawn on the image is found, after any augmentation, where its box says (to 1.5 pixels, for it is drawn in whole ones)."""
+    """After any augmentation a drawn ellipse lies where its box says, to 1.5 pixels (drawing rounds)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     image = black()
     image[((x - 200) / 60) ** 2 + ((y - 150) / 20) ** 2 <= 1] = 255
@@ -115,7 +115,7 @@ def test_boxes_follow_the_pixels(seed: int) -> None:
 def test_a_copy_keeps_a_box_of_every_class_it_counts_for(
     seed: int, boxes: list[tuple[float, float, float, float]]
 ) -> None:
-    """However boxes lie, none of the wanted classes is lost, and no box leaves the frame; each keeps its class and extras."""
+    """No wanted class is lost and no box leaves the frame; each keeps its class and extras."""
     wild = USUAL.model_copy(update={"translate": 0.9, "scale": (0.5, 3.0)})
     given_labels = labels_of(*boxes)
     copy, labels = Augmenter(wild).copy(black(), given_labels, set(given_labels.class_ids.tolist()), seed)
@@ -139,7 +139,7 @@ def test_the_last_resort_is_a_flip() -> None:
 
 
 def test_a_crowd_stays_a_crowd_and_satisfies_no_class() -> None:
-    """A class that only a crowd is left of has lost its box: the copy is drawn again until the single one is in it."""
+    """A class of which only a crowd is left has lost its box: another copy is drawn."""
     labels = Labels(
         np.array([[0, 0, 400, 300], [0, 140, 12, 12]], float), np.array([5, 5]), np.array([True, False])
     )

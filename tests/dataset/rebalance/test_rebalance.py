@@ -67,7 +67,7 @@ def frame_of(
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Log:
-    """Class 1 is common, 2 and 3 rare, 4 only in val and test, 5 only as a crowd; one background frame, one unlabelled."""
+    """Class 1 is common, 2 and 3 rare, 4 in val and test, 5 a crowd; one background, one unlabelled."""
     pairs = [frame_of(n, "train", [1]) for n in range(7)]
     pairs += [
         frame_of(10, "train", [1, 2]),
@@ -86,7 +86,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Log:
 
 
 def fewest(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
-    """By trying everything: the least copies that lift every class as far as the cap allows, and the least images of classes then."""
+    """By exhaustive search: the fewest copies that lift every class, then the fewest images of classes."""
     have = images.sum(0)
     goal = np.minimum(target, have * (1 + cap))
     best = (10**9, 10**9)
@@ -106,7 +106,7 @@ def fewest(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
 )
 @settings(max_examples=120, deadline=None)
 def test_the_plan_is_the_best_there_is(images: list[list[bool]], target: int, cap: int) -> None:
-    """No other plan lifts the classes as far with fewer copies, or with as many and less inflation of the classes that need none."""
+    """No plan reaches as far with fewer copies, or with as many and fewer images of other classes."""
     shown = np.array(images, bool)
     plan = plan_copies(shown, with_(target_images=target, max_copies=cap), seed=0)
     total, inflation = fewest(shown, target, cap)
@@ -118,7 +118,7 @@ def test_the_plan_is_the_best_there_is(images: list[list[bool]], target: int, ca
 
 
 def test_an_original_of_two_rare_classes_serves_both() -> None:
-    """Two classes miss 3 images each: 3 copies of the original that shows both, not 3 of each of the other two."""
+    """Every class misses 3 images; an original shows two classes, so 5 copies are enough, not 9."""
     shown = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0]], bool)
     plan = plan_copies(shown, with_(target_images=5, max_copies=10), seed=0)
     # classes have 2, 2, 2 images: each misses 3; x1 + x3, x2 + x3, x1 + x2 >= 3 sum to 2 (x1 + x2 + x3) >= 9,
@@ -145,7 +145,7 @@ def test_copies_are_spread_evenly_over_alike_originals() -> None:
 
 
 def test_a_plan_that_is_cut_short_is_still_a_plan_and_says_its_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With hardly a node to spend the plan covers every class all the same; it is either proven or tells how far off it may be."""
+    """With a single solver node the plan still covers every class, and its gap bounds the excess."""
     shown = np.random.default_rng(1).random((200, 57)) < 0.05
     params = with_(target_images=150, max_copies=40)
     quick = plan_copies(shown, params.model_copy(update={"solver_nodes": 1}), seed=0)
@@ -166,7 +166,7 @@ def test_the_rounded_answer_spares_what_it_can() -> None:
 
 
 def test_the_counts_reported_are_the_counts_written(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Images and boxes of the report are those of the log it wrote; the plan's are exact, for no copy loses what it was made for."""
+    """The report's images and boxes are those of the log it wrote, and exactly those planned."""
     report = rebalance(log, tmp_path / "out", PARAMS, seed=1, workers=1)
     out = Log(tmp_path / "out", taxonomy)
     assert len(out) == report.copies
@@ -188,7 +188,7 @@ def test_the_counts_reported_are_the_counts_written(log: Log, tmp_path: Path, ta
 
 
 def test_effective_originals_are_kish_s(log: Log, tmp_path: Path) -> None:
-    """Class 2 has originals with weights 1, 1 and 1 + 3: (1 + 1 + 4)^2 / (1 + 1 + 16) = 2; class 3 one of weight 4: 1; class 1 nine: 9."""
+    """Class 2 weighs 1, 1, 1 + 3: (1 + 1 + 4)^2 / (1 + 1 + 16) = 2; class 3 one of 4: 1; class 1: 9."""
     report = rebalance(log, tmp_path / "out", PARAMS, seed=1, workers=1)
     assert [c.effective for c in report.classes[:4]] == [9, 2, 1, 0]
 
@@ -210,7 +210,7 @@ def test_any_number_of_workers_writes_the_same_bytes(log: Log, tmp_path: Path) -
 def test_processes_write_the_same_bytes_as_threads(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large plans are carried out by processes, small ones by threads, and nobody can tell from the result."""
+    """Processes make the copies of large plans, threads those of small ones, and the result is the same."""
     params = with_(target_images=80, max_copies=30)
     rebalance(log, tmp_path / "threads", params, seed=1, workers=2)
     monkeypatch.setattr("dataset.rebalance.plan.MANY", 0)
@@ -225,7 +225,7 @@ def test_processes_write_the_same_bytes_as_threads(
 def test_only_labelled_training_frames_with_waste_are_copied(
     log: Log, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
-    """Nothing of val or test is touched, no empty bin and nothing unlabelled is copied, though class 4 could be had from val."""
+    """No val or test frame, no background and no unlabelled frame is copied, although val has class 4."""
     rebalance(log, tmp_path / "out", with_(target_images=100), seed=1, workers=1)
     out = Log(tmp_path / "out", taxonomy)
     sources = {frame.extra["copy_of"] for frame in out.frames()}
@@ -237,7 +237,7 @@ def test_only_labelled_training_frames_with_waste_are_copied(
 
 
 def test_a_copy_says_what_it_is_of_and_keeps_the_rest(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Copies are numbered from 1 per original, keep the frame's and the boxes' extras, and are JPEGs named by their bytes."""
+    """Copies are numbered from 1 per original, keep all extras, and are named by the hash of their JPEG."""
     rebalance(log, tmp_path / "out", with_(target_images=30), seed=1, workers=1)
     numbers: dict[str, list[int]] = {}
     for frame in Log(tmp_path / "out", taxonomy).frames():
@@ -258,7 +258,7 @@ def test_a_copy_says_what_it_is_of_and_keeps_the_rest(log: Log, tmp_path: Path, 
 
 
 def test_copies_that_look_alike_are_two_frames(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Where nothing may vary all copies of an original have the same pixels; none is lost for it, and the counts hold."""
+    """Copies of an original with identical pixels are still distinct frames, and the counts hold."""
     frame, labels = frame_of(1, "train", [2])
     append_turn(tmp_path / "data", "made", [frame], [(frame.sha256, labels)], taxonomy)
     still = with_(flip=1.0, translate=0, rotate=0, scale=(1, 1))
@@ -291,7 +291,7 @@ def test_the_table_names_every_class_and_who_is_short(log: Log, tmp_path: Path, 
 
 
 def test_rebalancing_again_replaces_what_was_there(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A stage's folder holds one run's result; where no class needs a copy it is an empty log, not an error."""
+    """The output folder holds one run's result; if no class needs a copy it is an empty log, not an error."""
     rebalance(log, tmp_path / "out", PARAMS, seed=1, workers=1)
     report = rebalance(log, tmp_path / "out", with_(target_images=1), seed=1, workers=1)
     assert report.copies == 0

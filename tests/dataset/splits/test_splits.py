@@ -32,7 +32,7 @@ def table(frames: list[Any]) -> tuple[list[str], Any]:
 @settings(max_examples=150, deadline=None)
 @given(turns=st.lists(FRAMES, min_size=1, max_size=4), seed=st.randoms(use_true_random=False))
 def test_splits_over_many_turns(turns: list[Any], seed: Any) -> None:
-    """Turn by turn: what is recorded never changes, the order of frames does not matter, and classes of 3 groups reach the test split."""
+    """Recorded splits never change, frame order is irrelevant, classes of 3 groups reach the test split."""
     recorded: dict[str, Any] = {}
     so_far: list[Any] = []
     for turn in turns:
@@ -51,7 +51,7 @@ def test_splits_over_many_turns(turns: list[Any], seed: Any) -> None:
 
 
 def test_every_class_of_three_groups_is_in_all_splits() -> None:
-    """Where classes do not stand in each other's way, 3 groups are enough for train, val and test, and 1 group teaches."""
+    """If classes do not compete, 3 groups suffice for train, val and test, and 1 group goes to train."""
     groups = [f"{column}-{n}" for column in range(CLASSES) for n in range(3)] + ["lonely"]
     boxes = np.vstack(
         [
@@ -66,7 +66,7 @@ def test_every_class_of_three_groups_is_in_all_splits() -> None:
 
 
 def test_fractions_come_out_near_the_target() -> None:
-    """With 57 classes 200 to 1 every class of 20 boxes or more and the frames come within 5 points of 15 %, in one go or in 20 turns."""
+    """Of 57 classes from 200 to 1, those of 20 boxes or more and the frames come within 5 points of 15 %."""
     rng = np.random.default_rng(3)
     rates = np.geomspace(0.5, 0.0025, 57)
     boxes = rng.poisson(rates, (4000, 57))
@@ -121,7 +121,7 @@ NEAR_A, FAR = A ^ 0b11, A ^ 0xFFFF_FFFF  # 2 bits and 32 bits away
 
 
 def test_frames_of_a_group_explicit_burst_or_alike() -> None:
-    """An explicit group, one burst of one bin, and hashes within the distance tie frames together; nothing else does."""
+    """An explicit group, one burst of one bin, and near hashes connect frames; nothing else does."""
     new = [
         Origin("a1", A),
         Origin("a2", NEAR_A),
@@ -139,7 +139,7 @@ def test_frames_of_a_group_explicit_burst_or_alike() -> None:
 
 
 def test_a_bridge_joins_the_nearest_recorded_group() -> None:
-    """Recorded groups are never merged: a frame near two of them joins the nearer, and an explicit group or a burst outweighs any hash."""
+    """Recorded groups never merge: the nearer one wins, and an explicit group or burst beats any hash."""
     known = KnownGroups(
         np.array([A, A ^ 0b11111], np.uint64),
         ["old1", "old2"],
@@ -155,7 +155,7 @@ def test_a_bridge_joins_the_nearest_recorded_group() -> None:
 
 
 def test_flat_images_do_not_group() -> None:
-    """Black, white, noisy-dark and faintly shaded frames have no hash, so that they are nobody's near-duplicates; pictures have one."""
+    """Black, white, noisy and faintly shaded frames have no hash, so no near-duplicates."""
     noise = np.random.default_rng(0).normal(20, 3, (240, 320)).clip(0, 255).astype(np.uint8)
     shade = np.tile(np.linspace(100, 110, 320), (240, 1)).astype(np.uint8)
     for flat in (
@@ -184,14 +184,14 @@ def test_re_encodes_group_and_other_scenes_do_not(tmp_path: Path) -> None:
 
 
 def test_a_line_drawing_has_a_hash() -> None:
-    """The guard against flat images does not swallow an ordinary picture of one dark thing on a bright ground."""
+    """The guard against flat images accepts an image of one dark object on a bright ground."""
     image = Image.new("L", (320, 240), 230)
     ImageDraw.Draw(image).ellipse((60, 40, 200, 180), fill=40)
     assert perceptual_hash(image) != 0
 
 
 def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """A later frame of a burst, or one alike, takes its group's split; a wish is heeded only for a new group that agrees on it."""
+    """A later frame gets its group's split; a wished split counts only if a new group agrees on it."""
     root = tmp_path / "data"
     old = [
         frame(2, split="test", group="g", phash=A, bin_id="b", burst="1"),
@@ -216,7 +216,7 @@ def test_new_frames_follow_their_group_across_turns(tmp_path: Path, taxonomy: Ta
 
 
 def test_many_frames_alike() -> None:
-    """A stuck camera's thousands of frames, all within 4 bits of one, are one group; and so are 20,000 that equal one in the log."""
+    """A stuck camera's thousands of frames are one group; so are 20,000 that equal one in the log."""
     rng = np.random.default_rng(0)
     flipped = [A ^ (1 << int(a)) ^ (1 << int(b)) for a, b in rng.integers(0, 64, (3000, 2))]
     assert (
@@ -242,7 +242,7 @@ def test_many_frames_alike() -> None:
     order=st.randoms(use_true_random=False),
 )
 def test_new_groups_are_what_near_duplicates_connect(bits: list[set[int]], order: Any) -> None:
-    """Without anything recorded, groups are the connected components of "at most 2 bits apart", in whatever order frames come."""
+    """Without recorded groups, groups are the connected components of "at most 2 bits apart"."""
     hashes = [A ^ sum(1 << bit for bit in chosen) for chosen in bits]
     new = [Origin(f"{n:02d}", phash) for n, phash in enumerate(hashes)]
     group = list(range(len(new)))  # components by hand: relabel until nothing changes
