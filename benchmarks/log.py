@@ -1,4 +1,4 @@
-"""Measure what a turn of 500 frames costs (append, `dvc add`) at 1,000 and 50,000 frames: log against loose files."""
+"""Measure the cost of a turn of 500 frames at 1,000 and 50,000 frames: log against loose files, with `dvc add`."""
 
 import hashlib
 import os

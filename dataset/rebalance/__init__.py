@@ -1,6 +1,7 @@
-"""Rebalance the train split: as few augmented copies as lift every rare class to its target."""
+"""Rebalancing of the train split: as few augmented copies as lift every rare class to its target."""
 
+from dataset.rebalance.copies import rebalance
 from dataset.rebalance.params import RebalanceParams
-from dataset.rebalance.plan import RebalanceReport, rebalance
+from dataset.rebalance.report import RebalanceReport
 
 __all__ = ["RebalanceParams", "RebalanceReport", "rebalance"]

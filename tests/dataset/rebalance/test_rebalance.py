@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dataset import Frame, Labels, Log, Split, append_turn
 from dataset.rebalance import RebalanceParams, rebalance
-from dataset.rebalance.plan import _pruned, plan_copies
+from dataset.rebalance.plan import _remove_spare, plan_copies
 from trashnet.errors import UserError
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
@@ -158,10 +158,10 @@ def test_a_plan_that_is_cut_short_is_still_a_plan_and_says_its_gap(monkeypatch: 
 def test_the_rounded_answer_spares_what_it_can() -> None:
     """Rounding up gives (2, 2, 2) for demands (2, 2); the first, of both classes, alone covers them."""
     shown = np.array([[True, True], [True, False], [False, True]])
-    pruned = _pruned(np.array([2, 2, 2]), shown, np.array([2, 2]))
+    pruned = _remove_spare(np.array([2, 2, 2]), shown, np.array([2, 2]))
     assert (pruned @ shown >= 2).all()
     assert pruned.sum() < 6
-    again = _pruned(pruned.copy(), shown, np.array([2, 2]))
+    again = _remove_spare(pruned.copy(), shown, np.array([2, 2]))
     assert np.array_equal(again, pruned)
 
 
@@ -213,7 +213,7 @@ def test_processes_write_the_same_bytes_as_threads(
     """Processes make the copies of large plans, threads those of small ones, and the result is the same."""
     params = with_(target_images=80, max_copies=30)
     rebalance(log, tmp_path / "threads", params, seed=1, workers=2)
-    monkeypatch.setattr("dataset.rebalance.plan.MANY", 0)
+    monkeypatch.setattr("dataset.rebalance.copies.MIN_COPIES_FOR_PROCESSES", 0)
     rebalance(log, tmp_path / "processes", params, seed=1, workers=2)
     threads, processes = (
         {p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()}
