@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dataset.append import append_turn
-from dataset.log import SPLITS, Frame, Frames, Labels, Log, Split, turns_of
+from dataset.frame import SPLITS, Frame, Labels, Split
+from dataset.log import Frames, Log
+from dataset.turn_files import turns_of
 
 if TYPE_CHECKING:
     from dataset.growth import Grown, grow

@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset.log import FRAMES_SCHEMA, LABELS_SCHEMA, SPLITS, TAXONOMY_KEY, Frame, Labels, Log, turns_of
+from dataset.frame import SPLITS, Frame, Labels
+from dataset.log import Log
+from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, TAXONOMY_KEY, turns_of
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy

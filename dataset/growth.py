@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from dataset.append import append_to, open_to_append
-from dataset.log import Frame, Labels, Log
+from dataset.frame import Frame, Labels
+from dataset.log import Log
 from dataset.params import GrowthParams
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin

@@ -10,135 +10,19 @@ fold in the order of their names. A frame belongs to the first turn that brought
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Self, overload
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dataset.frame import Frame, Labels, Split
+from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, map_frames, read_labels, turns_of
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
-FRAMES_SCHEMA = pa.schema(
-    [
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("jpeg", pa.large_binary(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),  # frames of one group share a split, always
-        pa.field(
-            "phash", pa.uint64(), nullable=False
-        ),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
-        pa.field("file_name", pa.string(), nullable=False),  # where it came from
-        pa.field("bin_id", pa.string()),
-        pa.field("burst", pa.string()),
-        pa.field("captured_at", UTC_MICROSECONDS),
-        pa.field("extra", pa.string(), nullable=False),  # JSON: what the source said that has no column here
-    ]
-)
-BOX_TYPE = pa.struct(
-    [
-        pa.field("class_id", pa.int32(), nullable=False),
-        pa.field("x", pa.float64(), nullable=False),
-        pa.field("y", pa.float64(), nullable=False),
-        pa.field("w", pa.float64(), nullable=False),
-        pa.field("h", pa.float64(), nullable=False),
-        pa.field("crowd", pa.bool_(), nullable=False),
-        pa.field("extra", pa.string(), nullable=False),
-    ]
-)
-LABELS_SCHEMA = pa.schema(
-    [
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("labelled_at", UTC_MICROSECONDS),
-        pa.field("annotator", pa.string()),
-        pa.field(
-            "boxes", pa.list_(BOX_TYPE), nullable=False
-        ),  # an empty list is a background frame, not an unlabelled one
-    ]
-)
-TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids had when the turn was written
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What a person boxed on one frame.
-
-    ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the
-    taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, what the source said beyond
-    that.
-    """
-
-    boxes: NDArray[np.float64]
-    class_ids: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
-    extra: tuple[dict[str, Any], ...] = ()
-    labelled_at: datetime | None = None
-    annotator: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.extra:
-            object.__setattr__(self, "extra", tuple({} for _ in self.class_ids))
-        if not (
-            self.boxes.shape == (len(self.class_ids), 4)
-            and len(self.crowd) == len(self.extra) == len(self.class_ids)
-        ):
-            raise ValueError(
-                f"boxes {self.boxes.shape}, {len(self.class_ids)} class ids, {len(self.crowd)} crowd flags: lengths differ"
-            )
-
-    def __len__(self) -> int:
-        return len(self.class_ids)
-
-    def same_boxes(self, other: "Labels") -> bool:
-        """Whether both say the same of the frame, whoever said it and when, and whatever number (``id``) their source gave a box."""
-        return (
-            np.array_equal(self.boxes, other.boxes)
-            and np.array_equal(self.class_ids, other.class_ids)
-            and np.array_equal(self.crowd, other.crowd)
-            and [e | {"id": None} for e in self.extra] == [e | {"id": None} for e in other.extra]
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame of the dataset: its JPEG bytes (named by their SHA-256), where it belongs, and its newest labels, if any."""
-
-    sha256: str
-    jpeg: bytes | memoryview
-    width: int
-    height: int
-    split: Split
-    group: str
-    phash: int
-    file_name: str
-    labels: Labels | None = None
-    bin_id: str | None = None
-    burst: str | None = None
-    captured_at: datetime | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def image(self) -> NDArray[np.uint8]:
-        """Decode to RGB, uint8 ``(height, width, 3)``, the pixels as stored (an EXIF orientation is not applied)."""
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), flags)
-        if pixels is None:
-            raise ValueError(
-                f"frame {self.sha256}: its bytes no longer decode; `dvc checkout` restores the log"
-            )
-        return pixels  # type: ignore[return-value]
 
 
 class Frames(Sequence[Frame]):
@@ -202,11 +86,11 @@ class Log:
         self.root = root
         self.taxonomy = taxonomy
         self.turns = turns_of(root)
-        batches = [batch for turn in self.turns for batch in _map_frames(root, turn)]
+        batches = [batch for turn in self.turns for batch in map_frames(root, turn)]
         self._starts: list[int] = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
         self._jpegs = [batch.column("jpeg") for batch in batches]
         self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
-        labels = [_read_labels(root, turn, taxonomy) for turn in self.turns]
+        labels = [read_labels(root, turn, taxonomy) for turn in self.turns]
         self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
         # Two branches of a log that were merged may have brought one frame twice: it counts once, as the
         # first of them says.
@@ -340,11 +224,6 @@ class Log:
         return np.bincount(classes, minlength=len(self.taxonomy.classes)).astype(np.int64)
 
 
-def turns_of(root: Path) -> list[str]:
-    """The names of a log's complete turns, oldest first."""
-    return sorted(path.stem for path in (root / "labels").glob("[!.]*.parquet"))
-
-
 def _numbers(array: pa.Array) -> NDArray[Any]:
     """The values of an array without nulls. Arrow's own ``to_numpy`` imports pandas first, which takes longer than opening the log."""
     return np.from_dlpack(array.cast(pa.uint8()) if pa.types.is_boolean(array.type) else array)
@@ -354,42 +233,3 @@ def _parsed(extra: str) -> dict[str, Any]:
     return (
         {} if extra == "{}" else json.loads(extra)
     )  # most are empty, and parsing is a third of what reading a frame costs
-
-
-def _map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
-    path = root / "frames" / f"{turn}.arrow"
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            if not reader.schema.equals(FRAMES_SCHEMA):
-                raise pa.ArrowInvalid("its columns are not those of a frames file")
-            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
-        ) from None
-
-
-def _read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
-    path = root / "labels" / f"{turn}.parquet"
-    try:
-        table = pq.ParquetFile(path).read(
-            use_threads=False
-        )  # the files are small: handing them to threads costs more
-        names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
-        table = table.cast(LABELS_SCHEMA)
-    except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
-        ) from None
-    changed = [
-        f"  id {i}: was {name!r}, is {taxonomy.name_of.get(int(i), 'gone')!r}"
-        for i, name in names.items()
-        if taxonomy.name_of.get(int(i)) != name
-    ]
-    if changed:
-        raise UserError(
-            f"{path}: the taxonomy's ids changed their meaning since turn {turn} was labelled:\n"
-            + "\n".join(changed)
-            + "\nGive those ids their names back, and append new classes at the end."
-        )
-    return table.replace_schema_metadata(None)

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset.log import SPLITS, Log
+from dataset.frame import SPLITS
+from dataset.log import Log
 
 
 def describe(log: Log) -> str:

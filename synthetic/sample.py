@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dataset.append import append_turn
-from dataset.log import Frame, Labels, Split, turns_of
+from dataset.frame import Frame, Labels, Split
 from dataset.splits.assignment import assign_splits
+from dataset.turn_files import turns_of
 from synthetic.params import SampleParams
 from synthetic.scenes import FLOORS, compose, draw_light, draw_scene, view
 from trashnet.images import perceptual_hash

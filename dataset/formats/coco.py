@@ -21,7 +21,7 @@ from dataset.formats.sources import (
     parse_number,
     parse_time,
 )
-from dataset.log import SPLITS, Frame
+from dataset.frame import SPLITS, Frame
 from trashnet.errors import UserError
 from trashnet.files import write_json
 from trashnet.taxonomy import Taxonomy

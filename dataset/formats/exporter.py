@@ -9,7 +9,8 @@ from dataset.formats.coco import write_coco
 from dataset.formats.sources import Kind
 from dataset.formats.voc import write_voc
 from dataset.formats.yolo import write_yolo
-from dataset.log import Frame, Frames, Log
+from dataset.frame import Frame
+from dataset.log import Frames, Log
 from trashnet.errors import UserError
 
 WRITERS = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from dataset.formats.faults import Fault, listing
-from dataset.log import SPLITS
+from dataset.frame import SPLITS
 
 
 @dataclass(slots=True)

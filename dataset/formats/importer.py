@@ -21,7 +21,7 @@ from dataset.formats.params import ImportParams
 from dataset.formats.sources import Kind, SourceAnnotation, SourceDataset, SourceImage
 from dataset.formats.voc import read_voc
 from dataset.formats.yolo import read_yolo
-from dataset.log import Frame, Labels, Split
+from dataset.frame import Frame, Labels, Split
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import GROUP_KEY, Origin
 from dataset.splits.params import SplitParams

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dataset.formats.faults import Fault, FaultKind
-from dataset.log import SPLITS, Split
+from dataset.frame import SPLITS, Split
 
 Kind = Literal["coco", "voc", "yolo"]
 

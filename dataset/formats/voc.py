@@ -23,7 +23,7 @@ from dataset.formats.sources import (
     SourceImage,
     drop_incomplete_splits,
 )
-from dataset.log import SPLITS, Frame
+from dataset.frame import SPLITS, Frame
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy

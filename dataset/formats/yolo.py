@@ -20,7 +20,7 @@ from dataset.formats.sources import (
     SourceImage,
     drop_incomplete_splits,
 )
-from dataset.log import SPLITS, Frame, Split
+from dataset.frame import SPLITS, Frame, Split
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.taxonomy import Taxonomy

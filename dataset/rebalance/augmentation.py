@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.log import Labels
+from dataset.frame import Labels
 from dataset.rebalance.params import AugmentParams
 from trashnet.letterbox import FILL
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dataset.append import append_turn
-from dataset.log import Frame, Frames, Labels, Log
+from dataset.frame import Frame, Labels
+from dataset.log import Frames, Log
 from dataset.rebalance.augmentation import Augmenter, seed_of
 from dataset.rebalance.params import RebalanceParams
 from dataset.rebalance.plan import plan_copies
@@ -67,7 +68,7 @@ def rebalance(
 
 
 def _count_classes(frames: Frames, taxonomy: Taxonomy) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which classes each frame shows, bool ``(N, classes)``, and the boxes per class, without crowds."""
+    """Count without crowds: which classes each frame shows, bool ``(N, classes)``, and boxes per class."""
     images = np.zeros((len(frames), len(taxonomy.classes)), bool)
     boxes = np.zeros(len(taxonomy.classes), np.int64)
     for row in range(len(frames)):
@@ -194,12 +195,12 @@ class _Copier:
 
 
 def _with_comment(jpeg: bytes, comment: str) -> bytes:
-    """Add a JPEG comment: a frame is named by its bytes, so copies with the same pixels need different ones."""
+    """Add a JPEG comment: a frame is named by its bytes, so copies with equal pixels need different ones."""
     text = comment.encode("ascii")
     return jpeg[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
 
 
-# Every thread, and the only thread of a process, has a copier of its own, because it holds a random generator.
+# Every thread (the only one of a worker process) has its own copier, which holds a random generator.
 _worker = threading.local()
 
 

@@ -65,7 +65,8 @@ class RebalanceReport:
         proof = "proven to be the fewest" if self.proven else f"at most {self.gap:,} more than the fewest"
         short = sum(c.short > 0 for c in self.classes)
         lines.append(
-            f"{self.originals:,} originals, {self.copies:,} copies ({proof}; at most {self.most_copies} of one original); "
+            f"{self.originals:,} originals, {self.copies:,} copies "
+            f"({proof}; at most {self.most_copies} of one original); "
             f"{len(self.classes) - short} of {len(self.classes)} classes have {self.target:,} images"
         )
         return "\n".join(lines)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset.log import SPLITS, Log, Split
+from dataset.frame import SPLITS, Split
+from dataset.log import Log
 from dataset.splits.groups import Origin, group_frames, known_groups
 from dataset.splits.params import SplitParams
 

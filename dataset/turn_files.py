@@ -1,0 +1,96 @@
+"""The two files of a turn: their names, columns, and how they are read."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trashnet.errors import UserError
+from trashnet.taxonomy import Taxonomy
+
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+FRAMES_SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("jpeg", pa.large_binary(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),  # frames of one group share a split, always
+        pa.field(
+            "phash", pa.uint64(), nullable=False
+        ),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
+        pa.field("file_name", pa.string(), nullable=False),  # where it came from
+        pa.field("bin_id", pa.string()),
+        pa.field("burst", pa.string()),
+        pa.field("captured_at", UTC_MICROSECONDS),
+        pa.field("extra", pa.string(), nullable=False),  # JSON: what the source said that has no column here
+    ]
+)
+BOX_TYPE = pa.struct(
+    [
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("x", pa.float64(), nullable=False),
+        pa.field("y", pa.float64(), nullable=False),
+        pa.field("w", pa.float64(), nullable=False),
+        pa.field("h", pa.float64(), nullable=False),
+        pa.field("crowd", pa.bool_(), nullable=False),
+        pa.field("extra", pa.string(), nullable=False),
+    ]
+)
+LABELS_SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("labelled_at", UTC_MICROSECONDS),
+        pa.field("annotator", pa.string()),
+        pa.field(
+            "boxes", pa.list_(BOX_TYPE), nullable=False
+        ),  # an empty list is a background frame, not an unlabelled one
+    ]
+)
+TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids had when the turn was written
+
+
+def turns_of(root: Path) -> list[str]:
+    """The names of a log's complete turns, oldest first."""
+    return sorted(path.stem for path in (root / "labels").glob("[!.]*.parquet"))
+
+
+def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
+    path = root / "frames" / f"{turn}.arrow"
+    try:
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            if not reader.schema.equals(FRAMES_SCHEMA):
+                raise pa.ArrowInvalid("its columns are not those of a frames file")
+            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
+        ) from None
+
+
+def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
+    path = root / "labels" / f"{turn}.parquet"
+    try:
+        table = pq.ParquetFile(path).read(
+            use_threads=False
+        )  # the files are small: handing them to threads costs more
+        names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
+        table = table.cast(LABELS_SCHEMA)
+    except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
+        ) from None
+    changed = [
+        f"  id {i}: was {name!r}, is {taxonomy.name_of.get(int(i), 'gone')!r}"
+        for i, name in names.items()
+        if taxonomy.name_of.get(int(i)) != name
+    ]
+    if changed:
+        raise UserError(
+            f"{path}: the taxonomy's ids changed their meaning since turn {turn} was labelled:\n"
+            + "\n".join(changed)
+            + "\nGive those ids their names back, and append new classes at the end."
+        )
+    return table.replace_schema_metadata(None)
