@@ -14,11 +14,11 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a person boxed on one frame.
+    """The boxes that a person drew on one frame.
 
     ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the
-    taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, what the source said beyond
-    that.
+    taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, the keys of its source that
+    have no field here. Raises ``ValueError`` if the lengths differ.
     """
 
     boxes: NDArray[np.float64]
@@ -36,14 +36,15 @@ class Labels:
             and len(self.crowd) == len(self.extra) == len(self.class_ids)
         ):
             raise ValueError(
-                f"boxes {self.boxes.shape}, {len(self.class_ids)} class ids, {len(self.crowd)} crowd flags: lengths differ"
+                f"boxes {self.boxes.shape}, {len(self.class_ids)} class ids, "
+                f"{len(self.crowd)} crowd flags: lengths differ"
             )
 
     def __len__(self) -> int:
         return len(self.class_ids)
 
     def same_boxes(self, other: "Labels") -> bool:
-        """Whether both say the same of the frame, whoever said it and when, and whatever number (``id``) their source gave a box."""
+        """Compare the boxes, but not annotator, time, and the boxes' ``id`` in their source."""
         return (
             np.array_equal(self.boxes, other.boxes)
             and np.array_equal(self.class_ids, other.class_ids)
@@ -54,7 +55,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the dataset: its JPEG bytes (named by their SHA-256), where it belongs, and its newest labels, if any."""
+    """One frame of the dataset: its JPEG bytes, split, group, origin and newest labels."""
 
     sha256: str
     jpeg: bytes | memoryview
@@ -71,7 +72,10 @@ class Frame:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def image(self) -> NDArray[np.uint8]:
-        """Decode to RGB, uint8 ``(height, width, 3)``, the pixels as stored (an EXIF orientation is not applied)."""
+        """Decode to RGB, uint8 ``(height, width, 3)``, as stored: an EXIF orientation is not applied.
+
+        Raises ``ValueError`` if the bytes do not decode.
+        """
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), flags)
         if pixels is None:

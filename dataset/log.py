@@ -1,10 +1,9 @@
-"""The dataset log: turns of frames and labels, appended and never rewritten; the dataset is the fold over them.
+"""Read the dataset log: turns of frames and labels that are appended and never rewritten.
 
-A turn is two files under the log's root: ``frames/<turn>.arrow`` (an Arrow IPC file, memory-mapped, JPEG
-bytes written once) and ``labels/<turn>.parquet`` (one row per labelled frame; of several rows for one frame
-the newest turn's wins, which is how a correction is made). Turns are named ``<sequence>-<name>-<digest>`` and
-fold in the order of their names. A frame belongs to the first turn that brought it. Here a log is read;
-``dataset.append`` writes it.
+A turn is two files under the log's root: ``frames/<turn>.arrow`` (memory-mapped Arrow IPC, with the JPEG
+bytes) and ``labels/<turn>.parquet`` (one row per labelled frame). The dataset is the fold over the turns in
+the order of their names, ``<sequence>-<name>-<digest>``: a frame belongs to the first turn that holds it, and
+its newest labels win, so that a later turn can correct them. ``dataset.append`` writes the log.
 """
 
 import json
@@ -26,10 +25,10 @@ from trashnet.taxonomy import Taxonomy
 
 
 class Frames(Sequence[Frame]):
-    """A list of frames that reads each one when it is asked for; adds up with others and travels to worker processes."""
+    """A sequence of frames that are read on access; it can be concatenated with others and pickled."""
 
     def __init__(self, parts: Sequence[tuple["Log", NDArray[np.int64]]]) -> None:
-        """From logs and the rows wanted of each, in this order."""
+        """Take rows, int64 ``(N,)``, of one or several logs, in this order."""
         self._logs: list[Log] = [log for log, _ in parts]
         self._which = np.concatenate(
             [np.full(len(rows), i, np.int32) for i, (_, rows) in enumerate(parts)] or [np.empty(0, np.int32)]
@@ -51,14 +50,14 @@ class Frames(Sequence[Frame]):
         return self._log_of(index).frame(int(self._rows[index]))
 
     def labels(self, index: int) -> Labels | None:
-        """The labels alone, without touching the frame's bytes."""
+        """Return a frame's labels without reading its bytes."""
         return self._log_of(index).labels(int(self._rows[index]))
 
     def _log_of(self, index: int) -> "Log":
         return self._logs[int(self._which[index])]
 
     def take(self, indices: NDArray[np.int64]) -> "Frames":
-        """The frames at these positions, in this order."""
+        """Return the frames at these indices, int64 ``(N,)``, in this order."""
         taken = Frames([])
         taken._logs, taken._which, taken._rows = self._logs, self._which[indices], self._rows[indices]
         return taken
@@ -72,16 +71,19 @@ class Frames(Sequence[Frame]):
 
 
 class Log:
-    """The fold over a log's turns, memory-mapped: opening reads names, sizes and labels, never the images.
+    """The fold over a log's turns, memory-mapped: opening reads names, sizes and labels, but no image.
 
-    Pickling sends the path, not the data: a worker process maps the same files again.
+    A pickle holds the path, not the data: a worker process maps the same files again.
     """
 
     def __init__(self, root: Path, taxonomy: Taxonomy) -> None:
-        """Open the log at ``root``. Raises :class:`UserError` if there is none, or if its ids mean other names than the taxonomy's."""
+        """Open the log at ``root``.
+
+        Raises :class:`UserError` if there is none, or if its class ids have other names in the taxonomy.
+        """
         if not (root / "labels").is_dir():
             raise UserError(
-                f"{root}: no dataset log here. `dvc pull` fetches it, `trashnet import` begins one."
+                f"{root}: no dataset log here. `dvc pull` fetches it, `trashnet import` creates one."
             )
         self.root = root
         self.taxonomy = taxonomy
@@ -92,8 +94,7 @@ class Log:
         self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
         labels = [read_labels(root, turn, taxonomy) for turn in self.turns]
         self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
-        # Two branches of a log that were merged may have brought one frame twice: it counts once, as the
-        # first of them says.
+        # If two branches of a log were merged, both may hold a frame: the first occurrence counts.
         self._kept: NDArray[np.int64] | None = None
         if len(pc.unique(self._table["sha256"])) < self._table.num_rows:
             first = np.unique(np.asarray(self._table["sha256"].to_pylist()), return_index=True)[1]
@@ -107,30 +108,30 @@ class Log:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row by SHA-256."""
+        """The row of each frame by SHA-256."""
         return {sha: row for row, sha in enumerate(self.column("sha256"))}
 
     @cached_property
     def splits(self) -> NDArray[np.str_]:
-        """Split of every row, ``(N,)``. Raises :class:`UserError` if a group lies in two splits: its frames would judge themselves."""
+        """Split of every row, ``(N,)``.
+
+        Raises :class:`UserError` if a group lies in two splits, since a model would be tested on frames that
+        resemble those it was trained on.
+        """
         splits, groups = np.asarray(self.column("split"), dtype="U5"), self.column("group")
         first: dict[str, str] = {}
-        torn = sorted(
-            {
-                group
-                for group, split in zip(groups, splits.tolist(), strict=True)
-                if first.setdefault(group, split) != split
-            }
-        )
-        if torn:
+        pairs = zip(groups, splits.tolist(), strict=True)
+        divided = sorted({group for group, split in pairs if first.setdefault(group, split) != split})
+        if divided:
             raise UserError(
-                f"{self.root}: {len(torn)} groups of frames lie in more than one split ({', '.join(torn[:3])}, ...): two branches each "
-                "appended frames of them. Keep the turns of one branch and import the other's source again."
+                f"{self.root}: {len(divided)} groups of frames lie in more than one split "
+                f"({', '.join(divided[:3])}, ...): two branches each appended frames of them. "
+                "Keep the turns of one branch and import the other's source again."
             )
         return splits
 
     def column(self, name: str) -> list[Any]:
-        """One column of the frames, all rows; any but ``jpeg``, which is read frame by frame."""
+        """Return one column of all frames; ``jpeg`` is read frame by frame instead."""
         if name == "jpeg":
             raise ValueError("the images are read frame by frame")
         values = self._table[name]
@@ -138,7 +139,7 @@ class Log:
 
     @cached_property
     def _label_row(self) -> NDArray[np.int64]:
-        """For every frame the row of its newest labels, -1 where it has none."""
+        """The row of every frame's newest labels, int64 ``(N,)``, -1 for an unlabelled frame."""
         newest = np.full(len(self), -1, np.int64)
         for label_row, sha in enumerate(self._labels["sha256"].to_pylist()):
             if (row := self.row_of.get(sha)) is not None:
@@ -146,70 +147,71 @@ class Log:
         return newest
 
     @cached_property
-    def _words(self) -> dict[str, pa.Array]:
-        """Everything but the images, one piece per column: a copy of some 200 bytes a frame, so that no row searches in pieces."""
+    def _columns(self) -> dict[str, pa.Array]:
+        """All columns but the images, each in one piece, so that reading a row searches no chunks.
+
+        The copies take about 200 bytes per frame.
+        """
         return {name: self._table[name].combine_chunks() for name in FRAMES_SCHEMA.names if name != "jpeg"}
 
     @cached_property
     def _boxes(
         self,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], pa.Array]:
-        """Offsets ``(labelled + 1,)`` into all boxes ever labelled: their ``(M, 4)`` xywh, class ids, crowd flags and extras."""
-        lengths = _numbers(pc.list_value_length(self._labels["boxes"]).combine_chunks())
+        """The M boxes of all turns: offsets by row of labels, xywh ``(M, 4)``, ids, crowds and extras."""
+        lengths = _to_numpy(pc.list_value_length(self._labels["boxes"]).combine_chunks())
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = pc.list_flatten(self._labels["boxes"]).combine_chunks()
 
         def values(name: str, dtype: type[np.generic]) -> NDArray[Any]:
-            return _numbers(flat.field(name)).astype(dtype)
+            return _to_numpy(flat.field(name)).astype(dtype)
 
         boxes = np.stack([values(axis, np.float64) for axis in "xywh"], axis=1)
         return offsets, boxes, values("class_id", np.int64), values("crowd", np.bool_), flat.field("extra")
 
     @cached_property
     def _signatures(self) -> tuple[pa.Array, pa.Array]:
-        """When and by whom each row of labels was made."""
+        """The time and the annotator of each row of labels."""
         return self._labels["labelled_at"].combine_chunks(), self._labels["annotator"].combine_chunks()
 
     def labels(self, row: int) -> Labels | None:
-        """The newest labels of a frame; ``None`` where nobody has labelled it yet."""
+        """Return the newest labels of a frame, ``None`` for an unlabelled one."""
         label_row = int(self._label_row[row])
         if label_row < 0:
             return None
         offsets, boxes, class_ids, crowd, extra = self._boxes
-        here = slice(int(offsets[label_row]), int(offsets[label_row + 1]))
+        span = slice(int(offsets[label_row]), int(offsets[label_row + 1]))
         labelled_at, annotator = self._signatures
         return Labels(
-            boxes=boxes[here].copy(),
-            class_ids=class_ids[here].copy(),
-            crowd=crowd[here].copy(),
-            extra=tuple(_parsed(extra[i].as_py()) for i in range(here.start, here.stop)),
+            boxes=boxes[span].copy(),
+            class_ids=class_ids[span].copy(),
+            crowd=crowd[span].copy(),
+            extra=tuple(_parse_extra(extra[i].as_py()) for i in range(span.start, span.stop)),
             labelled_at=labelled_at[label_row].as_py(),
             annotator=annotator[label_row].as_py(),
         )
 
     def frame(self, row: int) -> Frame:
-        """One frame; its ``jpeg`` is a view into the mapped file."""
+        """Read one frame; its ``jpeg`` is a view into the mapped file."""
         if not 0 <= row < len(self):
             raise IndexError(row)
         stored = row if self._kept is None else int(self._kept[row])
-        number = bisect_right(self._starts, stored) - 1
-        jpeg = memoryview(self._jpegs[number][stored - self._starts[number]].as_buffer())
-        values = {name: column[stored].as_py() for name, column in self._words.items()}
-        return Frame(jpeg=jpeg, labels=self.labels(row), **values | {"extra": _parsed(values["extra"])})
+        batch = bisect_right(self._starts, stored) - 1
+        jpeg = memoryview(self._jpegs[batch][stored - self._starts[batch]].as_buffer())
+        values = {name: column[stored].as_py() for name, column in self._columns.items()}
+        return Frame(jpeg=jpeg, labels=self.labels(row), **values | {"extra": _parse_extra(values["extra"])})
 
     def frames(self, split: Split | None = None, *, labelled: bool = True) -> Frames:
-        """The frames of one split, or all; only those that somebody labelled unless ``labelled`` is false."""
+        """Select the frames of one split, or all; unlabelled ones only if ``labelled`` is false."""
         keep = np.ones(len(self), bool) if split is None else self.splits == split
         if labelled:
             keep &= self._label_row >= 0
         return Frames([(self, np.flatnonzero(keep))])
 
     def boxes_by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every box of the newest labels, crowds left out: its frame's row and its class index (id - 1), both ``(M,)``."""
+        """Return row and class index (id - 1) of all newest boxes but crowds, both int64 ``(M,)``."""
         offsets, _, class_ids, crowd, _ = self._boxes
-        frame_of = np.full(
-            len(offsets) - 1, -1, np.int64
-        )  # by label row: older labels of a frame belong to none
+        frame_of = np.full(len(offsets) - 1, -1, np.int64)  # by row of labels; -1 for outdated ones
         labelled = np.flatnonzero(self._label_row >= 0)
         frame_of[self._label_row[labelled]] = labelled
         rows = np.repeat(frame_of, np.diff(offsets))
@@ -217,19 +219,18 @@ class Log:
         return rows[counted], class_ids[counted] - 1
 
     def box_counts(self, split: Split | None = None) -> NDArray[np.int64]:
-        """Boxes per class index (id - 1), ``(classes,)``, crowds not counted."""
+        """Count boxes per class index (id - 1), int64 ``(classes,)``, without crowds."""
         rows, classes = self.boxes_by_row()
         if split is not None:
             classes = classes[self.splits[rows] == split]
         return np.bincount(classes, minlength=len(self.taxonomy.classes)).astype(np.int64)
 
 
-def _numbers(array: pa.Array) -> NDArray[Any]:
-    """The values of an array without nulls. Arrow's own ``to_numpy`` imports pandas first, which takes longer than opening the log."""
+def _to_numpy(array: pa.Array) -> NDArray[Any]:
+    """Convert an array without nulls; Arrow's ``to_numpy`` would import pandas, which is slow."""
     return np.from_dlpack(array.cast(pa.uint8()) if pa.types.is_boolean(array.type) else array)
 
 
-def _parsed(extra: str) -> dict[str, Any]:
-    return (
-        {} if extra == "{}" else json.loads(extra)
-    )  # most are empty, and parsing is a third of what reading a frame costs
+def _parse_extra(extra: str) -> dict[str, Any]:
+    # Most extras are empty, and parsing takes a third of the time of reading a frame.
+    return {} if extra == "{}" else json.loads(extra)

@@ -1,4 +1,4 @@
-"""The dataset log in words: what each turn brought, and what every split holds of every class."""
+"""A summary of the dataset log: frames per turn and split, boxes per class and split."""
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from dataset.log import Log
 
 
 def describe(log: Log) -> str:
-    """Turns with their frames, frames per split, and boxes per class and split, the commonest class first; crowds not counted."""
+    """Format turns, frames per split, and boxes (no crowds) per class and split, the commonest class first."""
     turns = [
         f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled"
         for turn in log.turns
@@ -18,18 +18,18 @@ def describe(log: Log) -> str:
     frames = {split: int((log.splits == split).sum()) for split in SPLITS}
     boxes = {split: log.box_counts(split) for split in SPLITS}
     total = np.sum([boxes[split] for split in SPLITS], axis=0)
-    order = sorted(log.taxonomy.classes, key=lambda one: (-total[one.id - 1], one.id))
-    width = max(len(one.name) for one in order)
+    classes = sorted(log.taxonomy.classes, key=lambda c: (-total[c.id - 1], c.id))
+    width = max(len(c.name) for c in classes)
     head = "  ".join([f"{'boxes':{width}}", *(f"{split:>7}" for split in SPLITS), f"{'all':>7}"])
     rows = [
         "  ".join(
             [
-                f"{one.name:{width}}",
-                *(f"{boxes[split][one.id - 1]:7,}" for split in SPLITS),
-                f"{total[one.id - 1]:7,}",
+                f"{c.name:{width}}",
+                *(f"{boxes[split][c.id - 1]:7,}" for split in SPLITS),
+                f"{total[c.id - 1]:7,}",
             ]
         )
-        for one in order
+        for c in classes
     ]
     return "\n".join(
         [

@@ -17,15 +17,13 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),  # frames of one group share a split, always
-        pa.field(
-            "phash", pa.uint64(), nullable=False
-        ),  # perceptual hash, finds re-encodes later; 0: the image is too flat to have one
-        pa.field("file_name", pa.string(), nullable=False),  # where it came from
+        pa.field("group", pa.string(), nullable=False),  # all frames of a group are in one split
+        pa.field("phash", pa.uint64(), nullable=False),  # 0: the image is too flat for a perceptual hash
+        pa.field("file_name", pa.string(), nullable=False),  # in its source
         pa.field("bin_id", pa.string()),
         pa.field("burst", pa.string()),
         pa.field("captured_at", UTC_MICROSECONDS),
-        pa.field("extra", pa.string(), nullable=False),  # JSON: what the source said that has no column here
+        pa.field("extra", pa.string(), nullable=False),  # JSON: keys of its source without a column here
     ]
 )
 BOX_TYPE = pa.struct(
@@ -44,20 +42,19 @@ LABELS_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("labelled_at", UTC_MICROSECONDS),
         pa.field("annotator", pa.string()),
-        pa.field(
-            "boxes", pa.list_(BOX_TYPE), nullable=False
-        ),  # an empty list is a background frame, not an unlabelled one
+        pa.field("boxes", pa.list_(BOX_TYPE), nullable=False),  # an empty list is a background frame
     ]
 )
-TAXONOMY_KEY = b"trashnet.taxonomy"  # schema metadata: the names that the ids had when the turn was written
+TAXONOMY_KEY = b"trashnet.taxonomy"  # in the schema's metadata: the class names when the turn was written
 
 
 def turns_of(root: Path) -> list[str]:
-    """The names of a log's complete turns, oldest first."""
+    """Return the names of a log's complete turns, oldest first."""
     return sorted(path.stem for path in (root / "labels").glob("[!.]*.parquet"))
 
 
 def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
+    """Memory-map the frames of a turn. Raises :class:`UserError` if the file is missing or damaged."""
     path = root / "frames" / f"{turn}.arrow"
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
@@ -71,11 +68,13 @@ def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
 
 
 def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
+    """Read the labels of a turn.
+
+    Raises :class:`UserError` if the file is missing or damaged, or if its class ids have other names now.
+    """
     path = root / "labels" / f"{turn}.parquet"
     try:
-        table = pq.ParquetFile(path).read(
-            use_threads=False
-        )  # the files are small: handing them to threads costs more
+        table = pq.ParquetFile(path).read(use_threads=False)  # faster, because the files are small
         names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
         table = table.cast(LABELS_SCHEMA)
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
@@ -89,7 +88,7 @@ def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
     ]
     if changed:
         raise UserError(
-            f"{path}: the taxonomy's ids changed their meaning since turn {turn} was labelled:\n"
+            f"{path}: the taxonomy's ids changed their names since turn {turn} was labelled:\n"
             + "\n".join(changed)
             + "\nGive those ids their names back, and append new classes at the end."
         )
