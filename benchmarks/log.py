@@ -1,4 +1,4 @@
-"""Measure the cost of a turn of 500 frames at 1,000 and 50,000 frames: log against loose files, with `dvc add`."""
+"""Measure the cost of a turn of 500 frames in a log and in loose files, at 1,000 and 50,000 frames."""
 
 import hashlib
 import os
