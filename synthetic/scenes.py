@@ -35,8 +35,8 @@ class Scene:
 class Light:
     """The light and lens of one burst.
 
-    A gradient's ``direction`` (radians) and strength, RGB ``gains`` ``(3,)``, the vignette's strength, and the
-    blur's sigma as a fraction of the image's side.
+    A gradient's ``direction`` (radians) and strength, RGB ``gains`` ``(3,)``, the vignette's strength, and
+    the blur's sigma as a fraction of the image's side.
     """
 
     direction: float
