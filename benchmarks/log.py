@@ -1,4 +1,4 @@
-"""Measure the cost of a turn of 500 frames at 1,000 and 50,000 frames: log against loose files, with `dvc add`."""
+"""Measure the cost of a turn of 500 frames in a log and in loose files, at 1,000 and 50,000 frames."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ import numpy as np
 from dataset import Frame, Labels, Log, append_turn
 from trashnet.taxonomy import load_taxonomy
 
-TURN = 500
+FRAMES_PER_TURN = 500
 SIZES = [int(n) for n in sys.argv[1:]] or [1_000, 50_000]
 FRAME_BYTES = 8_000  # about a 320 px JPEG; random, so that nothing compresses or deduplicates
 TAXONOMY = load_taxonomy(Path(__file__).parent.parent / "taxonomy.yaml")
@@ -38,7 +38,7 @@ def frames(first: int, count: int) -> Iterator[Frame]:
         )
 
 
-def append(root: Path, first: int, count: int) -> float:
+def append_frames(root: Path, first: int, count: int) -> float:
     """Append one turn of labelled frames; seconds."""
     new = list(frames(first, count))
     boxes = Labels(
@@ -51,7 +51,7 @@ def append(root: Path, first: int, count: int) -> float:
     return time.perf_counter() - start
 
 
-def loose(root: Path, first: int, count: int) -> None:
+def write_loose_files(root: Path, first: int, count: int) -> None:
     """The plain alternative: a JPEG and a label file per frame."""
     root.mkdir(exist_ok=True)
     for frame in frames(first, count):
@@ -59,10 +59,10 @@ def loose(root: Path, first: int, count: int) -> None:
         (root / f"{frame.sha256}.txt").write_text("1 0.1 0.2 0.3 0.4\n" * 4)
 
 
-def dvc_add(workspace: Path, what: str) -> float:
+def dvc_add(workspace: Path, path: str) -> float:
     """`dvc add`, start of the program included; seconds."""
     start = time.perf_counter()
-    subprocess.run([Path(sys.executable).parent / "dvc", "add", "--quiet", what], cwd=workspace, check=True)
+    subprocess.run([Path(sys.executable).parent / "dvc", "add", "--quiet", path], cwd=workspace, check=True)
     return time.perf_counter() - start
 
 
@@ -79,13 +79,13 @@ def main() -> None:
                 check=True,
             )
             log, files = workspace / "data", workspace / "files"
-            for first in range(0, size, TURN):
-                append(log, first, TURN)
-            loose(files, 0, size)
+            for first in range(0, size, FRAMES_PER_TURN):
+                append_frames(log, first, FRAMES_PER_TURN)
+            write_loose_files(files, 0, size)
             dvc_add(workspace, "data")
             dvc_add(workspace, "files")
-            appended = append(log, size, TURN)
-            loose(files, size, TURN)
+            appended = append_frames(log, size, FRAMES_PER_TURN)
+            write_loose_files(files, size, FRAMES_PER_TURN)
             added, added_loose = dvc_add(workspace, "data"), dvc_add(workspace, "files")
             start = time.perf_counter()
             Log(log, TAXONOMY)

@@ -71,20 +71,24 @@ def main() -> None:
         frames = frames.take(np.array([i for i in range(len(frames)) if len(frames.labels(i) or ())]))
         print(f"{len(frames)} originals of {options.image_size} px, {options.workers} workers")
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         report = rebalance(log, root / "rebalanced", params, seed=20, workers=options.workers)
-        ours = time.perf_counter() - began
+        rebalance_seconds = time.perf_counter() - start
         print(
-            f"rebalance  {report.copies:6,} copies {ours:7.2f} s {report.copies / ours:7.0f} images/s, "
+            f"rebalance  {report.copies:6,} copies {rebalance_seconds:7.2f} s "
+            f"{report.copies / rebalance_seconds:7.0f} images/s, "
             "planning and start-up included"
         )
 
         (root / "plain").mkdir()
-        began = time.perf_counter()
+        start = time.perf_counter()
         plain_loop(frames, report.copies, root / "plain", params)
-        plain = time.perf_counter() - began
-        print(f"plain loop {report.copies:6,} copies {plain:7.2f} s {report.copies / plain:7.0f} images/s")
-        print(f"ratio {plain / ours:.2f}")
+        plain_seconds = time.perf_counter() - start
+        print(
+            f"plain loop {report.copies:6,} copies {plain_seconds:7.2f} s "
+            f"{report.copies / plain_seconds:7.0f} images/s"
+        )
+        print(f"ratio {plain_seconds / rebalance_seconds:.2f}")
 
 
 if __name__ == "__main__":  # worker processes import this file

@@ -9,7 +9,7 @@ from dataset.log import Log
 
 
 def describe(log: Log) -> str:
-    """Format turns, frames per split, and boxes (no crowds) per class and split, the commonest class first."""
+    """Format turns, frames per split, and boxes per class and split (no crowds), commonest class first."""
     turns = [
         f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled"
         for turn in log.turns

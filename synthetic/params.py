@@ -4,7 +4,7 @@ from trashnet.params import Params
 
 
 class SampleParams(Params):
-    """Section ``sample`` of ``params.yaml``: how many scenes are drawn, and what lies in them."""
+    """Section ``sample`` of ``params.yaml``: how many scenes are drawn, and which items they show."""
 
     seed: int = 20
     image_size: int = Field(320, ge=64, le=2048)

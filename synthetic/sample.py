@@ -1,4 +1,4 @@
-"""The sample data set: drawn scenes from simulated bins, in bursts, with classes as unequal as in the real thing."""
+"""The sample data set: drawn scenes from simulated bins, in bursts, with a long-tailed class distribution."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,25 +21,26 @@ from dataset.frame import Frame, Labels, Split
 from dataset.splits.assignment import assign_splits
 from dataset.turn_files import turns_of
 from synthetic.params import SampleParams
-from synthetic.scenes import FLOORS, compose, draw_light, draw_scene, view
+from synthetic.scenes import FLOORS, compose_scene, draw_light, draw_scene, draw_view
 from trashnet.images import perceptual_hash
 from trashnet.taxonomy import Taxonomy
 
 __all__ = ["SampleParams", "draw_sample", "draw_scene"]
 
-FEWEST = 3  # boxes of a class, in as many groups: one each for train, val and test
+MIN_BOXES = 3  # of a class, in as many groups: one each for train, val and test
 FIRST_DAY = datetime(2026, 1, 5, 6, tzinfo=UTC)
-MANY = 64  # bursts; with fewer, starting processes costs more than drawing
-# Commonest first, as annotated in TACO; a class that is not listed follows in the order of ids.
-COMMONEST = (
-    57, 56, 35, 5, 12, 29, 7, 38, 48, 53, 21, 1, 14, 55, 33, 6, 20, 27, 10, 40, 16, 8, 43, 39, 17, 4, 18, 47, 34,
-    37, 31, 44, 11, 30, 25, 49, 28, 15, 41, 26, 13, 52, 51, 22, 36, 23, 9, 54, 3, 50, 42, 32, 46, 19, 2, 45, 24,
+MIN_BURSTS_FOR_PROCESSES = 64  # drawing fewer takes less time than starting processes
+# Class ids by decreasing number of boxes in TACO; classes that are not listed follow in the order of ids.
+COMMONEST_FIRST = (
+    57, 56, 35, 5, 12, 29, 7, 38, 48, 53, 21, 1, 14, 55, 33, 6, 20, 27, 10,
+    40, 16, 8, 43, 39, 17, 4, 18, 47, 34, 37, 31, 44, 11, 30, 25, 49, 28, 15,
+    41, 26, 13, 52, 51, 22, 36, 23, 9, 54, 3, 50, 42, 32, 46, 19, 2, 45, 24,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Burst:
-    """One scene: which bin saw it, when, from how many views, and what lies in it."""
+    """One scene: its bin, its number (and so its time), how many views it has, and its items' classes."""
 
     number: int
     bin: int
@@ -48,18 +49,18 @@ class _Burst:
 
     @property
     def group(self) -> str:
-        """Its frames' group."""
+        """The group of its frames."""
         return f"bin{self.bin:02d}/b{self.number:05d}"
 
 
 def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str:
     """Append one turn of drawn scenes to a log and return the turn's name.
 
-    Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; no class
-    has fewer than 3, in 3 groups. The same parameters give the same bytes. A log that holds this sample
-    already stays as it is.
+    Boxes per class fall geometrically from ``largest_class`` to ``smallest_class``, times ``scale``; every
+    class has at least 3, in 3 groups. The same parameters give the same bytes. If the log holds this sample
+    already, it does not change.
     """
-    bursts = _plan(params, taxonomy)
+    bursts = _plan_bursts(params, taxonomy)
     draw = partial(_draw_burst, params=params, taxonomy=taxonomy)
     splits = _splits(bursts, len(taxonomy.classes))
     labels: list[tuple[str, Labels]] = []
@@ -70,7 +71,7 @@ def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str
             yield replace(frame, split=splits[frame.group])
 
     with ExitStack() as stack:
-        if len(bursts) < MANY:
+        if len(bursts) < MIN_BURSTS_FOR_PROCESSES:
             drawn: Iterable[list[tuple[Frame, Labels]]] = map(draw, bursts)
         else:
             pool = stack.enter_context(
@@ -79,56 +80,47 @@ def draw_sample(log_root: Path, taxonomy: Taxonomy, params: SampleParams) -> str
                 )
             )
             drawn = pool.map(draw, bursts, chunksize=8)
-        turn = append_turn(log_root, "sample", frames(drawn), _late(labels), taxonomy)
+        # The labels are a generator because the list is complete only after all frames have been drawn.
+        turn = append_turn(log_root, "sample", frames(drawn), (pair for pair in labels), taxonomy)
     return turn or turns_of(log_root)[-1]
 
 
-def _late(labels: list[tuple[str, Labels]]) -> Iterator[tuple[str, Labels]]:
-    yield from labels  # a generator, so that it is read after the frames have been drawn
-
-
-def class_counts(params: SampleParams, classes: int) -> NDArray[np.int64]:
-    """Boxes planned for each rank, commonest first, ``(classes,)``."""
-    steps = np.arange(classes) / max(classes - 1, 1)
+def planned_box_counts(params: SampleParams, num_classes: int) -> NDArray[np.int64]:
+    """Compute the boxes to draw of each class, int64 ``(num_classes,)``, the commonest first."""
+    steps = np.arange(num_classes) / max(num_classes - 1, 1)
     counts = params.scale * params.largest_class * (params.smallest_class / params.largest_class) ** steps
-    return np.maximum(FEWEST, np.round(counts)).astype(np.int64)
+    return np.maximum(MIN_BOXES, np.round(counts)).astype(np.int64)
 
 
-def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
-    """Which classes lie in which scene, so that boxes add up to the planned counts exactly."""
+def _plan_bursts(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
+    """Distribute classes over scenes so that boxes add up to the planned counts exactly."""
     rng = np.random.default_rng([params.seed, 0])
-    ids = [i for i in COMMONEST if i in taxonomy.name_of] + [
-        i for i in taxonomy.name_of if i not in COMMONEST
-    ]
-    left = dict(zip(ids, class_counts(params, len(ids)).tolist(), strict=True))
+    ids = [i for i in COMMONEST_FIRST if i in taxonomy.name_of]
+    ids += [i for i in taxonomy.name_of if i not in COMMONEST_FIRST]
+    remaining = dict(zip(ids, planned_box_counts(params, len(ids)).tolist(), strict=True))
     weights = np.array(params.views) / sum(params.views)
-    scenes: list[tuple[int, int, list[int]]] = []  # views, room for items, items
-    while sum(v * room for v, room, _ in scenes) < sum(left.values()):
-        scenes.append(
-            (
-                1 + int(rng.choice(len(weights), p=weights)),
-                int(rng.integers(params.items[0], params.items[1] + 1)),
-                [],
-            )
-        )
-    for class_id in reversed(ids):  # the rarest choose first
+    scenes: list[tuple[int, int, list[int]]] = []  # views, item capacity, items
+    while sum(views * capacity for views, capacity, _ in scenes) < sum(remaining.values()):
+        views = 1 + int(rng.choice(len(weights), p=weights))
+        scenes.append((views, int(rng.integers(params.items[0], params.items[1] + 1)), []))
+    for class_id in reversed(ids):  # the rarest first, while all scenes have room
         groups: set[int] = set()
-        while left[class_id]:
-            wanted = FEWEST - 1 - len(groups)  # groups still needed after this one
-            at = [
+        while remaining[class_id]:
+            missing_groups = MIN_BOXES - 1 - len(groups)  # after the next one
+            candidates = [
                 n
-                for n, (v, room, items) in enumerate(scenes)
-                if len(items) < room
-                and v + max(wanted, 0) <= left[class_id]
-                and (wanted < 0 or n not in groups)
+                for n, (views, capacity, items) in enumerate(scenes)
+                if len(items) < capacity
+                and views + max(missing_groups, 0) <= remaining[class_id]
+                and (missing_groups < 0 or n not in groups)
             ]
-            if not at:
+            if not candidates:
                 scenes.append((1, params.items[1], []))
                 continue
-            n = int(rng.choice(at, p=_room_share(scenes, at)))
+            n = int(rng.choice(candidates, p=_free_shares(scenes, candidates)))
             scenes[n][2].append(class_id)
             groups.add(n)
-            left[class_id] -= scenes[n][0]
+            remaining[class_id] -= scenes[n][0]
     scenes += [(1, 0, []) for _ in range(round(params.empty * len(scenes)))]
     order = rng.permutation(len(scenes))
     bins = rng.integers(0, params.bins, len(scenes))
@@ -141,23 +133,24 @@ def _plan(params: SampleParams, taxonomy: Taxonomy) -> list[_Burst]:
     ]
 
 
-def _room_share(scenes: list[tuple[int, int, list[int]]], at: list[int]) -> NDArray[np.float64]:
-    room = np.array([scenes[n][1] - len(scenes[n][2]) for n in at], float)
-    return np.asarray(room / room.sum())
+def _free_shares(scenes: list[tuple[int, int, list[int]]], candidates: list[int]) -> NDArray[np.float64]:
+    """Compute each candidate's share of their free capacity."""
+    free = np.array([scenes[n][1] - len(scenes[n][2]) for n in candidates], float)
+    return np.asarray(free / free.sum())
 
 
 def _draw_burst(burst: _Burst, params: SampleParams, taxonomy: Taxonomy) -> list[tuple[Frame, Labels]]:
     rng = np.random.default_rng([params.seed, 1, burst.number])
-    of_bin = np.random.default_rng([params.seed, 2, burst.bin])
+    bin_rng = np.random.default_rng([params.seed, 2, burst.bin])
     size = params.image_size
     margin = round(0.03 * size) if burst.views > 1 else 0
-    scene = compose(rng, burst.class_ids, size, taxonomy, str(of_bin.choice(FLOORS)), margin)
+    scene = compose_scene(rng, burst.class_ids, size, taxonomy, str(bin_rng.choice(FLOORS)), margin)
     light = draw_light(rng)
     start = FIRST_DAY + timedelta(minutes=7 * burst.number)
     drawn = []
     for number in range(burst.views):
-        at = tuple(int(v) for v in rng.integers(0, 2 * margin + 1, 2))
-        image, boxes, class_ids = view(rng, scene, light, (at[0], at[1]), size)
+        x, y = rng.integers(0, 2 * margin + 1, 2).tolist()
+        image, boxes, class_ids = draw_view(rng, scene, light, (x, y), size)
         frame = _frame(image, params.jpeg_quality, burst, number, start)
         labels = Labels(
             boxes,
@@ -183,7 +176,7 @@ def _frame(image: NDArray[np.uint8], quality: int, burst: _Burst, number: int, s
         jpeg=jpeg,
         width=image.shape[1],
         height=image.shape[0],
-        split="train",  # until all is planned: see _splits
+        split="train",  # replaced by the burst's split in draw_sample
         group=burst.group,
         phash=perceptual_hash(Image.fromarray(image)),
         file_name=f"{burst.group}-{number}.jpg",

@@ -1,4 +1,4 @@
-"""Synthetic scenes: items of waste on a bin's floor, overlapping, lit and photographed; every random draw from one generator."""
+"""Synthetic scenes: overlapping items of waste on a bin's floor, lit and photographed, from one generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from trashnet.taxonomy import Taxonomy
 
 Plane = NDArray[np.float32]
 FLOORS = ("steel", "plastic", "paper", "grate")
-LEAST_VISIBLE = 0.3  # of an item, whatever lies on it; below about a quarter a person would not box it either
-INSIDE = 0.6  # of an item must lie within every view's frame
-TRIES = 24  # places for an item before it is drawn smaller
+MIN_VISIBLE = 0.3  # fraction of an item that nothing covers; a person would not box one below about 0.25
+MIN_INSIDE = 0.6  # fraction of an item that lies in the frame of every view
+MAX_ATTEMPTS = 24  # positions tried for an item before it is drawn smaller
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What lies in a bin, somewhat larger than a view of it.
+    """The items in a bin, drawn on a canvas of S x S pixels that may be larger than a view.
 
     ``canvas``: float32 ``(S, S, 3)``, RGB 0..1, unlit; ``visible``: bool ``(N, S, S)``, each item's pixels
     that nothing opaque covers; ``class_ids``: int64 ``(N,)``.
@@ -33,7 +33,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The light of one burst: a gradient's direction (radians) and strength, RGB gains, vignette and blur (sigma as a part of the side)."""
+    """The light and lens of one burst.
+
+    A gradient's ``direction`` (radians) and strength, RGB ``gains`` ``(3,)``, the vignette's strength, and
+    the blur's sigma as a fraction of the image's side.
+    """
 
     direction: float
     gradient: float
@@ -45,18 +49,26 @@ class Light:
 def draw_scene(
     rng: np.random.Generator, class_ids: Sequence[int], size: int, taxonomy: Taxonomy
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
-    """Draw one view of these items in a bin.
+    """Draw one view of a bin with these items.
 
-    Returns the image, uint8 RGB ``(size, size, 3)``; the boxes of the items' visible parts, float64 ``(N,
-    4)`` as ``(x, y, w, h)`` in pixels; and their class ids, int64 ``(N,)``. Every item is at least 30 %
-    visible; one that finds no such place is not drawn.
+    Every item is at least 30 % visible; an item for which no such position is found is not drawn.
+
+    Args:
+        rng: The source of all random draws.
+        class_ids: The class of each item; repetitions are allowed.
+        size: Side of the square image in pixels.
+        taxonomy: The names of the classes.
+
+    Returns:
+        The image, uint8 RGB ``(size, size, 3)``; the boxes of the items' visible parts, float64 ``(N, 4)`` as
+        ``(x, y, w, h)`` in pixels; and their class ids, int64 ``(N,)``.
     """
-    scene = compose(rng, class_ids, size, taxonomy, str(rng.choice(FLOORS)))
-    return view(rng, scene, draw_light(rng), (0, 0), size)
+    scene = compose_scene(rng, class_ids, size, taxonomy, str(rng.choice(FLOORS)))
+    return draw_view(rng, scene, draw_light(rng), (0, 0), size)
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """The light of one burst."""
+    """Draw the light of one burst."""
     warmth = rng.normal(0, 0.06)
     gains = rng.uniform(0.8, 1.12) * np.array([1 + warmth, 1 + rng.normal(0, 0.01), 1 - warmth])
     return Light(
@@ -64,7 +76,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     )
 
 
-def compose(
+def compose_scene(
     rng: np.random.Generator,
     class_ids: Sequence[int],
     size: int,
@@ -72,7 +84,10 @@ def compose(
     floor: str,
     margin: int = 0,
 ) -> Scene:
-    """Lay the items in a bin with that floor; the canvas has ``size + 2 * margin`` pixels a side, every view of ``size`` keeps them all."""
+    """Put the items into a bin with this floor.
+
+    The canvas has ``size + 2 * margin`` pixels a side, and every view of ``size`` pixels shows all items.
+    """
     side = size + 2 * margin
     canvas = _floor(rng, side, size, floor)
     visible: list[NDArray[np.bool_]] = []
@@ -80,29 +95,32 @@ def compose(
     kept: list[int] = []
     shadow = rng.uniform(-0.015, 0.015, 2) * size
     for class_id in class_ids:
-        placed = _place(rng, look_of(taxonomy.name_of[class_id]), size, margin, visible, areas)
-        if placed is None:
+        item = _position_item(rng, look_of(taxonomy.name_of[class_id]), size, margin, visible, areas)
+        if item is None:
             continue
-        colour, opacity, shape, (x, y) = placed
-        here, part = _overlap(x, y, len(shape), side)
-        _cast(canvas, shape, x, y, shadow, size)
-        canvas[here] = canvas[here] * (1 - opacity[part][..., None]) + colour[part]
-        for one in visible:
-            one[here] &= opacity[part] < 0.5
-        mine = np.zeros((side, side), bool)
-        mine[here] = shape[part] > 0.5
-        visible.append(mine)
+        colour, opacity, shape, (x, y) = item
+        on_canvas, on_patch = _overlap(x, y, len(shape), side)
+        _draw_shadow(canvas, shape, x, y, shadow, size)
+        canvas[on_canvas] = canvas[on_canvas] * (1 - opacity[on_patch][..., None]) + colour[on_patch]
+        for below in visible:
+            below[on_canvas] &= opacity[on_patch] < 0.5
+        mask = np.zeros((side, side), bool)
+        mask[on_canvas] = shape[on_patch] > 0.5
+        visible.append(mask)
         areas.append(int((shape > 0.5).sum()))
         kept.append(class_id)
     planes = np.stack(visible) if visible else np.zeros((0, side, side), bool)
     return Scene(canvas, planes, np.array(kept, np.int64))
 
 
-def view(
-    rng: np.random.Generator, scene: Scene, light: Light, at: tuple[int, int], size: int
+def draw_view(
+    rng: np.random.Generator, scene: Scene, light: Light, corner: tuple[int, int], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
-    """Photograph the window of ``size`` pixels whose corner is ``at`` (x, y); returns image, boxes and class ids as :func:`draw_scene`."""
-    x, y = at
+    """Photograph the window of ``size`` pixels whose top left corner is ``(x, y)``.
+
+    Returns image, boxes and class ids, as :func:`draw_scene` does.
+    """
+    x, y = corner
     image = scene.canvas[y : y + size, x : x + size]
     u = (np.arange(size) + 0.5) / size * 2 - 1
     ramp = 1 + light.gradient * (np.cos(light.direction) * u[None, :] + np.sin(light.direction) * u[:, None])
@@ -117,7 +135,7 @@ def view(
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), boxes, scene.class_ids
 
 
-def _place(
+def _position_item(
     rng: np.random.Generator,
     look: tuple[float, Any],
     size: int,
@@ -125,18 +143,18 @@ def _place(
     visible: list[NDArray[np.bool_]],
     areas: list[int],
 ) -> tuple[Plane, Plane, Plane, tuple[int, int]] | None:
-    """An item and where its patch lies, such that it and all below it stay visible enough; smaller and smaller if need be."""
-    relative, draw = look
-    long = relative * size * rng.uniform(0.78, 1.25)
-    while long > 8:
-        colour, opacity, shape = _item(rng, draw, long)
+    """Draw an item where it and all items below are visible enough; shrink it if there is no such place."""
+    relative_length, draw = look
+    length = relative_length * size * rng.uniform(0.78, 1.25)
+    while length > 8:
+        colour, opacity, shape = _draw_item(rng, draw, length)
         area = int((shape > 0.5).sum())
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             centre = margin + size * np.clip(rng.normal(0.5, 0.24, 2), 0.06, 0.94)
             x, y = (int(v) for v in np.round(centre - len(shape) / 2))
             if _fits(shape, opacity, x, y, area, size, margin, visible, areas):
                 return colour, opacity, shape, (x, y)
-        long *= 0.8
+        length *= 0.8
     return None
 
 
@@ -151,29 +169,29 @@ def _fits(
     visible: list[NDArray[np.bool_]],
     areas: list[int],
 ) -> bool:
-    # What every view shows is the square that the window never leaves.
+    # The pixels that every view shows.
     core = slice(2 * margin, size) if margin else slice(0, size)
     side = size + 2 * margin
-    here, part = _overlap(x, y, len(shape), side)
-    mine = np.zeros((side, side), bool)
-    mine[here] = shape[part] > 0.5
-    if not area or mine[core, core].sum() < INSIDE * area:
+    on_canvas, on_patch = _overlap(x, y, len(shape), side)
+    mask = np.zeros((side, side), bool)
+    mask[on_canvas] = shape[on_patch] > 0.5
+    if not area or mask[core, core].sum() < MIN_INSIDE * area:
         return False
-    covered = opacity[part] >= 0.5
-    for one, whole in zip(visible, areas, strict=True):
-        lost = int((one[here] & covered).sum())
-        if lost and one[core, core].sum() - lost < LEAST_VISIBLE * whole:
+    opaque = opacity[on_patch] >= 0.5
+    for below, below_area in zip(visible, areas, strict=True):
+        hidden = int((below[on_canvas] & opaque).sum())
+        if hidden and below[core, core].sum() - hidden < MIN_VISIBLE * below_area:
             return False
     return True
 
 
-def _item(rng: np.random.Generator, draw: Any, long: float) -> tuple[Plane, Plane, Plane]:
-    """Draw one item at twice its size and bring it down turned, squeezed and sheared: premultiplied colour, opacity, shape."""
-    pen = Pen(int(np.clip(round(2 * long), 40, 480)), rng)
+def _draw_item(rng: np.random.Generator, draw: Any, length: float) -> tuple[Plane, Plane, Plane]:
+    """Draw one item at twice its size, then scale, rotate and shear it; return colour, opacity, shape."""
+    pen = Pen(int(np.clip(round(2 * length), 40, 480)), rng)
     draw(pen)
-    scale = long / pen.size
-    turn = rng.uniform(0, 2 * np.pi)
-    c, s = np.cos(turn), np.sin(turn)
+    scale = length / pen.size
+    angle = rng.uniform(0, 2 * np.pi)
+    c, s = np.cos(angle), np.sin(angle)
     squeeze = np.array([[rng.uniform(0.84, 1.1), rng.normal(0, 0.06)], [0, rng.uniform(0.84, 1.1)]])
     matrix = scale * np.array([[c, -s], [s, c]]) @ squeeze
     corners = matrix @ (np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]]) * pen.size / 2)
@@ -185,28 +203,29 @@ def _item(rng: np.random.Generator, draw: Any, long: float) -> tuple[Plane, Plan
     return colour.astype(np.float32), masks[..., 0].astype(np.float32), masks[..., 1].astype(np.float32)
 
 
-def _cast(canvas: Plane, shape: Plane, x: int, y: int, shift: NDArray[np.float64], size: int) -> None:
-    """Darken what lies below an item by its soft shadow."""
+def _draw_shadow(canvas: Plane, shape: Plane, x: int, y: int, shift: NDArray[np.float64], size: int) -> None:
+    """Darken the canvas below an item by its soft shadow."""
     pad = round(0.05 * size)
     soft = cv2.GaussianBlur(np.pad(shape, pad), (0, 0), 0.014 * size)
-    here, part = _overlap(x - pad + round(shift[0]), y - pad + round(shift[1]), len(soft), len(canvas))
-    canvas[here] *= 1 - 0.5 * soft[part][..., None]
+    x, y = x - pad + round(shift[0]), y - pad + round(shift[1])
+    on_canvas, on_patch = _overlap(x, y, len(soft), len(canvas))
+    canvas[on_canvas] *= 1 - 0.5 * soft[on_patch][..., None]
 
 
 def _overlap(x: int, y: int, patch: int, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a square patch at ``(x, y)`` meets the canvas: that part in the canvas' and in the patch's pixels."""
+    """Return the overlap of canvas and square patch at ``(x, y)``, as slices of the one and the other."""
     x0, y0 = min(max(x, 0), side), min(max(y, 0), side)
     x1, y1 = max(min(x + patch, side), x0), max(min(y + patch, side), y0)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
 
 def _bounds(plane: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """The box ``(x, y, w, h)`` of a mask that is not empty."""
+    """Return the box ``(x, y, w, h)`` of a mask that is not empty."""
     return cv2.boundingRect(plane.astype(np.uint8))  # type: ignore[return-value]
 
 
 def _floor(rng: np.random.Generator, side: int, size: int, kind: str) -> Plane:
-    """A bin's floor and the foot of its walls, RGB 0..1."""
+    """Draw a bin's floor and the foot of its walls, RGB 0..1."""
     u = np.linspace(-1, 1, side, dtype=np.float32)
     x, y = np.broadcast_to(u, (side, side)), np.broadcast_to(u[:, None], (side, side))
     if kind == "steel":  # brushed
@@ -234,11 +253,11 @@ def _floor(rng: np.random.Generator, side: int, size: int, kind: str) -> Plane:
     plane = plane * stains * (1 - 0.45 * wall)
     canvas = np.ascontiguousarray(plane[..., None] * tint, dtype=np.float32)
     for _ in range(int(rng.integers(0, 9))):  # crumbs
-        at = rng.integers(0, side, 2)
+        centre = rng.integers(0, side, 2)
         shade = rng.uniform(0.15, 0.5)
         cv2.circle(
             canvas,
-            (int(at[0]), int(at[1])),
+            (int(centre[0]), int(centre[1])),
             max(1, round(0.004 * size * rng.uniform(0.5, 1.6))),
             (shade, 0.8 * shade, 0.6 * shade),
             -1,

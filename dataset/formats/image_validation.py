@@ -192,8 +192,7 @@ def _opened(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
         raise _as_fault(unfit) from None
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise InvalidImage(
-            FaultKind.BROKEN_IMAGE,
-            f"holds {getattr(image, 'n_frames', 1)} images; split it into single ones",
+            FaultKind.BROKEN_IMAGE, f"holds {getattr(image, 'n_frames', 1)} images; split it into single ones"
         )
     return image
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dataset.append import append_to, open_to_append
 from dataset.formats.coco import read_coco
-from dataset.formats.faults import FaultKind, listing
+from dataset.formats.faults import Fault, FaultKind, listing
 from dataset.formats.image_validation import InvalidImage, Progress, ValidImage, image_fault, validate_images
 from dataset.formats.import_report import ImportReport
 from dataset.formats.mapping import map_categories
@@ -87,17 +87,8 @@ def import_dataset(
             on_progress=on_progress,
         )
         entries = _Validation(dataset, class_of, report).entries(validated)
-        if dataset.faults and not skip_invalid:
-            raise UserError(
-                f"{source}: not imported, it has {len(dataset.faults)} faults:\n{listing(dataset.faults)}\n"
-                "Fix them, or leave them out with --skip-invalid. The log is unchanged."
-            )
         report.left_out = dataset.faults
-        if not entries:
-            raise UserError(
-                f"{source}: nothing to import"
-                + (f":\n{listing(dataset.faults)}" if dataset.faults else ": it has no images")
-            )
+        _check_importable(source, entries, dataset.faults, skip_invalid)
         _append(entries, name or _turn_name(source), log_root, taxonomy, split, report)
     return report
 
@@ -195,6 +186,19 @@ class _Validation:
         else:
             return True
         return False
+
+
+def _check_importable(
+    source: Path, entries: Mapping[str, _Entry], faults: list[Fault], skip_invalid: bool
+) -> None:
+    if faults and not skip_invalid:
+        raise UserError(
+            f"{source}: not imported, it has {len(faults)} faults:\n{listing(faults)}\n"
+            "Fix them, or leave them out with --skip-invalid. The log is unchanged."
+        )
+    if not entries:
+        reason = f"\n{listing(faults)}" if faults else " it has no images"
+        raise UserError(f"{source}: nothing to import:{reason}")
 
 
 def _pixel_box(

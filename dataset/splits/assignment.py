@@ -142,14 +142,14 @@ class _Assignment:
         self.missing[split] -= self.counts[group]
 
     def cover_classes(self, split: int, classes: NDArray[np.bool_]) -> None:
-        """Assign free groups to ``split`` until it has one of each of these classes, the rarest class first."""
+        """Assign free groups to ``split`` until it has these classes, the rarest first."""
         covered, free = self.groups_per_class(split), self.groups_per_class(FREE)
         train, total = self.groups_per_class(TRAIN), self.groups_per_class()
         for column in np.lexsort((total, free)).tolist():
             if not classes[column] or covered[column] or not free[column]:
                 continue
             candidates = np.flatnonzero((self.split == FREE) & self.has[:, column])
-            # If train lost a class's last free group, the class could not be learned: avoid such candidates.
+            # If train loses a class's last free group, no model can learn the class.
             last_for_train = (train == 0) & (free == 1) if split != TRAIN else np.zeros(len(free), bool)
             loss_weight = last_for_train * np.where(total >= MIN_GROUPS, len(free) + 1, 1)
             train_loss = self.has[candidates, :-1] @ loss_weight

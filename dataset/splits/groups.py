@@ -20,9 +20,8 @@ from dataset.log import Log
 CANDIDATES_PER_BLOCK = 1 << 22  # bounds the memory of a search: 4 million pairs of 8-byte numbers
 GROUP_KEY = "group"  # in a frame's extra: the group its source gave it, if it joined another one
 
-Node = tuple[
-    str, ...
-]  # a frame, an explicit group, a burst or a recorded group, told apart by the first word
+# A frame, an explicit group, a burst or a recorded group; the first word says which.
+Node = tuple[str, ...]
 Tie = tuple[int, Node, Node]  # rank, the strongest first, and both ends
 
 

@@ -1,4 +1,4 @@
-"""What each of the 57 classes looks like: an archetype (bottle, cup, sheet, ...) with the class's colours, material and marks."""
+"""The look of each class: an archetype (bottle, cup, sheet, ...) with colours, material and marks."""
 
 import zlib
 from collections.abc import Callable
@@ -8,11 +8,8 @@ from synthetic.drawing import containers, pieces, sheets
 from synthetic.drawing.pen import BRIGHT, ICE, STEEL, Pen
 
 Draw = Callable[[Pen], None]
-SMALL, MIDDLE, LARGE = (
-    0.17,
-    0.31,
-    0.43,
-)  # long side as a part of the frame's; within a class it varies by a quarter
+# Long sides as fractions of the frame's; within a class they vary by a quarter.
+SMALL, MIDDLE, LARGE = 0.17, 0.31, 0.43
 
 LOOKS: dict[str, tuple[float, Draw]] = {
     "Aluminium foil": (MIDDLE, sheets.foil),
@@ -133,7 +130,10 @@ LOOKS: dict[str, tuple[float, Draw]] = {
 
 
 def look_of(name: str) -> tuple[float, Draw]:
-    """A class's size (long side as a part of the frame's) and how to draw it; a name without a drawing gets a fixed one of the others'."""
+    """Return a class's long side, as a fraction of the frame's, and its drawing function.
+
+    A class without a look gets one of the others, always the same.
+    """
     if name in LOOKS:
         return LOOKS[name]
     return list(LOOKS.values())[zlib.crc32(name.encode()) % len(LOOKS)]

@@ -1,4 +1,4 @@
-"""A pen for drawn waste: shapes with soft edges, opacity and material on a small square canvas in unit coordinates."""
+"""A pen that draws shapes with soft edges, opacity and material on a square canvas in unit coordinates."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -78,7 +78,11 @@ ICE = "#c4e2ee #d6ebf2 #b5d8e6"
 
 
 class Pen:
-    """Draws one item: premultiplied ``colour`` (S, S, 3), ``opacity`` (S, S) and ``shape`` (S, S), the outline, all 0..1."""
+    """Draws one item on a canvas of S x S pixels.
+
+    All planes are float32 and 0..1: ``colour`` ``(S, S, 3)``, premultiplied; ``opacity`` ``(S, S)``; and
+    ``shape`` ``(S, S)``, the filled outline.
+    """
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.size = size
@@ -87,23 +91,23 @@ class Pen:
         self.opacity = np.zeros((size, size), np.float32)
         self.shape = np.zeros((size, size), np.float32)
 
-    # Chance
-    # ------------------------------------------------------------------------------------------------------------------------
+    # Random draws
+    # ------------------------------------------------------------
 
     def between(self, low: float, high: float) -> float:
-        """A number from an interval."""
+        """Draw a number from an interval."""
         return float(self.rng.uniform(low, high))
 
     def count(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
+        """Draw a whole number; both ends are included."""
         return int(self.rng.integers(low, high + 1))
 
     def chance(self, p: float) -> bool:
-        """True with probability ``p``."""
+        """Return true with probability ``p``."""
         return bool(self.rng.random() < p)
 
     def pick(self, colours: str, spread: float = 0.05) -> Colour:
-        """One of several colours (``"#aabbcc #ddeeff"``), made lighter or darker and tinted a little."""
+        """Pick one of several colours (``"#aabbcc #ddeeff"``), and vary its lightness and tint a little."""
         names = colours.split()
         base = rgb(names[int(self.rng.integers(len(names)))])
         return np.clip(
@@ -111,7 +115,7 @@ class Pen:
         ).astype(np.float32)
 
     def blob(self, rx: float, ry: float, corners: int, rough: float, smooth: bool = True) -> Points:
-        """A closed irregular outline about the centre, ``corners`` of them, radii varying by ``rough``."""
+        """Make a closed irregular outline about the centre; the radii of its corners vary by ``rough``."""
         a = (
             np.linspace(0, 2 * np.pi, corners, endpoint=False)
             + self.rng.uniform(-1.2, 1.2, corners) / corners
@@ -121,7 +125,7 @@ class Pen:
         return curve(points, 8 * corners, closed=True) if smooth else points
 
     # Paint
-    # -------------------------------------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------
 
     def fill(self, outline: Points, colour: Colour, opacity: float = 1.0, atop: bool = False) -> None:
         """Paint a closed outline; ``atop`` paints only on what is there already."""
@@ -169,7 +173,7 @@ class Pen:
                 x += word + 0.05
 
     # Material
-    # ----------------------------------------------------------------------------------------------------------------------
+    # ------------------------------------------------------------
 
     @cached_property
     def grid(self) -> tuple[Plane, Plane]:
@@ -183,7 +187,7 @@ class Pen:
         np.minimum(self.colour, self.opacity[..., None], out=self.colour)
 
     def cylinder(self, half: float, strength: float = 0.5, light: float = -0.35) -> None:
-        """Shade as an upright cylinder of half width ``half``, lit from ``light`` (-1 left, 1 right), with a narrow highlight."""
+        """Shade an upright cylinder of half width ``half``, lit from ``light`` (-1 left, 1 right)."""
         x = np.clip(self.grid[0] / half, -1, 1)
         self.shade(
             1 + strength * (0.35 - 0.9 * (x - light) ** 2 + 0.9 * np.exp(-(((x - light) / 0.12) ** 2)))
@@ -242,12 +246,12 @@ class Pen:
 
     def _paint(self, mask: NDArray[np.uint8], colour: Colour, opacity: float, atop: bool) -> None:
         x, y, w, h = cv2.boundingRect(mask)
-        here = np.s_[y : y + h, x : x + w]
-        cover = mask[here].astype(np.float32) / np.float32(255)
+        window = np.s_[y : y + h, x : x + w]
+        cover = mask[window].astype(np.float32) / np.float32(255)
         if atop:
-            cover *= self.shape[here]
+            cover *= self.shape[window]
         else:
-            np.maximum(self.shape[here], cover, out=self.shape[here])
+            np.maximum(self.shape[window], cover, out=self.shape[window])
         cover *= np.float32(opacity)
-        self.colour[here] += cover[..., None] * (colour - self.colour[here])
-        self.opacity[here] += cover * (1 - self.opacity[here])
+        self.colour[window] += cover[..., None] * (colour - self.colour[window])
+        self.opacity[window] += cover * (1 - self.opacity[window])

@@ -85,8 +85,8 @@ def test_the_fold_equals_a_dict(turns: list[Any], taxonomy: Taxonomy) -> None:
 def test_a_frame_comes_back_whole(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Every column of a frame and all its labels survive; its bytes are a view into the mapped file."""
     one = frame(1, bin_id="b7", burst="12", extra={"a": [1, None]}, phash=2**64 - 1)
-    said = labels((3, 0.1, 0.2, 1 / 3, 7.5), annotator="ann", extra=({"area": 1.25, "id": 4},))
-    append_turn(tmp_path / "data", "t", [one], [(one.sha256, said)], taxonomy)
+    given = labels((3, 0.1, 0.2, 1 / 3, 7.5), annotator="ann", extra=({"area": 1.25, "id": 4},))
+    append_turn(tmp_path / "data", "t", [one], [(one.sha256, given)], taxonomy)
     back = Log(tmp_path / "data", taxonomy).frame(0)
     assert isinstance(back.jpeg, memoryview)
     assert (bytes(back.jpeg), back.phash, back.bin_id, back.burst, back.extra) == (

@@ -10,8 +10,8 @@ import pytest
 from dataset import Log
 from synthetic import SampleParams, draw_sample, draw_scene
 from synthetic.drawing import LOOKS, Pen, look_of
-from synthetic.sample import class_counts
-from synthetic.scenes import compose, draw_light, view
+from synthetic.sample import planned_box_counts
+from synthetic.scenes import compose_scene, draw_light, draw_view
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
 
@@ -87,8 +87,10 @@ def test_a_scene_s_boxes_lie_in_the_frame_and_hold_something(taxonomy: Taxonomy)
 
 def test_boxes_are_of_the_visible_part(taxonomy: Taxonomy) -> None:
     """Each box bounds the pixels that nothing opaque covers, and those are at least 30 % of the item."""
-    scene = compose(np.random.default_rng(5), [37, 19, 17, 34, 14, 45], 128, taxonomy, "steel")
-    _, boxes, _ = view(np.random.default_rng(0), scene, draw_light(np.random.default_rng(0)), (0, 0), 128)
+    scene = compose_scene(np.random.default_rng(5), [37, 19, 17, 34, 14, 45], 128, taxonomy, "steel")
+    _, boxes, _ = draw_view(
+        np.random.default_rng(0), scene, draw_light(np.random.default_rng(0)), (0, 0), 128
+    )
     assert scene.visible.sum(0).max() == 1  # all six are opaque, and opaque things never share a pixel
     for plane, (x, y, w, h) in zip(scene.visible, boxes.astype(int), strict=True):
         inside = plane[y : y + h, x : x + w]
@@ -98,10 +100,10 @@ def test_boxes_are_of_the_visible_part(taxonomy: Taxonomy) -> None:
 
 def test_a_view_shifted_by_three_pixels_shifts_the_boxes_by_three(taxonomy: Taxonomy) -> None:
     """Views of a burst show one scene: if the window moves right, its contents move left by as much."""
-    scene = compose(np.random.default_rng(2), [12, 41], 128, taxonomy, "paper", margin=4)
+    scene = compose_scene(np.random.default_rng(2), [12, 41], 128, taxonomy, "paper", margin=4)
     light = draw_light(np.random.default_rng(0))
-    _, first, _ = view(np.random.default_rng(0), scene, light, (2, 4), 128)
-    _, second, _ = view(np.random.default_rng(0), scene, light, (5, 4), 128)
+    _, first, _ = draw_view(np.random.default_rng(0), scene, light, (2, 4), 128)
+    _, second, _ = draw_view(np.random.default_rng(0), scene, light, (5, 4), 128)
     whole = (first[:, 0] > 3) & (first[:, 0] + first[:, 2] < 125)
     assert whole.any()
     assert np.array_equal(second[whole], first[whole] - [3, 0, 0, 0])
@@ -118,15 +120,15 @@ def test_an_empty_scene_is_a_background_frame(taxonomy: Taxonomy) -> None:
 def test_planned_counts_fall_geometrically_and_never_below_three() -> None:
     """1300, 95.4 and 7 at the ends and in the middle (7 * sqrt(1300 / 7) = 95.39); at 0.1: 130 and 3."""
     full = TINY.model_copy(update={"largest_class": 1300, "smallest_class": 7, "scale": 1.0})
-    counts = class_counts(full, 57)
+    counts = planned_box_counts(full, 57)
     assert (counts[0], counts[28], counts[56]) == (1300, 95, 7)
-    tenth = class_counts(full.model_copy(update={"scale": 0.1}), 57)
+    tenth = planned_box_counts(full.model_copy(update={"scale": 0.1}), 57)
     assert (tenth[0], tenth[56]) == (130, 3)
 
 
 def test_the_sample_holds_the_planned_boxes_exactly(drawn: Log) -> None:
     """Each class has as many boxes as planned, so the rarest too is there."""
-    assert sorted(drawn.box_counts()) == sorted(class_counts(TINY, 10))
+    assert sorted(drawn.box_counts()) == sorted(planned_box_counts(TINY, 10))
 
 
 def test_every_class_lies_in_three_groups_at_least(drawn: Log) -> None:
@@ -180,4 +182,4 @@ def test_drawing_twice_changes_nothing(tmp_path: Path, few: Taxonomy, drawn: Log
 def test_the_shipped_parameters_are_read(taxonomy: Taxonomy) -> None:
     """The `sample` section of params.yaml is whole."""
     params = load_params("sample", SampleParams, Path(__file__).parents[2] / "params.yaml")
-    assert class_counts(params, len(taxonomy.classes))[0] == round(params.scale * params.largest_class)
+    assert planned_box_counts(params, len(taxonomy.classes))[0] == round(params.scale * params.largest_class)

@@ -82,8 +82,8 @@ def test_a_huge_header_is_refused_before_decoding(
     assert "images that are too large" in refused(folder, "coco", tmp_path / "data", taxonomy)
 
 
-def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """One message lists every fault by kind, with file and annotation names; skipping imports the rest."""
+def write_faulty_coco(folder: Path) -> None:
+    """A COCO folder with two valid images, one valid box, and faults of every kind."""
     images = [
         picture_entry(1),
         picture_entry(2, width=640),
@@ -94,7 +94,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
         picture_entry(6, file_name="../../etc/passwd.jpg"),
     ]
     boxes: list[tuple[list[Any], int]] = [
-        ([1, 2, 3, 4], 90),  # the one that is right
+        ([1, 2, 3, 4], 90),  # valid
         ([60, 2, 30, 4], 90),
         ([1, 2, -3, 4], 90),
         ([1, 2, 0, 4], 90),
@@ -113,13 +113,17 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
         box_entry(60, 4, [1, 2, 3, 4]),
     ]
     categories = [{"id": 90, "name": "Drink can"}, {"id": 18, "name": "Drinkcan"}]
-    folder = write_coco(
-        tmp_path / "set", [entry for entry in images if entry["id"] != 6], annotations, categories
-    )
+    write_coco(folder, [entry for entry in images if entry["id"] != 6], annotations, categories)
     document = json.loads((folder / "annotations.json").read_text())
     (folder / "annotations.json").write_text(json.dumps(document | {"images": images}))
     (folder / "images" / "3.jpg").unlink()
     (folder / "images" / "2.jpg").write_bytes(jpeg(drawn(2)))
+
+
+def test_all_faults_are_reported_at_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """One message lists every fault by kind, with file and annotation names; skipping imports the rest."""
+    folder = tmp_path / "set"
+    write_faulty_coco(folder)
     message = refused(folder, "coco", tmp_path / "data", taxonomy)
     for part in (
         "1 boxes that reach outside their image",
@@ -143,9 +147,9 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, taxonomy: Taxonomy) ->
     report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT, skip_invalid=True)
     log = Log(tmp_path / "data", taxonomy)
     assert sorted(f.file_name for f in log.frames()) == ["1.jpg", "5.jpg"]
-    one = next(f.labels for f in log.frames() if f.file_name == "1.jpg")
-    assert one is not None
-    assert one.boxes.tolist() == [[1, 2, 3, 4]]
+    labels = next(f.labels for f in log.frames() if f.file_name == "1.jpg")
+    assert labels is not None
+    assert labels.boxes.tolist() == [[1, 2, 3, 4]]
     assert len(report.left_out) > 14
 
 
@@ -293,7 +297,7 @@ def test_bad_yolo(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_a_failed_import_leaves_the_log_as_it_was(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """After a refused import the log holds the same turns with the same bytes, and the mended set enters."""
+    """After a refused import the log has the same turns and bytes, and the corrected set is imported."""
     log = tmp_path / "data"
     import_dataset(write_coco(tmp_path / "one", [picture_entry(1)], []), "coco", log, taxonomy, PARAMS, SPLIT)
     before = {path: path.read_bytes() for path in log.rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,43 +58,39 @@ SETTINGS = settings(
 
 
 def log_of(root: Path, frames: list[Any], taxonomy: Taxonomy) -> Log:
-    """A log with one labelled picture per list of things."""
-    made, said = [], []
-    for number, things in enumerate(frames):
-        one = frame(
+    """A log with one labelled frame per list of boxes."""
+    new_frames, new_labels = [], []
+    for number, boxes in enumerate(frames):
+        template = frame(
             number,
             group=f"g{number % 3}",
             bin_id="b" if number else None,
             extra={"weather": "rain", "id": number + 5},
         )
         labels = Labels(
-            np.array([thing[0] for thing in things], float).reshape(-1, 4),
-            np.array([thing[1] for thing in things], np.int64),
-            np.array([thing[2] for thing in things], bool),
-            tuple(thing[3] for thing in things),
+            np.array([box[0] for box in boxes], float).reshape(-1, 4),
+            np.array([box[1] for box in boxes], np.int64),
+            np.array([box[2] for box in boxes], bool),
+            tuple(box[3] for box in boxes),
             annotator="ann",
         )
         sha = hashlib.sha256(JPEGS[number]).hexdigest()
-        name = f"batch {number}/é{number}.jpg"
-        made.append(
-            Frame(
-                sha,
-                JPEGS[number],
-                WIDTH,
-                HEIGHT,
-                one.split,
-                one.group,
-                0,
-                name,
-                None,
-                one.bin_id,
-                str(number % 3),
-                None,
-                one.extra,
+        new_frames.append(
+            replace(
+                template,
+                sha256=sha,
+                jpeg=JPEGS[number],
+                width=WIDTH,
+                height=HEIGHT,
+                phash=0,
+                file_name=f"batch {number}/é{number}.jpg",
+                labels=None,
+                burst=str(number % 3),
+                captured_at=None,
             )
         )
-        said.append((sha, labels))
-    append_turn(root, "made", made, said, taxonomy)
+        new_labels.append((sha, labels))
+    append_turn(root, "made", new_frames, new_labels, taxonomy)
     return Log(root, taxonomy)
 
 

@@ -198,9 +198,9 @@ def test_boxes_are_clipped_by_a_pixel_at_most(tmp_path: Path, taxonomy: Taxonomy
         tmp_path / "set", [picture_entry(1)], [box_entry(n, 1, box) for n, box in enumerate(boxes)]
     )
     report = import_dataset(folder, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
-    said = Log(tmp_path / "data", taxonomy).labels(0)
-    assert said is not None
-    assert said.boxes.tolist() == [[0, 0, 9.5, 9], [60, 40, 4, 8], [0, 0, 64, 48]]
+    labels = Log(tmp_path / "data", taxonomy).labels(0)
+    assert labels is not None
+    assert labels.boxes.tolist() == [[0, 0, 9.5, 9], [60, 40, 4, 8], [0, 0, 64, 48]]
     assert report.clipped == 2
 
 
@@ -216,14 +216,14 @@ def test_groups_and_splits_across_imports(tmp_path: Path, taxonomy: Taxonomy) ->
         (second / "images" / f"{20 + n}.jpg").write_bytes(jpeg(drawn(n).resize((128, 96))))
     shutil.copy(second / "images" / "21.jpg", second / "images" / "twin.jpg")
     import_dataset(second, "coco", tmp_path / "data", taxonomy, PARAMS, SPLIT)
-    place = {f.file_name: (f.group, f.split) for f in Log(tmp_path / "data", taxonomy).frames()}
-    assert len({group for group, _ in place.values()}) == 10
+    assigned = {f.file_name: (f.group, f.split) for f in Log(tmp_path / "data", taxonomy).frames()}
+    assert len({group for group, _ in assigned.values()}) == 10
     for n in range(1, 11):
-        assert place[f"{n}.jpg"] == place[f"{20 + n}.jpg"] == place[f"{40 + n}.jpg"]
+        assert assigned[f"{n}.jpg"] == assigned[f"{20 + n}.jpg"] == assigned[f"{40 + n}.jpg"]
 
 
 def test_a_splits_word_is_heeded(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """COCO's `split` key decides for a new group; a word that is not ours is kept as source_split."""
+    """COCO's `split` key decides for a new group; another word is kept as source_split."""
     images = [
         picture_entry(1, split="test"),
         picture_entry(2, split="val"),
@@ -240,10 +240,10 @@ def test_a_splits_word_is_heeded(tmp_path: Path, taxonomy: Taxonomy) -> None:
 def test_progress_and_many_processes(
     tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Progress is told image by image, and a pool of processes finds the same as one."""
+    """Progress is reported per image, and a pool of processes gives the same result as one process."""
     folder = write_coco(tmp_path / "set", [picture_entry(n) for n in range(1, 13)], [])
     (folder / "images" / "3.jpg").write_bytes(encoded(drawn(3), "PNG"))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     import_dataset(
         folder,
         "coco",
@@ -251,9 +251,9 @@ def test_progress_and_many_processes(
         taxonomy,
         PARAMS,
         SPLIT,
-        on_progress=lambda done, total: told.append((done, total)),
+        on_progress=lambda done, total: reported.append((done, total)),
     )
-    assert told == [(n, 12) for n in range(1, 13)]
+    assert reported == [(n, 12) for n in range(1, 13)]
     monkeypatch.setattr("dataset.formats.image_validation.MIN_BYTES_FOR_PROCESSES", 0)
     import_dataset(folder, "coco", tmp_path / "pool", taxonomy, PARAMS, SPLIT)
     one, pool = Log(tmp_path / "one", taxonomy), Log(tmp_path / "pool", taxonomy)

@@ -34,7 +34,7 @@ PARAMS = RebalanceParams(
 )
 
 
-def with_(**changes: Any) -> RebalanceParams:
+def params_with(**changes: Any) -> RebalanceParams:
     """The usual parameters but for these."""
     return PARAMS.model_copy(update=changes)
 
@@ -85,7 +85,7 @@ def log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Log:
     return Log(root, taxonomy)
 
 
-def fewest(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
+def search_exhaustively(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
     """By exhaustive search: the fewest copies that lift every class, then the fewest images of classes."""
     have = images.sum(0)
     goal = np.minimum(target, have * (1 + cap))
@@ -108,8 +108,8 @@ def fewest(images: NDArray[np.bool_], target: int, cap: int) -> tuple[int, int]:
 def test_the_plan_is_the_best_there_is(images: list[list[bool]], target: int, cap: int) -> None:
     """No plan reaches as far with fewer copies, or with as many and fewer images of other classes."""
     shown = np.array(images, bool)
-    plan = plan_copies(shown, with_(target_images=target, max_copies=cap), seed=0)
-    total, inflation = fewest(shown, target, cap)
+    plan = plan_copies(shown, params_with(target_images=target, max_copies=cap), seed=0)
+    total, inflation = search_exhaustively(shown, target, cap)
     assert plan.proven
     assert (plan.copies.min(), plan.copies.max()) >= (0, 0)
     assert plan.copies.max() <= cap
@@ -120,7 +120,7 @@ def test_the_plan_is_the_best_there_is(images: list[list[bool]], target: int, ca
 def test_an_original_of_two_rare_classes_serves_both() -> None:
     """Every class misses 3 images; an original shows two classes, so 5 copies are enough, not 9."""
     shown = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0]], bool)
-    plan = plan_copies(shown, with_(target_images=5, max_copies=10), seed=0)
+    plan = plan_copies(shown, params_with(target_images=5, max_copies=10), seed=0)
     # classes have 2, 2, 2 images: each misses 3; x1 + x3, x2 + x3, x1 + x2 >= 3 sum to 2 (x1 + x2 + x3) >= 9,
     # so 5 copies
     assert plan.copies.sum() == 5
@@ -129,15 +129,15 @@ def test_an_original_of_two_rare_classes_serves_both() -> None:
 def test_of_equal_plans_the_one_that_inflates_least_is_taken() -> None:
     """Class 0 misses 2 images; its original without the common class 1 is copied, not the one with it."""
     shown = np.array([[1, 0], [1, 1], *[[0, 1]] * 8], bool)
-    plan = plan_copies(shown, with_(target_images=4, max_copies=5), seed=0)
+    plan = plan_copies(shown, params_with(target_images=4, max_copies=5), seed=0)
     assert plan.copies.tolist() == [2] + [0] * 9
 
 
-def test_copies_are_spread_evenly_over_alike_originals() -> None:
+def test_copies_are_spread_evenly_over_equal_originals() -> None:
     """11 copies of 4 originals that show the same: 3, 3, 3 and 2 in some order that the seed decides."""
     shown = np.ones((4, 1), bool)
     plans = [
-        plan_copies(shown, with_(target_images=15, max_copies=9), seed=seed).copies.tolist()
+        plan_copies(shown, params_with(target_images=15, max_copies=9), seed=seed).copies.tolist()
         for seed in range(8)
     ]
     assert all(sorted(p) == [2, 3, 3, 3] for p in plans)
@@ -147,7 +147,7 @@ def test_copies_are_spread_evenly_over_alike_originals() -> None:
 def test_a_plan_that_is_cut_short_is_still_a_plan_and_says_its_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a single solver node the plan still covers every class, and its gap bounds the excess."""
     shown = np.random.default_rng(1).random((200, 57)) < 0.05
-    params = with_(target_images=150, max_copies=40)
+    params = params_with(target_images=150, max_copies=40)
     quick = plan_copies(shown, params.model_copy(update={"solver_nodes": 1}), seed=0)
     full = plan_copies(shown, params.model_copy(update={"solver_nodes": 5000}), seed=0)
     goal = np.minimum(150, shown.sum(0) * 41)
@@ -195,7 +195,7 @@ def test_effective_originals_are_kish_s(log: Log, tmp_path: Path) -> None:
 
 def test_any_number_of_workers_writes_the_same_bytes(log: Log, tmp_path: Path) -> None:
     """One worker or three, the folders are the same, file by file; another seed gives another."""
-    params = with_(target_images=80, max_copies=30)
+    params = params_with(target_images=80, max_copies=30)
     for name, seed, workers in (("one", 1, 1), ("two", 1, 3), ("other", 2, 1)):
         rebalance(log, tmp_path / name, params, seed, workers=workers)
     one, two, other = (
@@ -211,7 +211,7 @@ def test_processes_write_the_same_bytes_as_threads(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes make the copies of large plans, threads those of small ones, and the result is the same."""
-    params = with_(target_images=80, max_copies=30)
+    params = params_with(target_images=80, max_copies=30)
     rebalance(log, tmp_path / "threads", params, seed=1, workers=2)
     monkeypatch.setattr("dataset.rebalance.copies.MIN_COPIES_FOR_PROCESSES", 0)
     rebalance(log, tmp_path / "processes", params, seed=1, workers=2)
@@ -226,7 +226,7 @@ def test_only_labelled_training_frames_with_waste_are_copied(
     log: Log, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
     """No val or test frame, no background and no unlabelled frame is copied, although val has class 4."""
-    rebalance(log, tmp_path / "out", with_(target_images=100), seed=1, workers=1)
+    rebalance(log, tmp_path / "out", params_with(target_images=100), seed=1, workers=1)
     out = Log(tmp_path / "out", taxonomy)
     sources = {frame.extra["copy_of"] for frame in out.frames()}
     fit = {f.sha256 for f in log.frames("train") if f.labels is not None and len(f.labels)}
@@ -238,7 +238,7 @@ def test_only_labelled_training_frames_with_waste_are_copied(
 
 def test_a_copy_says_what_it_is_of_and_keeps_the_rest(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Copies are numbered from 1 per original, keep all extras, and are named by the hash of their JPEG."""
-    rebalance(log, tmp_path / "out", with_(target_images=30), seed=1, workers=1)
+    rebalance(log, tmp_path / "out", params_with(target_images=30), seed=1, workers=1)
     numbers: dict[str, list[int]] = {}
     for frame in Log(tmp_path / "out", taxonomy).frames():
         original = log.frame(log.row_of[frame.extra["copy_of"]])
@@ -257,11 +257,11 @@ def test_a_copy_says_what_it_is_of_and_keeps_the_rest(log: Log, tmp_path: Path, 
     assert max(map(len, numbers.values())) <= 3
 
 
-def test_copies_that_look_alike_are_two_frames(tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_copies_with_equal_pixels_are_two_frames(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Copies of an original with identical pixels are still distinct frames, and the counts hold."""
     frame, labels = frame_of(1, "train", [2])
     append_turn(tmp_path / "data", "made", [frame], [(frame.sha256, labels)], taxonomy)
-    still = with_(flip=1.0, translate=0, rotate=0, scale=(1, 1))
+    still = params_with(flip=1.0, translate=0, rotate=0, scale=(1, 1))
     report = rebalance(Log(tmp_path / "data", taxonomy), tmp_path / "out", still, seed=0, workers=1)
     assert report.copies == len(Log(tmp_path / "out", taxonomy)) == 3
 
@@ -293,13 +293,13 @@ def test_the_table_names_every_class_and_who_is_short(log: Log, tmp_path: Path, 
 def test_rebalancing_again_replaces_what_was_there(log: Log, tmp_path: Path, taxonomy: Taxonomy) -> None:
     """The output folder holds one run's result; if no class needs a copy it is an empty log, not an error."""
     rebalance(log, tmp_path / "out", PARAMS, seed=1, workers=1)
-    report = rebalance(log, tmp_path / "out", with_(target_images=1), seed=1, workers=1)
+    report = rebalance(log, tmp_path / "out", params_with(target_images=1), seed=1, workers=1)
     assert report.copies == 0
     assert len(Log(tmp_path / "out", taxonomy)) == 0
 
 
 def test_a_log_with_nothing_to_learn_from_is_named(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """No labelled training frame is a person's problem, said in plain words."""
+    """A train split without labelled frames is an error that says what to do."""
     frame, labels = frame_of(1, "val", [2])
     append_turn(tmp_path / "data", "made", [frame], [(frame.sha256, labels)], taxonomy)
     with pytest.raises(UserError, match="no labelled frame in the train split"):

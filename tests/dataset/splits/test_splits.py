@@ -34,14 +34,14 @@ def table(frames: list[Any]) -> tuple[list[str], Any]:
 def test_splits_over_many_turns(turns: list[Any], seed: Any) -> None:
     """Recorded splits never change, frame order is irrelevant, classes of 3 groups reach the test split."""
     recorded: dict[str, Any] = {}
-    so_far: list[Any] = []
+    frames_so_far: list[Any] = []
     for turn in turns:
-        so_far += turn
-        groups, boxes = table(so_far)
+        frames_so_far += turn
+        groups, boxes = table(frames_so_far)
         chosen = assign_splits(groups, boxes, recorded)
         assert chosen.keys() == set(groups)
         assert all(chosen[group] == split for group, split in recorded.items())
-        shuffled = seed.sample(so_far, len(so_far))
+        shuffled = seed.sample(frames_so_far, len(frames_so_far))
         assert assign_splits(*table(shuffled), recorded) == chosen
         for column in range(CLASSES):
             holders = {group for group, counts in zip(groups, boxes, strict=True) if counts[column]}
@@ -117,7 +117,7 @@ def test_the_search_finds_what_comparing_all_finds(
 
 
 A = 0x0123_4567_89AB_CDEF
-NEAR_A, FAR = A ^ 0b11, A ^ 0xFFFF_FFFF  # 2 bits and 32 bits away
+NEAR_A, FAR_FROM_A = A ^ 0b11, A ^ 0xFFFF_FFFF  # 2 bits and 32 bits away
 
 
 def test_frames_of_a_group_explicit_burst_or_alike() -> None:
@@ -125,7 +125,7 @@ def test_frames_of_a_group_explicit_burst_or_alike() -> None:
     new = [
         Origin("a1", A),
         Origin("a2", NEAR_A),
-        Origin("b1", FAR, "bin", "1"),
+        Origin("b1", FAR_FROM_A, "bin", "1"),
         Origin("b2", 0, "bin", "1"),
         Origin("c1", 0, "bin", "2", group="said"),
         Origin("c2", 0, group="said"),
@@ -151,7 +151,7 @@ def test_a_bridge_joins_the_nearest_recorded_group() -> None:
     assert group_frames([Origin("x", A, group="alias")], known, 6) == ["old2"]
     assert group_frames([Origin("x", A ^ 0b1111, "bin", "9")], known, 6) == ["old1"]
     assert group_frames([Origin("x", A ^ 0b1111), Origin("y", A)], known, 6) == ["old2", "old1"]
-    assert group_frames([Origin("x", FAR)], known, 6) == ["x"]
+    assert group_frames([Origin("x", FAR_FROM_A)], known, 6) == ["x"]
 
 
 def test_flat_images_do_not_group() -> None:
