@@ -257,8 +257,9 @@ def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
 ) -> None:
     """The request died after its import, and somebody was quick."""
     (sha,) = desk.draw(1)
-    monkeypatch.setattr(desk.ledger, "mark_tasked", lambda *_: 0)
-    desk.ask([sha])
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.ledger, "mark_tasked", lambda *_: 0)
+        desk.ask([sha])
     (task,) = desk.tasks()
     desk.client.annotations.create(task["id"], result=[region()])
     assert desk.collect().labelled == 1

@@ -76,7 +76,7 @@ def proxy(settings: Settings) -> Iterator[Proxy]:
 @pytest.fixture
 def ill(desk: Desk, proxy: Proxy, settings: Settings) -> Desk:
     """The same desk, its client behind the proxy, patient for four seconds."""
-    desk.client = connect(settings.model_copy(update={"label_studio_url": proxy.url}), patience=4)
+    desk.client = connect(settings.model_copy(update={"label_studio_url": proxy.url}), retry_seconds=4)
     return desk
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_is_one_line(settings: Settings) -> None:
         LabelStudioUnavailable,
         match=rf"{nowhere} does not answer \(ConnectError\)\. Is it up\? See TRASHNET_LABEL_STUDIO_URL",
     ):
-        connect(settings.model_copy(update={"label_studio_url": nowhere}), patience=0.5)
+        connect(settings.model_copy(update={"label_studio_url": nowhere}), retry_seconds=0.5)
 
 
 def expired() -> str:

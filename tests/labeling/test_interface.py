@@ -7,7 +7,7 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from labeling import label_config
-from labeling.interface import KEYS, NO_WASTE_HOTKEY
+from labeling.interface import HOTKEYS, NO_WASTE_HOTKEY
 from trashnet.taxonomy import Taxonomy
 
 
@@ -33,7 +33,7 @@ def test_the_commonest_classes_have_keys_and_no_key_is_there_twice(taxonomy: Tax
         if "hotkey" in label.attrib
     }
     assert keys == {"1": "Cigarette", "2": "Battery", "3": "Shoe"}
-    assert max(Counter(KEYS + NO_WASTE_HOTKEY).values()) == 1
+    assert max(Counter(HOTKEYS + NO_WASTE_HOTKEY).values()) == 1
 
 
 def test_equal_counts_leave_the_taxonomys_order(taxonomy: Taxonomy) -> None:

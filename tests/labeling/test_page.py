@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import REPOSITORY
-from tests.labeling.conftest import Desk
+from tests.labeling.conftest import Desk, region
 from tests.servers import LabelStudioServer
 
 WAIT = 60_000  # milliseconds: the page is 6 MB of script, on two busy cores
@@ -104,3 +104,19 @@ def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> N
         near = next(guess for guess in frame.detections if guess.label == box.label)
         assert box.xywh == pytest.approx(near.xywh, abs=0.5)
     assert (row.seconds or 0) > 0
+
+
+def test_a_refused_answer_says_above_the_picture_what_needs_fixing(page: Page, desk: Desk) -> None:
+    """The tab "Needs fixing" lists the task, and its page says in red what is wrong."""
+    desk.answer(desk.frames[0], region(x=95))
+    assert desk.collect().refused == 1
+    page.goto(f"{desk.project.url}/data")
+    page.get_by_text("Needs fixing", exact=True).first.click()
+    page.goto(f"{desk.project.url}/data?task={desk.task(desk.frames[0])}")
+    feedback = page.locator(".trashnet-feedback")
+    expect(feedback).to_contain_text("the box of a Battery is partly outside the image", timeout=WAIT)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.trashnet-frame img')].some(image => image.naturalWidth === 640)",
+        timeout=WAIT,
+    )
+    shoot(page, "needs-fixing")

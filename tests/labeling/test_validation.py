@@ -44,9 +44,9 @@ REFUSED = [
     ([region(w=0)], "less than 2 pixels"),
     ([region(w=0.2)], "less than 2 pixels"),  # 1.28 pixels
     ([region(w=-5)], "less than 2 pixels"),
-    ([region(x=float("nan"))], "no place"),
-    ([region(x="12")], "no place"),  # type: ignore[arg-type]
-    ([region(x=10**400)], "no place"),
+    ([region(x=float("nan"))], "no position"),
+    ([region(x="12")], "no position"),  # type: ignore[arg-type]
+    ([region(x=10**400)], "no position"),
     ([region(original_width=320, original_height=240)], "320 × 240 pixels; the frame has 640 × 640"),
     ([region(), NO_WASTE_TAG], "says “No waste here” and has 1 boxes"),
     ([], "neither boxes nor"),
