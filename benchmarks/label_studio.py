@@ -38,7 +38,8 @@ def frames(count: int, names: tuple[str, ...]) -> list[FrameRow]:
     for number in range(count):
         sha = secrets.token_hex(32)
         seen = tuple(
-            Box(names[(number + i) % len(names)], 60.0 * i, 50.0, 55.0, 90.0, score=0.9 - 0.1 * i) for i in range(5)
+            Box(names[(number + i) % len(names)], 60.0 * i, 50.0, 55.0, 90.0, score=0.9 - 0.1 * i)
+            for i in range(5)
         )
         rows.append(
             FrameRow(
@@ -130,7 +131,8 @@ def main() -> None:
                 )
                 pairs.append(seconds)
                 print(
-                    f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, request_labels {options.tasks / seconds[1]:.0f}/s"
+                    f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, request_labels "
+                    f"{options.tasks / seconds[1]:.0f}/s"
                 )
         finally:
             studio.stop()
@@ -138,7 +140,8 @@ def main() -> None:
     best = [min(column) for column in zip(*pairs, strict=True)]
     ratio = statistics.median(one / two for one, two in pairs)
     print(
-        f"labeling: bare import_tasks {options.tasks / best[0]:.0f} tasks/s, request_labels {options.tasks / best[1]:.0f} tasks/s, "
+        f"labeling: bare import_tasks {options.tasks / best[0]:.0f} tasks/s, request_labels "
+        f"{options.tasks / best[1]:.0f} tasks/s, "
         f"ratio {ratio:.2f} (median of {options.rounds} rounds)"
     )
 

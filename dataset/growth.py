@@ -1,8 +1,8 @@
 """Growth: collected labels become a turn of the log, and so a version of the dataset.
 
-A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan. Between the
-two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of these is thrown away and
-done again; the log takes no frame and no label twice, so it ends in the same turn.
+A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan.
+Between the two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of
+these is thrown away and done again; the log takes no frame and no label twice, so it ends in the same turn.
 """
 
 import hashlib
@@ -65,7 +65,9 @@ def grow(
     split: SplitParams,
     at_least: int | None = None,
 ) -> Iterator[GrownTurn]:
-    """Make turns of what has been collected, each a dataset version, until none is due; each turn as it is finished.
+    """Make turns of what has been collected, each a dataset version, until none is due.
+
+    Each turn as it is finished.
 
     A turn that was left unfinished is finished whatever its size. ``at_least``: see :func:`grow_due`. Raises
     :class:`UserError` if a step fails; the next call goes on there.
@@ -86,8 +88,8 @@ def grow_turn(
 ) -> GrownTurn | None:
     """Make one turn of what has been collected, however little; ``None`` if there was nothing.
 
-    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails; the next
-    call repeats it.
+    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
+    the next call repeats it.
     """
     with clone.exclusive_lock():
         plan = ledger.unfinished_turn() or _plan_turn(ledger, params.max_frames)
@@ -183,7 +185,10 @@ def _frames(
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> Iterator[Frame]:
-    """The new frames with the split of their groups; their bytes are read one by one, while the turn is written."""
+    """The new frames with the split of their groups.
+
+    Their bytes are read one by one, while the turn is written.
+    """
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
     for index, (_, labels) in enumerate(new):
         np.add.at(counts[index], labels.class_ids - 1, 1)

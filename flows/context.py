@@ -1,6 +1,7 @@
 """What flows open of a deployment: store, ledger, clone, Label Studio and models, each when it is first used.
 
-A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
+A flow run is a process of its own, which should begin at once: what only some flows need is imported when
+they ask for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CandidateDetector:
-    """A candidate's detector under the candidate's version, which bins name as their release and the ledger beside scores."""
+    """A candidate's detector under the candidate's version, which bins name as their release and the ledger
+    beside scores.
+    """
 
     name: str
     detector: "Detector"
@@ -40,7 +43,9 @@ class CandidateDetector:
 
 
 class FlowContext:
-    """One deployment. A part is opened when it is first used, so that a task opens what it uses and nothing else.
+    """One deployment.
+
+    A part is opened when it is first used, so that a task opens what it uses and nothing else.
 
     Every part raises :class:`trashnet.errors.UserError` if it is missing or does not answer.
     """
@@ -108,7 +113,10 @@ class FlowContext:
         return load_newest_candidate(self.store)
 
     def detector(self, model: Model) -> "Detector | None":
-        """The newest candidate's detector, downloaded once; ``None`` if there is no candidate, or none with this model."""
+        """The newest candidate's detector, downloaded once.
+
+        ``None`` if there is no candidate, or none with this model.
+        """
         from export import download_model
         from trashnet.detectors import open_detector
 
@@ -121,7 +129,10 @@ class FlowContext:
 
 @contextmanager
 def open_context(settings: Settings | None = None) -> Iterator[FlowContext]:
-    """The deployment whose settings are in the environment, or the one given; closed at the end of the ``with`` block."""
+    """The deployment whose settings are in the environment, or the one given.
+
+    Closed at the end of the ``with`` block.
+    """
     context = FlowContext(settings or load_settings())
     try:
         yield context

@@ -1,8 +1,10 @@
-"""The event gateway: notifications of uploads and annotations become Prefect events. It carries no data and decides nothing.
+"""The event gateway: notifications of uploads and annotations become Prefect events.
+
+It carries no data and decides nothing.
 
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
-cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a thousand
-uploads are one or two events. ``python -m flows.event_gateway`` runs it.
+cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a
+thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it.
 """
 
 import asyncio
@@ -106,7 +108,10 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
 
 
 async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, JSONResponse | None]:
-    """The body of a request with the secret, or the refusal. The body of an unauthenticated request is not read."""
+    """The body of a request with the secret, or the refusal.
+
+    The body of an unauthenticated request is not read.
+    """
     bearer = request.headers.get("authorization", "")
     secret = request.headers.get(SECRET_HEADER) or bearer.removeprefix("Bearer ").strip()
     if not secrets.compare_digest(secret.encode(), settings.gateway_secret.get_secret_value().encode()):
@@ -122,7 +127,10 @@ async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, 
 
 
 async def watch(settings: Settings, debouncer: Debouncer) -> None:
-    """Notify of uploads that were not in the inbox at the last listing; a store that is down is listed again."""
+    """Notify of uploads that were not in the inbox at the last listing.
+
+    A store that is down is listed again.
+    """
     store, seen = open_store(settings), set[str]()
     while True:
         try:

@@ -19,7 +19,10 @@ def publish() -> str:
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def upload_candidate() -> Candidate:
-    """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag; its frames become ``released``."""
+    """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag.
+
+    Its frames become ``released``.
+    """
     with open_context() as context:
         candidate: Candidate = publish_trained_models(
             Clone(training_clone_path(context.clone)), context.store, context.ledger, context.taxonomy
@@ -27,6 +30,8 @@ def upload_candidate() -> Candidate:
     files = "\n".join(
         f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items()
     )
-    text = f"# Candidate {candidate.version}\n\n{compare_scores({}, candidate.scores)}\n\n| file | bytes | SHA-256 |\n|---|---|---|\n{files}\n"
+    scores = compare_scores({}, candidate.scores)
+    table = f"| file | bytes | SHA-256 |\n|---|---|---|\n{files}"
+    text = f"# Candidate {candidate.version}\n\n{scores}\n\n{table}\n"
     create_markdown_artifact(text, key="candidate", description=f"Trained on dataset {candidate.dataset}")
     return candidate

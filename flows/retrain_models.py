@@ -17,10 +17,12 @@ from trashnet.pipeline import Stage, load_stages
 
 @flow(name="retrain", timeout_seconds=7 * 24 * 3600)
 def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) -> bool:
-    """Run the stages of ``dvc.yaml`` at the newest dataset version, side by side where they can; whether it was due.
+    """Run the stages of ``dvc.yaml`` at the newest dataset version, side by side where they can.
 
-    ``at_least``: new frames that are enough; ``retraining.min_new_frames`` of params.yaml unless given. ``changes``:
-    other numbers for this training alone, such as ``{"ssd.epochs": "90"}``.
+    Whether it was due.
+
+    ``at_least``: new frames that are enough; ``retraining.min_new_frames`` of params.yaml unless given.
+    ``changes``: other numbers for this training alone, such as ``{"ssd.epochs": "90"}``.
     """
     if not retrain_due(at_least):
         return False
@@ -72,7 +74,9 @@ def show_scores(clone: Path) -> None:
     against = (
         f"candidate {last.version} of {last.dataset}" if last else "nothing: this is the first candidate"
     )
-    table = compare_scores(last.scores if last else {}, {name: card.headline() for name, card in cards.items()})
+    table = compare_scores(
+        last.scores if last else {}, {name: card.headline() for name, card in cards.items()}
+    )
     version = Clone(clone).dataset_version()
     text = f"# Scorecards\n\nDataset {version}; compared with {against}.\n\n{table}\n"
     create_markdown_artifact(text, key="scorecards", description="Both models on the frozen test split")

@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CollectedLabels:
-    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with their tasks' addresses."""
+    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with their tasks'
+    addresses.
+    """
 
     boxes: int
     nothing: int
@@ -44,14 +46,16 @@ def collect_labels(
     params: LabelingParams,
     now: Callable[[], datetime] | None = None,
 ) -> CollectedLabels:
-    """Record every annotation that is new or changed since the last time; costs what is new, whatever there is.
+    """Record every annotation that is new or changed since the last time.
 
-    A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows
-    again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab "Needs fixing"). A
-    skipped frame stays ``tasked`` too, and somebody else gets it.
+    Costs what is new, whatever there is.
 
-    Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a third
-    is asked for, and counts; after ``double_days`` what there is counts.
+    A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one
+    grows again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab
+    "Needs fixing"). A skipped frame stays ``tasked`` too, and somebody else gets it.
+
+    Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a
+    third is asked for, and counts; after ``double_days`` what there is counts.
 
     Raises what :meth:`labeling.client.Client.with_retries` raises; what was collected until then is kept.
     """
@@ -60,8 +64,8 @@ def collect_labels(
     cursor = ledger.cursor(name)
     since = BEGINNING
     if cursor is not None:
-        # A transaction of Label Studio's that began before the cursor may have ended after it: the last moments are
-        # read again. Recording an annotation twice changes nothing.
+        # A transaction of Label Studio's that began before the cursor may have ended after it: the last
+        # moments are read again. Recording an annotation twice changes nothing.
         since = datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
     for page in tasks_changed_since(client, project.id, since, params.page_size):
         for task in page:
@@ -171,7 +175,7 @@ class _Collection:
         return agreement >= self.params.min_agreement
 
     def _update_task(self, task: dict[str, Any], frame: FrameRow, rows: Sequence[AnnotationRow]) -> None:
-        """Write feedback on the task's page, and open it again where another person's annotation is wanted."""
+        """Write feedback on the task's page, and open it again where another annotation is wanted."""
         usable = _newest_per_person([row for row in rows if row.outcome in USABLE])
         feedback = [
             f"{row.annotator}: {row.reason}" for row in _newest_per_person(rows) if row.outcome == "refused"

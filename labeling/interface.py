@@ -84,7 +84,10 @@ def by_frequency(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]
 
 
 def _add_frame(parent: Xml.Element) -> None:
-    """The picture with zoom, brightness and contrast; above it the feedback on an earlier annotation, below it why this frame was chosen."""
+    """The picture with zoom, brightness and contrast.
+
+    Above it the feedback on an earlier annotation, below it why this frame was chosen.
+    """
     Xml.SubElement(
         Xml.SubElement(parent, "View", className="trashnet-feedback"),
         "Text",

@@ -1,4 +1,6 @@
-"""The flywheel's project in Label Studio: page, storage, webhook and tabs, made where missing and brought up to date where they differ."""
+"""The flywheel's project in Label Studio: page, storage, webhook and tabs, made where missing and brought up
+to date where they differ.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -79,7 +81,9 @@ def ensure_project(
     params: LabelingParams,
     counts: Mapping[str, int] | None = None,
 ) -> Project:
-    """Find the project by its title or make it, with its page, tabs, frame storage and webhook; again changes nothing.
+    """Find the project by its title or make it, with its page, tabs, frame storage and webhook.
+
+    Again changes nothing.
 
     ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only
     presigns frames: its storage is never synced. Raises :class:`UserError` if Label Studio refuses, for
@@ -117,7 +121,9 @@ def _same(name: str, before: Any, wanted: Any) -> bool:
 
 
 def _ensure_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
-    """The bucket as a source whose links Label Studio presigns. It keeps keys to itself, so they are written each time.
+    """The bucket as a source whose links Label Studio presigns.
+
+    It keeps keys to itself, so they are written each time.
 
     The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its
     guard against private ones.

@@ -83,7 +83,9 @@ class Deployment:
 
 
 def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
-    """The working tree as it is, uncommitted files too, as a repository of its own, with other numbers and no schedules."""
+    """The working tree as it is, uncommitted files too, as a repository of its own, with other numbers and no
+    schedules.
+    """
     root.mkdir(parents=True)
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True
@@ -137,7 +139,11 @@ def deployment(
             patch.setenv(variable, value)
         settings = load_settings()
     setup = subprocess.run(
-        [sys.executable, "-m", "operations.cli", "setup"], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "operations.cli", "setup"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert setup.returncode == 0, setup.stdout + setup.stderr
     worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)

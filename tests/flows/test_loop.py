@@ -60,7 +60,9 @@ def find_project(deployment: Deployment) -> int:
 
 
 def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has a new version."""
+    """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has
+    a new version.
+    """
     truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
     deployment.wait_for(
         "the frames have tasks", lambda: deployment.ledger.count_by_state().get("tasked", 0) == FRAMES, 300
@@ -99,7 +101,10 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
 
 
 def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
-    """The same project, the same dataset version, the same frames; the clone has what was committed in the meantime."""
+    """The same project, the same dataset version, the same frames.
+
+    The clone has what was committed in the meantime.
+    """
     (deployment.root / "NOTE").write_text("a change of the team's own")
     for command in (
         ["add", "NOTE"],
@@ -121,7 +126,9 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
 
 
 def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """The event gateway is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on from there."""
+    """The event gateway is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on
+    from there.
+    """
     before = deployment.ledger.count_by_state().get("tasked", 0)
     deployment.gateway.stop()
     upload(deployment, taxonomy, 50)

@@ -111,7 +111,9 @@ class Desk:
         self, params: LabelingParams | None = None, now: Callable[[], datetime] | None = None
     ) -> CollectedLabels:
         """Collect answers."""
-        return collect_labels(self.client, self.project, self.ledger, self.taxonomy, params or self.params, now)
+        return collect_labels(
+            self.client, self.project, self.ledger, self.taxonomy, params or self.params, now
+        )
 
     def task(self, sha: str) -> int:
         """The frame's task according to the ledger."""
@@ -195,7 +197,9 @@ def people(client: Client) -> tuple[int, int, int]:
 
 @pytest.fixture
 def label_studio_moment(label_studio_server: LabelStudioServer) -> Callable[..., None]:
-    """Give tasks one and the same time of their last touch, in Label Studio's own database: its API would always say now."""
+    """Give tasks one and the same time of their last touch, in Label Studio's own database: its API would
+    always say now.
+    """
     import sqlite3
 
     def set_moment(project: int, tasks: Sequence[int], seconds_ago: float = 0) -> None:
