@@ -130,7 +130,7 @@ def iou(
     Args:
         a: ``(N, 4)``, ``(x, y, w, h)``.
         b: ``(M, 4)``, ``(x, y, w, h)`` in the same unit.
-        crowd: bool ``(M,)``; where it is true the denominator is the area of ``a``'s box alone, as COCO has it:
+        crowd: bool ``(M,)``; where it is true the denominator is the area of ``a``'s box alone, as in COCO:
             a detection inside a crowd region overlaps it fully.
 
     Returns:
