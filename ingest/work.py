@@ -8,5 +8,5 @@ from trashnet.store import ObjectStore
 
 def ingest_due(store: ObjectStore, ledger: Ledger) -> Due:
     """Whether complete uploads lie in the inbox, or received frames wait for deduplication."""
-    uploads, received = len(waiting(store)), ledger.count_by_state().get("received", 0)
+    uploads, received = len(waiting(store)), ledger.count_in_state("received")
     return Due(uploads + received > 0, f"{uploads} uploads in the inbox, {received} frames not deduplicated")

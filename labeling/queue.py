@@ -40,11 +40,11 @@ def room_for_tasks(ledger: Ledger, budget: int) -> int:
 
 def request_due(ledger: Ledger) -> Due:
     """Whether there are frames that people could be asked about."""
-    accepted = ledger.count_by_state().get("accepted", 0)
+    accepted = ledger.count_in_state("accepted")
     return Due(accepted > 0, f"{accepted} accepted frames")
 
 
 def collection_due(ledger: Ledger) -> Due:
     """Whether there are tasks that somebody may have answered."""
-    tasked = ledger.count_by_state().get("tasked", 0)
+    tasked = ledger.count_in_state("tasked")
     return Due(tasked > 0, f"{tasked} tasks that may be answered")

@@ -169,6 +169,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """A new empty database on the session's PostgreSQL, as an address for SQLAlchemy."""
+    return new_postgres_database(postgres_server)
+
+
+def new_postgres_database(postgres_server: str) -> str:
+    """Make an empty database on a PostgreSQL server; its address for SQLAlchemy."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(
         f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True

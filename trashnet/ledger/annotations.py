@@ -3,7 +3,7 @@ after.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from trashnet.boxes import Box
-from trashnet.ledger.database import Database
+from trashnet.ledger.database import Database, batched
 from trashnet.ledger.frames import move_frame
 from trashnet.ledger.tables import annotations, frames
 
@@ -111,85 +111,96 @@ class AnnotationQueries(Database):
 
     def frames_awaiting_second_annotation(self, before: datetime) -> list[str]:
         """The SHA-256s of tasked frames that have a usable annotation made at or before this time."""
-        query = (
-            select(frames.c.sha256)
-            .join(annotations, annotations.c.sha256 == frames.c.sha256)
-            .where(
-                frames.c.state == "tasked",
-                annotations.c.outcome.in_(USABLE),
-                annotations.c.labelled_at <= before,
-            )
-            .distinct()
-        )
+        usable = annotations.c.outcome.in_(USABLE) & (annotations.c.labelled_at <= before)
+        waiting: list[str] = []
         with self.reading() as connection:
-            return list(connection.execute(query).scalars())
+            for batch in batched(_tasked(connection)):
+                query = select(annotations.c.sha256).where(annotations.c.sha256.in_(batch), usable).distinct()
+                waiting += connection.execute(query).scalars()
+        return waiting
 
     def count_queue(self) -> Counter[frozenset[Outcome]]:
         """How many tasked frames have annotations of which outcomes; costs what is in the queue.
 
         The empty set counts the frames that have no annotation.
         """
-        query = (
-            select(frames.c.sha256, annotations.c.outcome)
-            .outerjoin(annotations, annotations.c.sha256 == frames.c.sha256)
-            .where(frames.c.state == "tasked")
-            .order_by(frames.c.sha256)
-        )
+        outcomes: dict[str, set[Outcome]] = {}
         with self.reading() as connection:
-            rows = connection.execute(query).all()
-        return Counter(
-            frozenset(outcome for _, outcome in group if outcome is not None)
-            for _, group in groupby(rows, key=lambda row: row[0])
-        )
+            tasked = _tasked(connection)
+            for batch in batched(tasked):
+                columns = (annotations.c.sha256, annotations.c.outcome)
+                query = select(*columns).where(annotations.c.sha256.in_(batch))
+                for sha256, outcome in connection.execute(query).all():
+                    outcomes.setdefault(sha256, set()).add(outcome)
+        return Counter(frozenset(outcomes.get(sha256, ())) for sha256 in tasked)
 
     def annotations_by_several_people(self) -> Iterator[list[AnnotationRow]]:
         """Per frame that two or more people annotated, the newest usable annotation of each of them.
 
         By SHA-256.
         """
-        query = (
-            select(annotations)
-            .where(annotations.c.outcome.in_(USABLE))
-            .order_by(annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
+        usable = annotations.c.outcome.in_(USABLE)
+        several = (
+            select(annotations.c.sha256)
+            .where(usable)
+            .group_by(annotations.c.sha256)
+            .having(func.count(annotations.c.annotator.distinct()) > 1)
         )
+        order = (annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
+        rows: list[AnnotationRow] = []
         with self.reading() as connection:
-            rows = [_annotation(row) for row in connection.execute(query).mappings()]
+            sha256s = list(connection.execute(several).scalars())
+            for batch in batched(sorted(sha256s)):
+                query = select(annotations).where(usable, annotations.c.sha256.in_(batch)).order_by(*order)
+                rows += [_annotation(row) for row in connection.execute(query).mappings()]
         for _, group in groupby(rows, key=lambda row: row.sha256):
             newest = {row.annotator: row for row in group}
             if len(newest) > 1:
                 yield list(newest.values())
 
     def labels_to_grow(self, turn: str | None = None) -> list[FrameLabels]:
-        """Per labelled frame its newest usable annotation among those planned for ``turn`` (``None``: for no
-        turn yet); by SHA-256.
+        """Per labelled frame its newest usable annotation among those planned for ``turn``; by SHA-256.
+
+        ``None`` stands for those that no turn holds yet.
         """
-        query = (
-            select(annotations)
-            .join(frames, frames.c.sha256 == annotations.c.sha256)
-            .where(_growable(turn))
-            .order_by(annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
-        )
+        order = (annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
+        query = select(annotations).where(_usable_of(turn)).order_by(*order)
         with self.reading() as connection:
             rows = [_annotation(row) for row in connection.execute(query).mappings()]
-        groups = (list(group) for _, group in groupby(rows, key=lambda row: row.sha256))
-        return [FrameLabels(group[-1], tuple(row.annotation_id for row in group)) for group in groups]
+            labelled = _labelled(connection, {row.sha256 for row in rows})
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.sha256)]
+        return [
+            FrameLabels(group[-1], tuple(row.annotation_id for row in group))
+            for group in groups
+            if group[-1].sha256 in labelled
+        ]
 
     def count_labels_to_grow(self) -> int:
-        """How many frames have labels that no turn holds yet: the length of :meth:`labels_to_grow`, without
-        their boxes.
-        """
-        query = (
-            select(func.count(annotations.c.sha256.distinct()))
-            .select_from(annotations.join(frames, frames.c.sha256 == annotations.c.sha256))
-            .where(_growable(None))
-        )
+        """How many frames have labels that no turn holds yet: the length of :meth:`labels_to_grow`."""
+        query = select(annotations.c.sha256).where(_usable_of(None)).distinct()
         with self.reading() as connection:
-            return int(connection.execute(query).scalar() or 0)
+            return len(_labelled(connection, connection.execute(query).scalars().all()))
 
 
-def _growable(turn: str | None) -> ColumnElement[bool]:
+def _usable_of(turn: str | None) -> ColumnElement[bool]:
     planned = annotations.c.turn.is_(None) if turn is None else annotations.c.turn == turn
-    return planned & annotations.c.outcome.in_(USABLE) & frames.c.state.in_(("labelled", "released"))
+    return planned & annotations.c.outcome.in_(USABLE)
+
+
+# A join would leave the planner free to read a whole table: two steps by index cost what they find.
+def _tasked(connection: Connection) -> list[str]:
+    query = select(frames.c.sha256).where(frames.c.state == "tasked").order_by(frames.c.sha256)
+    return list(connection.execute(query).scalars())
+
+
+def _labelled(connection: Connection, sha256s: Collection[str]) -> set[str]:
+    """Those of these frames that are labelled, or were and are released."""
+    labelled: set[str] = set()
+    for batch in batched(sorted(sha256s)):
+        query = select(frames.c.sha256, frames.c.state).where(frames.c.sha256.in_(batch))
+        rows = connection.execute(query).all()
+        labelled |= {sha256 for sha256, state in rows if state in ("labelled", "released")}
+    return labelled
 
 
 def _annotation(row: Mapping[Any, Any]) -> AnnotationRow:

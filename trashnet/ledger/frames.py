@@ -45,8 +45,17 @@ class FrameQueries(Database):
         """A frame by the SHA-256 of the bytes that its bin sent."""
         return self._frame(frames.c.uploaded_sha256 == uploaded_sha256)
 
+    def count_in_state(self, state: State) -> int:
+        """How many frames are in this state; costs as many as there are."""
+        with self.reading() as connection:
+            query = select(func.count()).select_from(frames).where(frames.c.state == state)
+            return int(connection.execute(query).scalar() or 0)
+
     def count_by_state(self) -> dict[State, int]:
-        """How many frames are in each state; states without any are left out."""
+        """How many frames are in each state; states without any are left out.
+
+        It reads all frames there are: for people, not for decisions, see :meth:`count_in_state`.
+        """
         query = select(frames.c.state, func.count()).group_by(frames.c.state)
         with self.reading() as connection:
             return {state: int(count) for state, count in connection.execute(query).all()}

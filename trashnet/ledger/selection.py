@@ -13,7 +13,9 @@ from trashnet.ledger.frames import move_frame
 from trashnet.ledger.rows import ASKED_STATES
 from trashnet.ledger.tables import frames
 
-EXPLORATION = "audit: chosen blindly"  # how the explanation of a frame begins that was drawn at random
+EXPLORATION = (
+    "exploration: chosen at random"  # how the explanation of a frame begins that was drawn at random
+)
 
 Burst = tuple[str, str]  # a bin's id and the burst's own name
 
@@ -63,6 +65,7 @@ class SelectionQueries(Database):
         query = (
             select(columns.sha256, columns.key, columns.release, columns.detections)
             .where(columns.state == "accepted")
+            .order_by(columns.model)
             .limit(limit)
         )
         # Each condition is one range of the index on state and model.

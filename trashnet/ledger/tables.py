@@ -108,6 +108,7 @@ frames = Table(
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),
     Index("ix_frames_state_sha256", "state", "sha256"),
+    Index("ix_frames_state_turn", "state", "turn"),
     Index("ix_frames_burst", "burst", "bin_id"),
     Index("ix_frames_task_id", "task_id"),
 )
@@ -137,6 +138,7 @@ annotations = Table(
     Column("seconds", Float),
     Column("turn", String(128)),
     Index("ix_annotations_turn", "turn", "outcome"),
+    Index("ix_annotations_sha256_outcome", "sha256", "outcome", "annotator"),
 )
 
 cursors = Table(

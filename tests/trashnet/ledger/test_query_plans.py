@@ -1,0 +1,164 @@
+"""No query of the ledger reads a whole table: the plans that SQLite and PostgreSQL make on 100,000 frames."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, event
+
+from tests.servers import new_postgres_database
+from trashnet.ledger import Ledger, open_ledger
+from trashnet.ledger.frames import hash_bands
+from trashnet.ledger.tables import annotations, frames, turns
+
+FRAMES = 100_000
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STATES = ["released"] * 80 + ["duplicate"] * 8 + ["accepted"] * 8 + ["labelled"] * 2 + ["tasked", "received"]
+SHA = f"{5:064x}"
+
+# Every reading verb with arguments that find something.
+READS: dict[str, Callable[[Ledger], Any]] = {
+    "frame": lambda ledger: ledger.frame(SHA),
+    "frame_by_upload": lambda ledger: ledger.frame_by_upload(SHA),
+    "count_in_state": lambda ledger: ledger.count_in_state("accepted"),
+    "known_uploads": lambda ledger: ledger.known_uploads([f"{i:064x}" for i in range(600)]),
+    "next_received": lambda ledger: ledger.next_received(256),
+    "fingerprints_near": lambda ledger: ledger.fingerprints_near([0x0123456789ABCDEF], 2),
+    "unscored": lambda ledger: ledger.unscored("another model", 16),
+    "best_scored": lambda ledger: ledger.best_scored(2000),
+    "count_asked_per_burst": lambda ledger: ledger.count_asked_per_burst([("bin5", "burst5")]),
+    "sample_accepted": lambda ledger: ledger.sample_accepted(3, seed=1),
+    "annotations_of": lambda ledger: ledger.annotations_of(SHA),
+    "frames_awaiting_second_annotation": lambda ledger: ledger.frames_awaiting_second_annotation(NOON),
+    "count_queue": lambda ledger: ledger.count_queue(),
+    "annotations_by_several_people": lambda ledger: list(ledger.annotations_by_several_people()),
+    "labels_to_grow": lambda ledger: (ledger.labels_to_grow(), ledger.labels_to_grow("planned")),
+    "count_labels_to_grow": lambda ledger: ledger.count_labels_to_grow(),
+    "unfinished_turn": lambda ledger: ledger.unfinished_turn(),
+    "finished_turns": lambda ledger: ledger.finished_turns(),
+    "count_untrained_frames": lambda ledger: ledger.count_untrained_frames(),
+    "cursor": lambda ledger: ledger.cursor("annotations/1"),
+}
+# It compares all annotations there are: it may read an index from end to end, never the table.
+WHOLE_INDEX = {"annotations_by_several_people"}
+
+
+def fill(ledger: Ledger) -> None:
+    """Frames in every state, most of them long past, and an annotation for each frame that people saw."""
+    seen = {"tasked", "labelled", "released"}
+    rows, answers = [], []
+    for number in range(FRAMES):
+        sha, state = f"{number:064x}", STATES[number % 100]
+        phash = f"{(number * 0x9E3779B97F4A7C15) % 2**64:016x}"
+        turn = f"turn{number % 40}" if state == "released" or number % 4 == 0 else None
+        rows.append(
+            {"sha256": sha, "uploaded_sha256": sha, "state": state, "inbox_key": f"inbox/{sha}.json"}
+            | {"captured_at": NOON - timedelta(minutes=number), "received_at": NOON, "changed_at": NOON}
+            | {"bin_id": f"bin{number % 100}", "burst": f"burst{number // 3}", "phash": phash}
+            | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
+            | hash_bands(phash)
+        )
+        if state in seen:
+            open_turn = None if state != "released" else f"turn{number % 40}"
+            answers.append(
+                {"annotation_id": number, "task_id": number, "sha256": sha, "annotator": "ann", "boxes": ()}
+                | {"labelled_at": NOON, "outcome": "boxes", "turn": open_turn}
+            )
+    with ledger.transaction() as connection:
+        connection.execute(frames.insert(), rows)
+        connection.execute(annotations.insert(), answers)
+        plan = {"digest": "planned", "state": "planned", "started_at": NOON, "frames": 1, "boxes": 1}
+        connection.execute(turns.insert(), [plan])
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """100,000 frames, and statistics for the planner."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/ledger.sqlite"
+    else:
+        url = new_postgres_database(request.getfixturevalue("postgres_server"))
+    ledger = open_ledger(url)
+    fill(ledger)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE" if request.param == "sqlite" else "VACUUM ANALYZE")
+    engine.dispose()
+    yield ledger
+    ledger.close()
+
+
+def statements(ledger: Ledger, call: Callable[[Ledger], Any]) -> list[tuple[str, Any]]:
+    """The SELECTs that a verb sends, with their parameters."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(ledger._engine, "before_cursor_execute", note)
+    try:
+        call(ledger)
+    finally:
+        event.remove(ledger._engine, "before_cursor_execute", note)
+    return [(statement, parameters) for statement, parameters in sent if statement.startswith("SELECT")]
+
+
+def plan(ledger: Ledger, statement: str, parameters: Any) -> list[str]:
+    """The lines of a statement's query plan."""
+    sqlite = ledger._engine.dialect.name == "sqlite"
+    explain = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
+    with ledger.reading() as connection:
+        rows = connection.exec_driver_sql(explain + statement, parameters).all()
+    return [str(row[-1] if sqlite else row[0]) for row in rows]
+
+
+def reads_whole_table(line: str, *, index_is_enough: bool) -> bool:
+    """Whether a line of a plan says that frames or annotations are read from end to end."""
+    if re.search(r"Seq Scan on (frames|annotations|transitions)\b", line):
+        return True
+    scan = re.match(r"\W*SCAN (frames|annotations|transitions)\b(?P<how>.*)", line)
+    if scan is None:
+        return False
+    return not (index_is_enough and "COVERING INDEX" in scan["how"])
+
+
+@pytest.mark.parametrize("name", READS)
+def test_no_reading_verb_scans_a_table(ledger: Ledger, name: str) -> None:
+    """Each statement finds its rows through an index."""
+    sent = statements(ledger, READS[name])
+    assert sent
+    for statement, parameters in sent:
+        lines = plan(ledger, statement, parameters)
+        bad = [line for line in lines if reads_whole_table(line, index_is_enough=name in WHOLE_INDEX)]
+        assert not bad, "\n".join([statement, *lines])
+
+
+def test_a_scan_would_be_noticed(ledger: Ledger) -> None:
+    """A query without an index is one that the tests above refuse."""
+    lines = plan(ledger, "SELECT sha256 FROM frames WHERE note = 'x'", ())
+    assert any(reads_whole_table(line, index_is_enough=True) for line in lines)
+
+
+def test_every_reading_verb_of_the_ledger_is_asked() -> None:
+    """A verb that reads, and nothing else, cannot be forgotten above."""
+    verbs = {
+        name: inspect.getsource(function)
+        for name, function in inspect.getmembers(Ledger, inspect.isfunction)
+        if not name.startswith("_") and name not in {"reading", "transaction", "close"}
+    }
+    reading = {name for name, source in verbs.items() if "self.transaction()" not in source}
+    # It counts all frames that there are, for people who ask for the status; no decision waits for it.
+    assert reading - {"count_by_state"} == set(READS)
+
+
+def test_the_plans_are_read_from_the_project(tmp_path: Path) -> None:
+    """The test's tables are the product's own: a fresh ledger has every index that the plans name."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/fresh.sqlite")
+    with ledger.reading() as connection:
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars()
+        assert {index.name for index in frames.indexes | annotations.indexes} <= set(names)
+    ledger.close()
