@@ -38,7 +38,8 @@ def frames(count: int, names: tuple[str, ...]) -> list[FrameRow]:
     for number in range(count):
         sha = secrets.token_hex(32)
         seen = tuple(
-            Box(names[(number + i) % len(names)], 60.0 * i, 50.0, 55.0, 90.0, score=0.9 - 0.1 * i) for i in range(5)
+            Box(names[(number + i) % len(names)], 60.0 * i, 50.0, 55.0, 90.0, score=0.9 - 0.1 * i)
+            for i in range(5)
         )
         rows.append(
             FrameRow(

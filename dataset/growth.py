@@ -1,8 +1,8 @@
 """Growth: collected labels become a turn of the log, and so a version of the dataset.
 
-A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan. Between the
-two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of these is thrown away and
-done again; the log takes no frame and no label twice, so it ends in the same turn.
+A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan.
+Between the two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of
+these is thrown away and done again; the log takes no frame and no label twice, so it ends in the same turn.
 """
 
 import hashlib
@@ -86,9 +86,8 @@ def grow_turn(
 ) -> GrownTurn | None:
     """Make one turn of what has been collected, however little; ``None`` if there was nothing.
 
-    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails; the next
-    call repeats it.
-    """
+    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
+    the next call repeats it."""
     with clone.exclusive_lock():
         plan = ledger.unfinished_turn() or _plan_turn(ledger, params.max_frames)
         if plan is None:

@@ -1,7 +1,7 @@
 """What flows open of a deployment: store, ledger, clone, Label Studio and models, each when it is first used.
 
-A flow run is a process of its own, which should begin at once: what only some flows need is imported when they ask for it.
-"""
+A flow run is a process of its own, which should begin at once: what only some flows need is imported when
+they ask for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,9 +1,8 @@
 """The event gateway: notifications of uploads and annotations become Prefect events. It carries no data and decides nothing.
 
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
-cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a thousand
-uploads are one or two events. ``python -m flows.event_gateway`` runs it.
-"""
+cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a
+thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it."""
 
 import asyncio
 import json

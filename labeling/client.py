@@ -106,9 +106,8 @@ class Client(LabelStudio):
 def connect(settings: Settings, retry_seconds: float = RETRY_SECONDS) -> Client:
     """A client whose token Label Studio has accepted. ``retry_seconds``: seconds to wait for a server that is down or starting.
 
-    Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioUnavailable` if nothing
-    answers.
-    """
+    Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioUnavailable` if
+    nothing answers."""
     client = Client(settings.label_studio_url, settings.label_studio_token.get_secret_value(), retry_seconds)
     client.with_retries(client.users.whoami)
     return client

@@ -46,12 +46,12 @@ def collect_labels(
 ) -> CollectedLabels:
     """Record every annotation that is new or changed since the last time; costs what is new, whatever there is.
 
-    A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one grows
-    again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab "Needs fixing"). A
-    skipped frame stays ``tasked`` too, and somebody else gets it.
+    A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one
+    grows again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab
+    "Needs fixing"). A skipped frame stays ``tasked`` too, and somebody else gets it.
 
-    Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a third
-    is asked for, and counts; after ``double_days`` what there is counts.
+    Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a
+    third is asked for, and counts; after ``double_days`` what there is counts.
 
     Raises what :meth:`labeling.client.Client.with_retries` raises; what was collected until then is kept.
     """
@@ -60,8 +60,8 @@ def collect_labels(
     cursor = ledger.cursor(name)
     since = BEGINNING
     if cursor is not None:
-        # A transaction of Label Studio's that began before the cursor may have ended after it: the last moments are
-        # read again. Recording an annotation twice changes nothing.
+        # A transaction of Label Studio's that began before the cursor may have ended after it: the last
+        # moments are read again. Recording an annotation twice changes nothing.
         since = datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
     for page in tasks_changed_since(client, project.id, since, params.page_size):
         for task in page:

@@ -10,9 +10,8 @@ from trashnet.ledger import USABLE, Ledger
 class TaskQueue:
     """How many ``tasked`` frames wait for what.
 
-    ``untouched``: nobody has answered; ``skipped``: everybody who did has skipped; ``refused``: an annotation needs
-    fixing; ``second``: another person's annotation is awaited.
-    """
+    ``untouched``: nobody has answered; ``skipped``: everybody who did has skipped; ``refused``: an annotation
+    needs fixing; ``second``: another person's annotation is awaited."""
 
     untouched: int = 0
     skipped: int = 0

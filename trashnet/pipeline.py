@@ -19,8 +19,8 @@ class Stage:
 def load_stages(repository: Path) -> tuple[Stage, ...]:
     """The stages of the repository's ``dvc.yaml``, each behind those that it needs, otherwise by name.
 
-    DVC itself reads the file: a stage needs another one if it depends on an output of it, or on a folder that holds one.
-    """
+    DVC itself reads the file: a stage needs another one if it depends on an output of it, or on a folder that
+    holds one. """
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
     from networkx import lexicographical_topological_sort

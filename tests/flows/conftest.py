@@ -137,7 +137,11 @@ def deployment(
             patch.setenv(variable, value)
         settings = load_settings()
     setup = subprocess.run(
-        [sys.executable, "-m", "operations.cli", "setup"], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "operations.cli", "setup"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert setup.returncode == 0, setup.stdout + setup.stderr
     worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)

@@ -134,7 +134,9 @@ def test_the_secret_is_taken_in_either_header(client: TestClient, headers: dict[
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> None:
     """One byte too many, and the answer is 413."""
-    assert client.post("/s3", content=b" " * MAX_BODY_BYTES, headers={SECRET_HEADER: SECRET}).status_code == 202
+    assert (
+        client.post("/s3", content=b" " * MAX_BODY_BYTES, headers={SECRET_HEADER: SECRET}).status_code == 202
+    )
     assert (
         client.post("/s3", content=b" " * (MAX_BODY_BYTES + 1), headers={SECRET_HEADER: SECRET}).status_code
         == 413
@@ -198,7 +200,9 @@ def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
     s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a real store: an upload emitted once, however long it lies there; the bucket may come after the event gateway."""
-    monkeypatch.setattr("flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0))
+    monkeypatch.setattr(
+        "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0)
+    )
     monkeypatch.setattr("flows.event_gateway.WATCH_SECONDS", 0.1)
     store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
     with TestClient(

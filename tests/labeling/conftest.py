@@ -111,7 +111,9 @@ class Desk:
         self, params: LabelingParams | None = None, now: Callable[[], datetime] | None = None
     ) -> CollectedLabels:
         """Collect answers."""
-        return collect_labels(self.client, self.project, self.ledger, self.taxonomy, params or self.params, now)
+        return collect_labels(
+            self.client, self.project, self.ledger, self.taxonomy, params or self.params, now
+        )
 
     def task(self, sha: str) -> int:
         """The frame's task according to the ledger."""

@@ -130,7 +130,9 @@ def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk
         assert f"task={desk.task(sha)}:" in complaint
         assert reason in complaint
     mending = [
-        view for view in desk.client.views.list(project=desk.project.id) if view.data["title"] == "Needs fixing"
+        view
+        for view in desk.client.views.list(project=desk.project.id)
+        if view.data["title"] == "Needs fixing"
     ]  # type: ignore[index, call-overload]
     shown = desk.client.tasks.list(view=mending[0].id, project=desk.project.id)
     assert {task.id for task in shown} == {desk.task(sha) for sha in shas[:-1]}

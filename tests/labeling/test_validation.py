@@ -68,7 +68,9 @@ def test_what_cannot_be_learned_from_is_refused_with_its_reason(
 
 def test_boxes_come_out_in_pixels(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """10 % of 640 pixels are 64, 20 % are 128."""
-    checked = validate_annotation({"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params)
+    checked = validate_annotation(
+        {"result": [region(), region(label="Shoe", x=50)]}, FRAME, taxonomy.names, params
+    )
     assert checked.outcome == "boxes"
     assert checked.boxes == (Box("Battery", 64, 64, 128, 128), Box("Shoe", 320, 64, 128, 128))
 
@@ -88,7 +90,9 @@ def test_no_waste_here_is_an_answer_without_boxes(taxonomy: Taxonomy, params: La
 def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """Its boxes were not meant."""
     assert (
-        validate_annotation({"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params).outcome
+        validate_annotation(
+            {"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params
+        ).outcome
         == "skipped"
     )
 
@@ -96,7 +100,9 @@ def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params
 def test_a_hairs_breadth_of_rotation_is_none(taxonomy: Taxonomy, params: LabelingParams) -> None:
     """Neither is a full turn."""
     for angle in (0.001, 360, -360, 359.9999):
-        assert validate_annotation({"result": [turned(angle)]}, FRAME, taxonomy.names, params).outcome == "boxes"
+        assert (
+            validate_annotation({"result": [turned(angle)]}, FRAME, taxonomy.names, params).outcome == "boxes"
+        )
 
 
 json = st.recursive(
