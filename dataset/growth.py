@@ -65,7 +65,7 @@ def grow(
     split: SplitParams,
     at_least: int | None = None,
 ) -> Iterator[GrownTurn]:
-    """Make turns of what has been collected, each a dataset version, until none is due; each turn as it is finished.
+    """Make turns of what has been collected, each a dataset version, until none is due; yields each one.
 
     A turn that was left unfinished is finished whatever its size. ``at_least``: see :func:`grow_due`. Raises
     :class:`UserError` if a step fails; the next call goes on there.
@@ -182,7 +182,7 @@ def _frames(
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> Iterator[Frame]:
-    """The new frames with the split of their groups; their bytes are read one by one, while the turn is written."""
+    """The new frames with the split of their groups; their bytes are read one by one."""
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
     for index, (_, labels) in enumerate(new):
         np.add.at(counts[index], labels.class_ids - 1, 1)

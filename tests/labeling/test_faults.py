@@ -1,4 +1,4 @@
-"""A Label Studio that fails, restarts or wants no more of our token: nothing is lost, and one line says what to do."""
+"""Label Studio fails, restarts or refuses the token: nothing is lost, and one line says what to do."""
 
 import base64
 import http.client
@@ -21,7 +21,7 @@ KEPT = ("authorization", "content-type", "cookie")
 
 
 class Proxy:
-    """A reverse proxy before the real server. ``fault(method, path)`` says what each request meets: a 500 before it, after it, or none."""
+    """A reverse proxy; ``fault(method, path)`` says where a request meets a 500: before, after, none."""
 
     def __init__(self, url: str) -> None:
         self.fault: Callable[[str, str], str] = lambda method, path: "none"
@@ -102,7 +102,7 @@ def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: D
         ill.ask(shas)
     assert (
         str(told.value)
-        == f"Label Studio at {proxy.url} answers 500, for 4 s now. Look at its log; nothing is lost, run again."
+        == f"Label Studio at {proxy.url} has answered 500 for 4 s. See its log; nothing is lost, run again."
     )
     assert ill.ledger.count_by_state() == {"accepted": 2}
     proxy.fault = lambda *_: "none"
