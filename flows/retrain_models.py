@@ -71,7 +71,9 @@ def show_scores(clone: Path) -> None:
     against = (
         f"candidate {last.version} of {last.dataset}" if last else "nothing: this is the first candidate"
     )
-    table = compare_scores(last.scores if last else {}, {name: card.headline() for name, card in cards.items()})
+    table = compare_scores(
+        last.scores if last else {}, {name: card.headline() for name, card in cards.items()}
+    )
     version = Clone(clone).dataset_version()
     text = f"# Scorecards\n\nDataset {version}; compared with {against}.\n\n{table}\n"
     create_markdown_artifact(text, key="scorecards", description="Both models on the frozen test split")
