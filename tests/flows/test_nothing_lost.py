@@ -8,7 +8,7 @@ Studio, git and DVC are real.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
 from flows.sweep_up import DEPLOYMENTS
-from ingest import Decoders, IngestParams, deduplicate, receive, shards, waiting
+from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, drain_inbox, receive, shards, waiting
 from labeling import (
     Client,
     LabelingParams,
@@ -115,9 +115,13 @@ class World:
     def run_flow(self, verb: str, at_least: int) -> None:
         """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
-            for shard in shards(waiting(self.store), 2):
-                receive(self.store, self.ledger, shard, self.taxonomy, INGEST, decoders=self.decoders)
-            deduplicate(self.store, self.ledger, INGEST)
+            rounds = drain_inbox(
+                lambda: shards(waiting(self.store), 2),
+                self._receive,
+                lambda: deduplicate(self.store, self.ledger, INGEST),
+            )
+            for _ in rounds:
+                pass
         elif verb == "request-labels":
             if room := room_for_tasks(self.ledger, SELECTION.budget):
                 score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
@@ -128,6 +132,15 @@ class World:
         else:
             for _ in grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT, at_least):
                 pass
+
+    def _receive(self, parts: Sequence[list[str]]) -> ReceptionCounts:
+        return sum(
+            (
+                receive(self.store, self.ledger, part, self.taxonomy, INGEST, decoders=self.decoders)
+                for part in parts
+            ),
+            ReceptionCounts(),
+        )
 
     def sweep(self) -> None:
         """What the schedule does, whatever events came: the sweep starts what is due, at night data grows."""
