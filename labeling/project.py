@@ -29,7 +29,7 @@ PROJECT_OPTIONS: Mapping[str, Any] = {
     "show_collab_predictions": True,  # an annotator starts from the pre-labels
     "show_skip_button": True,
     "skip_queue": "REQUEUE_FOR_OTHERS",
-    "enable_empty_annotation": False,  # an empty bin is said, not left out
+    "enable_empty_annotation": False,  # an empty bin is "No waste here", not an empty answer
     "maximum_annotations": 1,  # a task that two should answer is opened again when the first has
     "sampling": "Sequential sampling",  # tasks are imported most valuable first
 }
@@ -91,7 +91,7 @@ def ensure_project(
     found = client.with_retries(partial(_find_or_create, client, title, config))
     before = client.with_retries(lambda: client.projects.get(found))
     wanted: dict[str, Any] = {**PROJECT_OPTIONS, "title": title, "label_config": config}
-    client.with_retries(lambda: _rename_feedback(client, found, before.label_config))
+    _rename_feedback(client, found, before.label_config)  # before the page, which shows the new key
     changes: dict[str, Any] = {
         name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)
     }
@@ -196,4 +196,5 @@ def _rename_feedback(client: Client, project: int, label_config: str | None) -> 
             if "feedback" not in data:
                 renamed = {key: value for key, value in data.items() if key != OLD_FEEDBACK_KEY}
                 body: Any = {"data": renamed | {"feedback": data.get(OLD_FEEDBACK_KEY, "")}}
-                client.tasks.update(str(task["id"]), request_options={"additional_body_parameters": body})
+                options: Any = {"additional_body_parameters": body}
+                client.with_retries(partial(client.tasks.update, str(task["id"]), request_options=options))

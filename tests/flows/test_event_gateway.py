@@ -103,7 +103,7 @@ def test_uploads_are_recognised_in_every_store_s_notifications(body: bytes, coun
     "body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}']
 )
 def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
-    """A body that no store sends gets a 400 that says what is wrong, and does not ring."""
+    """A body that no store sends gets a 400 that says what is wrong, and emits nothing."""
     answer = client.post("/s3", content=body, headers={SECRET_HEADER: SECRET})
     assert answer.status_code == 400
     assert "not a notification" in answer.json()["error"]

@@ -45,7 +45,7 @@ def test_asking_again_creates_nothing(desk: Desk) -> None:
 
 
 def test_a_task_says_what_an_annotator_should_know(desk: Desk) -> None:
-    """Why this frame, from where, and how much it is worth."""
+    """Why this frame, from where, and with which acquisition score."""
     (sha,) = desk.draw(1, score=0.75)
     desk.ask([sha])
     (task,) = desk.tasks()
