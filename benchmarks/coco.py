@@ -14,7 +14,10 @@ from evaluation.flat_arrays import GroundTruth, Predictions
 
 
 def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[GroundTruth, Predictions]:
-    """Boxes of COCO's sizes and long-tailed classes; detections as a mAP-0.3 model makes them: hits that jitter, confusions, background."""
+    """Boxes of COCO's sizes and long-tailed classes.
+
+    Detections as a mAP-0.3 model makes them: hits that jitter, confusions, background.
+    """
     draw = np.random.default_rng(seed)
     image = np.sort(draw.integers(0, images, boxes))
     share = 1 / np.arange(1, classes + 1) ** 0.8
@@ -55,7 +58,8 @@ def main() -> None:
     truth, predictions = draw_problem(options.images, options.classes, options.boxes, seed=20)
     class_ids = np.arange(1, options.classes + 1)
     print(
-        f"{options.images} images, {options.classes} classes, {len(truth)} boxes, {len(predictions)} detections"
+        f"{options.images} images, {options.classes} classes, {len(truth)} boxes, {len(predictions)} "
+        "detections"
     )
 
     began = time.perf_counter()
@@ -78,10 +82,12 @@ def main() -> None:
     reference = time.perf_counter() - began
     equal = [-1.0 if v is None else v for v in ours.twelve.values()] == list(judge.stats)
     print(
-        f"AP {ours.twelve['ap']:.4f}; the twelve numbers are {'equal to the last bit' if equal else 'DIFFERENT'}"
+        f"AP {ours.twelve['ap']:.4f}; the twelve numbers are "
+        f"{'equal to the last bit' if equal else 'DIFFERENT'}"
     )
     print(
-        f"coco: pycocotools {reference:.2f} s, evaluation.coco_metrics {seconds:.2f} s, ratio {reference / seconds:.1f}x"
+        f"coco: pycocotools {reference:.2f} s, evaluation.coco_metrics {seconds:.2f} s, ratio "
+        f"{reference / seconds:.1f}x"
     )
     if not equal:
         raise SystemExit(1)

@@ -1,4 +1,6 @@
-"""Ingest against the bare get and put it can't do without, and what a turn costs with 1,000 and with 100,000 frames in the ledger."""
+"""Ingest against the bare get and put it can't do without, and what a turn costs with 1,000 and with 100,000
+frames in the ledger.
+"""
 
 import hashlib
 import io
@@ -38,7 +40,9 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def picture(number: int) -> bytes:
-    """A frame of 640 x 480 and about 60 KB: coarse blocks, so that hashes are far apart, under a camera's noise."""
+    """A frame of 640 x 480 and about 60 KB: coarse blocks, so that hashes are far apart, under a camera's
+    noise.
+    """
     rng = np.random.default_rng(number)
     blocks = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
         (640, 480), Image.Resampling.BICUBIC
@@ -73,7 +77,7 @@ def upload(store: ObjectStore, first: int, count: int) -> int:
 
 
 def bare(store: ObjectStore) -> float:
-    """Seconds to get every frame and put it elsewhere, with the same threads: what no ingest can do without."""
+    """Seconds to get and put every frame with the same threads: what no ingest can do without."""
     keys = [key.replace(".json", ".jpg") for key in waiting(store)]
     start = time.perf_counter()
     with ThreadPoolExecutor(PARAMS.threads) as threads:
@@ -82,7 +86,9 @@ def bare(store: ObjectStore) -> float:
 
 
 def fill(ledger: Ledger, count: int) -> None:
-    """A ledger with a past: half of it labelled, half accepted and scored, with hashes like those of real frames' spread."""
+    """A ledger with a past: half of it labelled, half accepted and scored, with hashes like those of real
+    frames' spread.
+    """
     rng = np.random.default_rng(1)
     for first in range(0, count, 5000):
         rows = []
@@ -91,9 +97,11 @@ def fill(ledger: Ledger, count: int) -> None:
             bands = {f"band{i}": int(phash[4 * i : 4 * i + 4], 16) for i in range(4)}
             state, when = ("labelled", "accepted")[number % 2], START - timedelta(seconds=10 * number)
             rows.append(
-                {"sha256": sha256, "uploaded_sha256": sha256, "state": state, "inbox_key": f"inbox/bin00/x/{sha256}.json", "phash": phash}
-                | {"key": f"frames/{sha256}.jpg", "bin_id": f"bin{number % 20:02d}", "burst": f"old {number // 60}", "captured_at": when}
-                | {"received_at": when, "changed_at": when, "score": float(rng.random()), "model": "none", "descriptor": rng.bytes(192)}
+                {"sha256": sha256, "uploaded_sha256": sha256, "state": state, "phash": phash}
+                | {"inbox_key": f"inbox/bin00/x/{sha256}.json", "captured_at": when}
+                | {"key": f"frames/{sha256}.jpg", "bin_id": f"bin{number % 20:02d}"}
+                | {"burst": f"old {number // 60}", "model": "none", "descriptor": rng.bytes(192)}
+                | {"received_at": when, "changed_at": when, "score": float(rng.random())}
                 | {"detections": [], "explanation": "nothing stands out"} | bands
             )  # fmt: skip
         with ledger.transaction() as connection:
@@ -132,7 +140,8 @@ def throughput(folder: Path) -> None:
     print(f"{FRAMES} frames of {size / 1000:.0f} KB, {PARAMS.threads} threads")
     print(f"  bare get and put {FRAMES / without:7.0f} frames/s")
     print(
-        f"  receive          {FRAMES / received:7.0f} frames/s  {received / without:.1f}x the bare loop's time"
+        f"  receive          {FRAMES / received:7.0f} frames/s  {received / without:.1f}x the bare loop's "
+        "time"
     )
     print(f"  deduplicate           {FRAMES / settling:7.0f} frames/s")
 
@@ -165,7 +174,8 @@ def turn_cost(folder: Path) -> None:
             + ")"
         )
     print(
-        f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} times the cost"
+        f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} "
+        "times the cost"
     )
 
 

@@ -1,4 +1,5 @@
-"""Seconds from a finished upload to its row in the ledger, by event: `python benchmarks/upload.py [--uploads 20]`.
+"""Seconds from a finished upload to its row in the ledger, by event: `python benchmarks/upload.py [--uploads
+20]`.
 
 A real S3 server that cannot notify, so that the event gateway watches it, and a real Prefect server with one
 worker are started here; uploads come one at a time, at random moments, so that each is a run of its own
@@ -70,7 +71,8 @@ def main() -> None:
             "TRASHNET_S3_ACCESS_KEY": key,
             "TRASHNET_S3_SECRET_KEY": secret,
             "TRASHNET_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite",
-            "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:1",  # not needed until labels are asked for, which fails here
+            # Not needed until labels are requested, which fails here.
+            "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:1",
             "TRASHNET_LABEL_STUDIO_TOKEN": "none",
             "TRASHNET_CLONE": str(folder / "clone"),
             "TRASHNET_GATEWAY_URL": f"http://127.0.0.1:{port}",
@@ -102,7 +104,8 @@ def main() -> None:
                 server.stop()
     p50, p95 = statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
     print(
-        f"upload to ledger, {len(seconds)} uploads: p50 {p50:.1f} s, p95 {p95:.1f} s, longest {max(seconds):.1f} s"
+        f"upload to ledger, {len(seconds)} uploads: p50 {p50:.1f} s, p95 {p95:.1f} s, longest "
+        f"{max(seconds):.1f} s"
     )
 
 

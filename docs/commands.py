@@ -1,4 +1,6 @@
-"""Write docs/commands.md from the help texts of the commands themselves, so that the two cannot drift apart."""
+"""Write docs/commands.md from the help texts of the commands themselves, so that the two cannot drift
+apart.
+"""
 
 import sys
 from collections.abc import Iterator

@@ -35,10 +35,10 @@ __all__ = [
     "Predictions",
     "Scorecard",
     "coco_metrics",
+    "compare_scores",
     "evaluate",
     "headline_table",
     "open_fiftyone",
-    "compare_scores",
     "write_report",
 ]
 

@@ -1,4 +1,6 @@
-"""COCO's own numbers from faster-coco-eval's C++, made equal to pycocotools to the last bit, which a test holds them to."""
+"""COCO's own numbers from faster-coco-eval's C++, made equal to pycocotools to the last bit, which a test
+holds them to.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +70,10 @@ class CocoMetrics:
         return self._mean(True, iou, area, 100, self._index(class_id))
 
     def ar(self, class_id: int, iou: float | None = None, area: str = "all") -> float | None:
-        """The recall of one class with up to 100 detections per image, whatever their score; ``None`` without test boxes."""
+        """The recall of one class with up to 100 detections per image, whatever their score.
+
+        ``None`` without test boxes.
+        """
         return self._mean(False, iou, area, 100, self._index(class_id))
 
     def mean_ap(self, iou: float | None = None, area: str = "all") -> float | None:
@@ -80,7 +85,9 @@ class CocoMetrics:
         return int(self.test_boxes[self._index(class_id)])
 
     def curve(self, iou: float, class_id: int | None = None) -> NDArray[np.float64] | None:
-        """Interpolated precision at recall 0, 0.01, ... 1, ``(101,)``: of a class, or the mean of all classes that have test boxes."""
+        """Interpolated precision at recall 0, 0.01, ... 1, ``(101,)``: of a class, or the mean of all classes
+        that have test boxes.
+        """
         rows = self.precision[int(np.argmin(np.abs(IOU_THRESHOLDS - iou))), :, :, 0, -1]
         rows = rows if class_id is None else rows[:, [self._index(class_id)]]
         rows = rows[:, rows[0] > -1]

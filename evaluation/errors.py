@@ -1,4 +1,6 @@
-"""Why a model is worse on a class: every false detection and every miss has one cause (TIDE; Bolya et al., ECCV 2020, section 2.2)."""
+"""Why a model is worse on a class: every false detection and every miss has one cause (TIDE; Bolya et al.,
+ECCV 2020, section 2.2).
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -34,9 +36,10 @@ def find_causes(ground_truth: GroundTruth, predictions: Predictions) -> Causes:
     """Name the cause of every mistake, in TIDE's order.
 
     Hits are COCO's at IoU 0.5: within a class, best score first. A false detection is, in this order,
-    *background* (IoU < 0.1 with everything), *localisation* (right class, 0.1 <= IoU < 0.5), *classification* (another class's item at
-    IoU >= 0.5), *duplicate* (right class, IoU >= 0.5, but the item is taken) or *both* (another class's item, 0.1 <= IoU < 0.5). An item
-    without a hit is *missed* unless a localisation or classification mistake already accounts for it.
+    *background* (IoU < 0.1 with everything), *localisation* (right class, 0.1 <= IoU < 0.5),
+    *classification* (another class's item at IoU >= 0.5), *duplicate* (right class, IoU >= 0.5, but the
+    item is taken) or *both* (another class's item, 0.1 <= IoU < 0.5). An item without a hit is *missed*
+    unless a localisation or classification mistake already accounts for it.
     """
     of_detection = [HIT] * len(predictions)
     item_of = np.full(len(predictions), -1, np.int64)
@@ -67,7 +70,10 @@ def find_causes(ground_truth: GroundTruth, predictions: Predictions) -> Causes:
 
 
 def _hits(overlaps: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Per detection, best first, the free item it overlaps most at IoU >= 0.5, else -1; the last of equals, as pycocotools has it."""
+    """Per detection, best first, the free item it overlaps most at IoU >= 0.5, else -1.
+
+    The last of equals, as pycocotools has it.
+    """
     hits = np.full(len(overlaps), -1, np.int64)
     free = np.ones(overlaps.shape[1], bool)
     for row, overlap in enumerate(overlaps):
@@ -79,7 +85,9 @@ def _hits(overlaps: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _cause(overlap: NDArray[np.float64], own: NDArray[np.bool_]) -> tuple[Cause, int]:
-    """Cause of a false detection and the item it speaks of (-1: none), from its overlap with each item and whether that is of its class."""
+    """Cause of a false detection and the item it speaks of (-1: none), from its overlap with each item and
+    whether that is of its class.
+    """
     if not overlap.size or overlap.max() < IOU_BACKGROUND:
         return "background", -1
     mine, other = np.where(own, overlap, 0.0), np.where(own, 0.0, overlap)
@@ -95,7 +103,9 @@ def _cause(overlap: NDArray[np.float64], own: NDArray[np.bool_]) -> tuple[Cause,
 def count_causes(
     ground_truth: GroundTruth, predictions: Predictions, causes: Causes
 ) -> dict[int, Counter[str]]:
-    """Hits and causes per class id. A mistake is laid to the class of the item it spoils, and where it spoils none to the class it claims.
+    """Hits and causes per class id.
+
+    A mistake is laid to the class of the item it spoils, and where it spoils none to the class it claims.
 
     So "cartons: 40 classification" reads: forty detections that lie on a carton call it something else.
     """

@@ -71,7 +71,8 @@ def evaluate(
     frames = log.frames(split)
     if not len(frames):
         raise UserError(
-            f"{log.root}: no labelled frame in split {split!r}, so nothing to judge on; import some, or draw the sample"
+            f"{log.root}: no labelled frame in split {split!r}, so nothing to judge on; import some, or draw "
+            "the sample"
         )
     truth = GroundTruth.of(frames)
     predictions, seconds = predict(detector, frames, params.warm_up)
@@ -96,7 +97,10 @@ def evaluate(
 
 
 def predict(detector: Detector, frames: Frames, warm_up: int) -> tuple[Predictions, list[float]]:
-    """Detect on every frame, one call each; the predictions and the seconds each call took, decoding not counted."""
+    """Detect on every frame, one call each.
+
+    The predictions and the seconds each call took, decoding not counted.
+    """
     images: list[str] = []
     found: list[Detections] = []
     seconds: list[float] = []
@@ -126,7 +130,10 @@ def judge(
     train_boxes: NDArray[np.int64] | None = None,
     turns: Sequence[str] = (),
 ) -> Scorecard:
-    """The scorecard of these predictions; reads and writes nothing. ``bins``: per image the bin it came from."""
+    """The scorecard of these predictions; reads and writes nothing.
+
+    ``bins``: per image the bin it came from.
+    """
     class_ids = np.array([c.id for c in taxonomy.classes])
     coco = coco_metrics(truth, predictions, class_ids)
     matches = match_items(truth, predictions)
@@ -199,7 +206,10 @@ def _sorting_score(sorting: Sorting, score: float) -> SortingScore:
 def _operating_points(
     truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
 ) -> tuple[OperatingPoint, ...]:
-    """Sorting at other thresholds. Matching is greedy by score, so what is matched at a threshold stays matched below it."""
+    """Sorting at other thresholds.
+
+    Matching is greedy by score, so what is matched at a threshold stays matched below it.
+    """
     points = []
     for score in np.arange(5, 100, 5) / 100:
         at = sort_items(
@@ -220,7 +230,10 @@ def _operating_points(
 def _sent_right(
     truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
 ) -> NDArray[np.bool_]:
-    """Per ground-truth box whether it went to its own stream, ``(N,)``; false for crowds, which are no items."""
+    """Per ground-truth box whether it went to its own stream, ``(N,)``.
+
+    False for crowds, which are no items.
+    """
     right = np.zeros(len(truth), bool)
     for row in np.flatnonzero(matches.detection_of >= 0):
         sent_as = int(predictions.class_ids[matches.detection_of[row]])

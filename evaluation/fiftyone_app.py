@@ -1,4 +1,6 @@
-"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of mistakes."""
+"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of
+mistakes.
+"""
 
 import os
 import subprocess
@@ -33,7 +35,10 @@ TIE_BREAK = 1e-12  # far below the 1e-6 that scores are kept to, and 1e5 equal s
 
 @dataclass(frozen=True)
 class FiftyOneDataset:
-    """What lies in FiftyOne now. ``mean_ap``: per model, as FiftyOne computes it; ``views``: names of the saved views."""
+    """What lies in FiftyOne now.
+
+    ``mean_ap``: per model, as FiftyOne computes it; ``views``: names of the saved views.
+    """
 
     name: str
     frames: int
@@ -55,7 +60,8 @@ def open_fiftyone(
     port: int = 5151,
     name: str = DATASET,
 ) -> FiftyOneDataset:
-    """Build the persistent dataset ``name`` anew from ``build/predictions`` and, with ``launch``, serve the app until it is closed.
+    """Build the persistent dataset ``name`` anew from ``build/predictions`` and, with ``launch``, serve the
+    app until it is closed.
 
     Every model found there goes in, or ``model`` alone. Each gets ``evaluate_detections(method="coco",
     compute_mAP=True)`` under the key ``eval_MODEL``; ground-truth boxes say what became of them
@@ -66,8 +72,8 @@ def open_fiftyone(
     which an int8 model's 256 scores are full of, so equal scores are told apart by 1e-12 in COCO's order. Its
     boxes are relative, so an overlap that is a threshold exactly may fall to the other side.
 
-    ``database_uri`` is the address of a MongoDB that answers. Raises :class:`UserError` without predictions and without
-    frames.
+    ``database_uri`` is the address of a MongoDB that answers. Raises :class:`UserError` without predictions
+    and without frames.
     """
     frames = log.frames(split)
     truth = GroundTruth.of(frames)
@@ -96,7 +102,9 @@ def open_fiftyone(
 
 
 def _import_fiftyone(home: Path, database_uri: str) -> Any:
-    """Import FiftyOne with its database's address, its files under ``home`` and no telemetry: it reads these at import."""
+    """Import FiftyOne with its database's address, its files under ``home`` and no telemetry: it reads these
+    at import.
+    """
     os.environ["FIFTYONE_DATABASE_URI"] = database_uri
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
     os.environ.setdefault("FIFTYONE_DEFAULT_DATASET_DIR", str(home.resolve() / "datasets"))
@@ -107,7 +115,10 @@ def _import_fiftyone(home: Path, database_uri: str) -> Any:
 
 
 def _write_images(frames: Frames, folder: Path) -> list[Path]:
-    """Each frame as a file, which FiftyOne wants; those already there are kept, their name being their content."""
+    """Each frame as a file, which FiftyOne wants.
+
+    Those already there are kept, their name being their content.
+    """
     paths = []
     for position in range(len(frames)):
         frame = frames[position]
@@ -179,7 +190,9 @@ def _fill(
 
 
 def untied(predictions: Predictions) -> NDArray[np.float64]:
-    """Scores ``(M,)`` the n-th of equal ones lowered by n * 1e-12 in COCO's order: FiftyOne puts hits before misses of equal score."""
+    """Scores ``(M,)`` the n-th of equal ones lowered by n * 1e-12 in COCO's order: FiftyOne puts hits before
+    misses of equal score.
+    """
     _, group, counts = np.unique(predictions.scores, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
     starts = np.repeat(np.cumsum(counts) - counts, counts)
@@ -209,7 +222,9 @@ def _fates(
 
 
 def _why(truth: GroundTruth, predictions: Predictions, score: float) -> list[str | None]:
-    """The cause of every detection, ``None`` below the score from which detections are acted upon (they are the last of each image)."""
+    """The cause of every detection, ``None`` below the score from which detections are acted upon (they are
+    the last of each image).
+    """
     acted = predictions.above(score)
     causes = iter(find_causes(truth, acted).of_detection)
     return [next(causes) if keep else None for keep in predictions.scores >= score]
@@ -274,7 +289,9 @@ def _save_views(
 
 
 def _serve(name: str, address: str, port: int) -> None:
-    """Serve the app until Ctrl-C. FiftyOne's own launcher gives its server one minute, which a busy machine exceeds; so we start it."""
+    """Serve the app until Ctrl-C. FiftyOne's own launcher gives its server one minute, which a busy machine
+    exceeds; so we start it.
+    """
     from fiftyone.constants import SERVER_DIR
 
     command = [*die_with_parent(), sys.executable, "main.py", "--port", str(port), "--address", address]
@@ -289,7 +306,8 @@ def _serve(name: str, address: str, port: int) -> None:
         while not _responds(address, port):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise UserError(
-                    f"FiftyOne's server did not come up on {address}:{port}; its output is above. Is the port taken (--port)? "
+                    f"FiftyOne's server did not come up on {address}:{port}; its output is above. Is the "
+                    "port taken (--port)? "
                     f"The dataset {name!r} is complete."
                 )
             time.sleep(0.5)

@@ -16,7 +16,8 @@ from trashnet.detectors import Detections
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
 
-IOU_MATCH = 0.5  # the overlap from which a detection and an item are "the same thing"; COCO's and VOC's easiest threshold
+# the overlap from which a detection and an item are "the same thing"; COCO's and VOC's easiest threshold
+IOU_MATCH = 0.5
 SIZES: dict[str, tuple[float, float]] = {
     "small": (0, 32**2),
     "medium": (32**2, 96**2),
@@ -42,14 +43,18 @@ class GroundTruth:
 
     @classmethod
     def of(cls, frames: Frames) -> "GroundTruth":
-        """Collect the newest labels of labelled frames. Raises :class:`UserError` for a frame that nobody labelled."""
+        """Collect the newest labels of labelled frames.
+
+        Raises :class:`UserError` for a frame that nobody labelled.
+        """
         images, image, boxes, class_ids, crowd = [], [], [], [], []
         for position in range(len(frames)):
             frame = frames[position]
             sha, labels = frame.sha256, frame.labels
             if labels is None:
                 raise UserError(
-                    f"frame {sha} has no labels, so it cannot be judged on; `log.frames(split)` leaves such frames out"
+                    f"frame {sha} has no labels, so it cannot be judged on; `log.frames(split)` leaves such "
+                    "frames out"
                 )
             images.append(sha)
             image.append(np.full(len(labels), position, np.int64))
@@ -79,7 +84,10 @@ class GroundTruth:
         return GroundTruth(images, image, self.boxes[rows], self.class_ids[rows], self.crowd[rows])
 
     def digest(self) -> str:
-        """A name for exactly these frames with exactly these labels; scorecards are comparable where it agrees."""
+        """A name for exactly these frames with exactly these labels.
+
+        Scorecards are comparable where it agrees.
+        """
         digest = hashlib.sha256("\n".join(self.images).encode())
         for column in (self.image, self.boxes, self.class_ids, self.crowd):
             digest.update(np.ascontiguousarray(column).tobytes())
@@ -130,7 +138,10 @@ class Predictions:
         class_ids: NDArray[np.int64],
         scores: NDArray[np.float64],
     ) -> "Predictions":
-        """Group by image and put the best first; equal scores stay in the order given. Raises ``ValueError`` for NaN or infinity."""
+        """Group by image and put the best first; equal scores stay in the order given.
+
+        Raises ``ValueError`` for NaN or infinity.
+        """
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise ValueError("a detection's box or score is NaN or infinite")
         order = np.lexsort((-scores, image))
@@ -158,7 +169,9 @@ class Predictions:
         )
 
     def write(self, path: Path) -> None:
-        """Write as a COCO results list, ``image_id`` being the frame's SHA-256: one detection per line, so that files can be compared."""
+        """Write as a COCO results list, ``image_id`` being the frame's SHA-256: one detection per line, so
+        that files can be compared.
+        """
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             out.write("[")
             for row, (image, box, class_id, score) in enumerate(self._rows()):
@@ -172,13 +185,17 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path, images: Sequence[str]) -> "Predictions":
-        """Read a COCO results list. Raises :class:`UserError` if it is missing, damaged or speaks of frames not in ``images``."""
+        """Read a COCO results list.
+
+        Raises :class:`UserError` if it is missing, damaged or speaks of frames not in ``images``.
+        """
         try:
             results: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
             position = {sha: i for i, sha in enumerate(images)}
             if strange := {r["image_id"] for r in results} - set(position):
                 raise UserError(
-                    f"{path}: detections on {len(strange)} frames that are not in this test split, such as {min(strange)}; "
+                    f"{path}: detections on {len(strange)} frames that are not in this test split, such as "
+                    f"{min(strange)}; "
                     "they were made on other data. `dvc repro evaluate` makes them anew."
                 )
             return cls.sorted(

@@ -4,7 +4,10 @@ from trashnet.params import Params
 
 
 class EvaluationParams(Params):
-    """Section ``evaluation`` of ``params.yaml``: how models are judged. None of it touches COCO's own numbers."""
+    """Section ``evaluation`` of ``params.yaml``: how models are judged.
+
+    None of it touches COCO's own numbers.
+    """
 
     sort_score: float = Field(0.3, ge=0, le=1)
     warm_up: int = Field(3, ge=0)

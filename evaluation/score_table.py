@@ -17,7 +17,9 @@ _ROWS = (
 
 
 def compare_scores(before: Mapping[str, Numbers], after: Mapping[str, Numbers]) -> str:
-    """A Markdown table of every model in ``after``: its number, and how far it has come since ``before`` (by model, may be empty)."""
+    """A Markdown table of every model in ``after``: its number, and how far it has come since ``before`` (by
+    model, may be empty).
+    """
     lines = ["| | " + " | ".join(after) + " |", "|---" * (len(after) + 1) + "|"]
     for key, name, factor, unit, better in _ROWS:
         cells = [

@@ -14,7 +14,10 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """A piece of a scorecard: frozen, and strict about what it holds. ``None`` is "nothing to say", never 0."""
+    """A piece of a scorecard: frozen, and strict about what it holds.
+
+    ``None`` is "nothing to say", never 0.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -60,7 +63,9 @@ class SplitFacts(Part):
 
 
 class Latency(Part):
-    """Seconds of single-image calls, image to detections, pre- and post-processing included, decoding of the JPEG not."""
+    """Seconds of single-image calls, image to detections, pre- and post-processing included, decoding of the
+    JPEG not.
+    """
 
     calls: int
     median_s: float | None
@@ -70,7 +75,11 @@ class Latency(Part):
 
 
 class ClassScore(Part):
-    """One class. ``ap``, ``ap50`` and ``ar`` are COCO's; ``recall`` is hits at IoU 0.5 and the sorting score, of all test boxes."""
+    """One class.
+
+    ``ap``, ``ap50`` and ``ar`` are COCO's; ``recall`` is hits at IoU 0.5 and the sorting score, of all test
+    boxes.
+    """
 
     class_id: int
     name: str
@@ -122,7 +131,10 @@ class OperatingPoint(Part):
 
 
 class Slice(Part):
-    """The same judgement on a part of the split. ``ap`` and ``ap50`` are ``None`` where a part has no items."""
+    """The same judgement on a part of the split.
+
+    ``ap`` and ``ap50`` are ``None`` where a part has no items.
+    """
 
     kind: Literal["box size", "bin", "items in frame"]
     value: str
@@ -133,7 +145,10 @@ class Slice(Part):
 
 
 class ConfusionCell(Part):
-    """``count`` items of class ``actual`` met by a detection of class ``predicted``; ``None`` is nothing: missed, or a false detection."""
+    """``count`` items of class ``actual`` met by a detection of class ``predicted``.
+
+    ``None`` is nothing: missed, or a false detection.
+    """
 
     actual: str | None
     predicted: str | None
@@ -151,7 +166,10 @@ class WorstConfusion(Part):
 
 
 class Curves(Part):
-    """Interpolated precision at recall 0, 0.01, ... 1, the mean of all classes with test boxes; empty without any."""
+    """Interpolated precision at recall 0, 0.01, ... 1, the mean of all classes with test boxes.
+
+    Empty without any.
+    """
 
     recall: tuple[float, ...]
     precision_50: tuple[Unit, ...]
@@ -160,7 +178,10 @@ class Curves(Part):
 
 
 class Scorecard(Part):
-    """Everything this room has to say of one model. Written by :func:`evaluation.evaluate`, read by the report and the gate."""
+    """Everything this room has to say of one model.
+
+    Written by :func:`evaluation.evaluate`, read by the report and the gate.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -223,10 +244,13 @@ class Scorecard(Part):
         return "\n".join(
             (
                 f"{self.name}: {self.split.frames} test frames, {self.split.items} items",
-                f"  AP {percent(self.coco['ap'])}   AP50 {percent(self.coco['ap50'])}   AR100 {percent(self.coco['ar_100'])}",
-                f"  sorted right {sorting.accuracy}, of items found {percent(sorting.accuracy_of_found.value)}",
+                f"  AP {percent(self.coco['ap'])}   AP50 {percent(self.coco['ap50'])}   AR100 "
+                f"{percent(self.coco['ar_100'])}",
+                f"  sorted right {sorting.accuracy}, of items found "
+                f"{percent(sorting.accuracy_of_found.value)}",
                 f"  contamination {sorting.contamination}",
-                f"  latency median {_text(_milliseconds(self.latency.median_s))} ms, p95 {_text(_milliseconds(self.latency.p95_s))} ms "
+                f"  latency median {_text(_milliseconds(self.latency.median_s))} ms, p95 "
+                f"{_text(_milliseconds(self.latency.p95_s))} ms "
                 f"({self.latency.cpu}, {self.latency.threads} threads)",
             )
         )

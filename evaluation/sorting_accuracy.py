@@ -1,4 +1,5 @@
-"""Sorting accuracy: is an item sent to the right stream? What a bin is for, where mAP is what a detector is for.
+"""Sorting accuracy: is an item sent to the right stream? What a bin is for, where mAP is what a detector is
+for.
 
 The rule. Of the detections that score at least ``sort_score``, best first, each takes the free item it
 overlaps most, if that is at IoU >= 0.5; *the class plays no part*, so every item meets at most one detection
@@ -43,7 +44,9 @@ class Matches:
     item_of: NDArray[np.int64]
 
     def above(self, predictions: Predictions, score: float) -> "Matches":
-        """The matches that ``predictions.above(score)`` would give: matching is greedy, a detection never depends on a lesser one."""
+        """The matches that ``predictions.above(score)`` would give: matching is greedy, a detection never
+        depends on a lesser one.
+        """
         keep = predictions.scores >= score
         row_after = np.where(keep, np.cumsum(keep) - 1, MISSED)
         met = self.detection_of >= 0
@@ -87,7 +90,8 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Wilson's score interval at 95% (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4), ``None`` of nothing.
+        """Wilson's score interval at 95% (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4), ``None`` of
+        nothing.
 
         It takes items to be independent. Frames of one bin are not quite, so the truth is somewhat wider.
         """
@@ -194,7 +198,10 @@ class Confusion:
 def confusion_pairs(
     ground_truth: GroundTruth, predictions: Predictions, matches: Matches
 ) -> list[tuple[int | None, int | None, str, float]]:
-    """Every item and every false detection as ``(actual class id, predicted class id, frame, score)``; the rows of a confusion matrix."""
+    """Every item and every false detection as ``(actual class id, predicted class id, frame, score)``.
+
+    The rows of a confusion matrix.
+    """
     pairs: list[tuple[int | None, int | None, str, float]] = []
     for row in np.flatnonzero(matches.detection_of != LEFT_OUT):
         met = int(matches.detection_of[row])
@@ -210,7 +217,10 @@ def confusion_pairs(
 
 
 def worst_confusions(pairs: list[tuple[int | None, int | None, str, float]], most: int) -> list[Confusion]:
-    """The most frequent mistakes of one class for another, with frames to look at; misses and false detections are not among them."""
+    """The most frequent mistakes of one class for another, with frames to look at.
+
+    Misses and false detections are not among them.
+    """
     cells: dict[tuple[int, int], list[tuple[float, str]]] = {}
     for actual, predicted, frame, score in pairs:
         if actual is not None and predicted is not None and actual != predicted:

@@ -1,4 +1,5 @@
-"""The process that decodes strangers' pictures: started as a script, fed through a pipe, and killed when one costs too much.
+"""The process that decodes strangers' pictures: started as a script, fed through a pipe, and killed when one
+costs too much.
 
 It knows no credentials, writes no file, and sees only what is left of a JPEG once its metadata is gone.
 Requests are a length (4 bytes, big endian) and the picture's bytes; answers a length and JSON: ``{width,
@@ -20,7 +21,9 @@ CELLS = 8  # a side of the descriptor
 
 
 def describe(data: bytes, min_side: int, max_pixels: int) -> dict[str, Any]:
-    """Decode a picture in full and say its size, its perceptual hash and the mean colours of its 8 x 8 cells (RGB, row by row)."""
+    """Decode a picture in full and say its size, its perceptual hash and the mean colours of its 8 x 8 cells
+    (RGB, row by row).
+    """
     try:
         image = open_image(data, ("JPEG",), min_side=min_side, max_pixels=max_pixels)
         image.load()

@@ -1,4 +1,6 @@
-"""Decode pictures from strangers in processes of their own, which are limited in memory and time and replaced when a picture kills them."""
+"""Decode pictures from strangers in processes of their own, which are limited in memory and time and replaced
+when a picture kills them.
+"""
 
 import json
 import os
@@ -21,7 +23,9 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a picture showed: size in pixels, hash (16 hex digits, ``None`` if too plain), mean RGB of 8 x 8 cells (192 bytes)."""
+    """What a picture showed: size in pixels, hash (16 hex digits, ``None`` if too plain), mean RGB of 8 x 8
+    cells (192 bytes).
+    """
 
     width: int
     height: int
@@ -34,7 +38,10 @@ class DecoderDied(Exception):
 
 
 class Decoders:
-    """A few decoding processes that any number of threads share; started when first needed, stopped at the end of the ``with`` block."""
+    """A few decoding processes that any number of threads share.
+
+    Started when first needed, stopped at the end of the ``with`` block.
+    """
 
     def __init__(self, params: IngestParams) -> None:
         self._params = params

@@ -1,12 +1,13 @@
-"""Tell new frames from re-encodes of frames the ledger has, one after the other in the order they were captured.
+"""Tell new frames from re-encodes of frames the ledger has, one after the other in the order they were
+captured.
 
-A perceptual hash alone would also reject frames that differ in one small item on a still background, which are
-the frames that people are to label: so the mean colours of 8 x 8 cells must agree as well. Frames of one burst
-are a group, not duplicates, unless nothing changed between them.
+A perceptual hash alone would also reject frames that differ in one small item on a still background, which
+are the frames that people are to label: so the mean colours of 8 x 8 cells must agree as well. Frames of one
+burst are a group, not duplicates, unless nothing changed between them.
 
 A run may die anywhere: a duplicate's object moves to quarantine before its row does. A row that is still
-``received`` is deduplicated again, with the same verdict, since the frame it resembles is still there; an object
-that was already moved is not moved again.
+``received`` is deduplicated again, with the same verdict, since the frame it resembles is still there; an
+object that was already moved is not moved again.
 """
 
 from collections.abc import Iterable
@@ -66,7 +67,7 @@ def _next_verdicts(ledger: Ledger, params: IngestParams) -> dict[str, Duplicate 
 
 
 def _find_original(frame: Fingerprint, known: Iterable[Fingerprint], params: IngestParams) -> str | None:
-    """The known frame that this one re-encodes: the nearest by hash, of equally near ones the least SHA-256."""
+    """The known frame that this one re-encodes: the nearest by hash, then the least SHA-256."""
     if frame.phash is None:
         return None
     near = []

@@ -13,7 +13,8 @@ KINDS = {"jpg", "json"}
 
 
 def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: datetime) -> int:
-    """Move pictures without sidecars, sidecars without pictures and strays older than ``params.incomplete_hours``; how many were moved.
+    """Move pictures without sidecars, sidecars without pictures and strays older than
+    ``params.incomplete_hours``; how many were moved.
 
     Sidecars whose pictures are there are left: :func:`ingest.receive` deals with them.
     """

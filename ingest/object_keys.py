@@ -17,7 +17,8 @@ def quarantine_key(reason: str, sha256: str, kind: str = "jpg") -> str:
 
 
 def refusal_id(inbox_key: str, sidecar: bytes) -> str:
-    """What stands for the SHA-256 of an upload that is refused for more than its picture's bytes, which may come again and be right.
+    """What stands for the SHA-256 of an upload that is refused for more than its picture's bytes, which may
+    come again and be right.
 
     It does not depend on the picture, so that a sidecar left alone in the inbox is still known.
     """

@@ -1,4 +1,5 @@
-"""Drain the inbox: every upload ends as a row of the ledger and one object, in ``frames/`` or in ``quarantine/<reason>/``.
+"""Drain the inbox: every upload ends as a row of the ledger and one object, in ``frames/`` or in
+``quarantine/<reason>/``.
 
 Any step may die and be run again. So the order is always: first the objects are written where they will stay,
 then one transaction makes the rows that vouch for them, and the inbox is emptied last, the picture before its
@@ -23,7 +24,9 @@ from trashnet.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class ReceptionCounts:
-    """What became of the uploads: new frames, those the ledger knew already, refused ones, and those not complete yet."""
+    """What became of the uploads: new frames, those the ledger knew already, refused ones, and those not
+    complete yet.
+    """
 
     received: int = 0
     repeated: int = 0
@@ -58,7 +61,9 @@ def receive(
     *,
     decoders: Decoders | None = None,
 ) -> ReceptionCounts:
-    """Check the uploads of these sidecars and enter them in the ledger; in memory are ``params.batch_size`` rows and a picture per thread.
+    """Check the uploads of these sidecars and enter them in the ledger.
+
+    In memory are ``params.batch_size`` rows and a picture per thread.
 
     ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones,
     made with the same ``params``. Raises :class:`trashnet.store.StoreDown`; what was done until then stays
@@ -91,7 +96,9 @@ def _finish(running: Sequence[Future[None]]) -> None:
 
 
 def _empty(store: ObjectStore, upload: Upload, entered: Upserted) -> None:
-    """Remove an upload from the inbox, now that the ledger vouches for it, and what was written for it but is kept elsewhere."""
+    """Remove an upload from the inbox, now that the ledger vouches for it, and what was written for it but is
+    kept elsewhere.
+    """
     if not entered.new and entered.key not in upload.written:
         if entered.key is not None and store.stat(entered.key) is None:
             store.copy(upload.written[0], entered.key)

@@ -1,4 +1,6 @@
-"""The JSON beside a frame: who took it, when, and what the bin's own model saw. Written last, so its presence means the upload is complete.
+"""The JSON beside a frame: who took it, when, and what the bin's own model saw.
+
+Written last, so its presence means the upload is complete.
 
 A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in
 1970, a release or a label that nobody knows, a box outside the picture) does not: the frame is worth keeping,
@@ -58,7 +60,7 @@ class Place:
 
 
 class SidecarBox(BaseModel):
-    """One thing the bin's model saw: ``box`` is ``(x, y, w, h)`` in pixels of the frame as it was uploaded."""
+    """One detection of the bin's model; ``box`` is ``(x, y, w, h)`` in pixels of the uploaded frame."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 

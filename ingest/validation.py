@@ -1,4 +1,7 @@
-"""Look at one upload and write its objects where they will stay; nothing is entered in the ledger or removed from the inbox here."""
+"""Look at one upload and write its objects where they will stay.
+
+Nothing is entered in the ledger or removed from the inbox here.
+"""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -30,7 +33,9 @@ Refusal = Literal["bad-key", "bad-sidecar", "too-many-bytes", "wrong-checksum"]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that was looked at: the row it asks for, the objects written for it, and the inbox keys to remove, in order."""
+    """An upload that was looked at: the row it asks for, the objects written for it, and the inbox keys to
+    remove, in order.
+    """
 
     row: FrameRow
     written: tuple[str, ...]
@@ -39,7 +44,9 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A sidecar without its picture: it comes later, or was dealt with in a run that died and the ledger has one of ``known_as``."""
+    """A sidecar without its picture: it comes later, or was dealt with in a run that died and the ledger has
+    one of ``known_as``.
+    """
 
     inbox: tuple[str, ...]
     known_as: frozenset[str]
@@ -167,7 +174,8 @@ class Examiner:
             return Orphan((key,), frozenset())  # another run has dealt with it meanwhile
         bin_id = place.bin_id if place else None
         row = FrameRow(
-            sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=key, key=written[0], bin_id=bin_id,
+            sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=key, key=written[0],
+            bin_id=bin_id,
             quarantine_reason=reason, note=cut(what),
         )  # fmt: skip
         return Upload(row, tuple(written), (frame, key))

@@ -1,4 +1,7 @@
-"""One whole turn on the embedded stack, with simulated bins and a demo annotator; everything between them is the real thing."""
+"""One whole turn on the embedded stack, with simulated bins and a demo annotator.
+
+Everything between them is the real thing.
+"""
 
 import hashlib
 import io
@@ -66,7 +69,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Capture:
-    """What a simulated bin has before its camera: the frame, what really lies there, and what its model makes of it."""
+    """What a simulated bin has before its camera: the frame, what really lies there, and what its model makes
+    of it.
+    """
 
     bin_id: str
     burst: str
@@ -89,7 +94,10 @@ class Capture:
 def captures(
     seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, sure: float
 ) -> Iterator[Capture]:
-    """Scenes in front of ``BINS`` bins, drawn anew for every ``seed``; detections from ``sure`` on are what a bin sees."""
+    """Scenes in front of ``BINS`` bins, drawn anew for every ``seed``.
+
+    Detections from ``sure`` on are what a bin sees.
+    """
     ids = sorted(taxonomy.name_of)
     began = datetime.now(UTC).replace(microsecond=0)
     for number in range(count):
@@ -124,7 +132,9 @@ def _boxes(
 
 
 def begin_with(context: FlowContext, student: Path) -> Candidate:
-    """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have something to be unsure with."""
+    """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have
+    something to be unsure with.
+    """
     models = {STUDENT.file: student}
     return publish_candidate(
         context.store, models, {}, dataset="data-00000", turns=(), commit=context.clone.head(), scores={}
@@ -147,7 +157,10 @@ def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
 
 
 def run_demo(context: FlowContext, frames: int, say: Say) -> str:
-    """Turn the wheel once and return a table of what happened. Raises :class:`UserError` if a step does not come about."""
+    """Turn the wheel once and return a table of what happened.
+
+    Raises :class:`UserError` if a step does not come about.
+    """
     watch = _Watch(say)
     if load_newest_candidate(context.store) is None and STARTING.is_file():
         begin_with(context, STARTING)
@@ -219,7 +232,8 @@ def run_demo(context: FlowContext, frames: int, say: Say) -> str:
     turn = ledger.finished_turns()[-1]
     watch.done(
         "grown",
-        f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show {turn.version}`",
+        f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show "
+        f"{turn.version}`",
     )
     _finished(watch, "retrain/retrain", {"at_least": 1, "changes": SMALL})
     watch.done("retrained", "both models, briefly")
@@ -247,7 +261,9 @@ def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
 
 
 def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
-    """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they are a demo's."""
+    """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they
+    are a demo's.
+    """
     people = [_account(context, name) for name in ANNOTATORS]
     for sha256, truth in truths.items():
         row = context.ledger.frame(sha256)
@@ -294,7 +310,8 @@ def _finished(watch: "_Watch", name: str, parameters: Mapping[str, Any]) -> None
     ended: FlowRun = watch.until(name, lambda: _ended(run.id), 1, 1500)[0]
     if ended.state is None or not ended.state.is_completed():
         raise UserError(
-            f"{name} ended as {ended.state and ended.state.name}: {ended.state and ended.state.message}; see its run in Prefect"
+            f"{name} ended as {ended.state and ended.state.name}: {ended.state and ended.state.message}; see "
+            "its run in Prefect"
         )
 
 
@@ -319,7 +336,8 @@ class _Watch:
         while len(now := found()) < count:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's page say why"
+                    f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's "
+                    "page say why"
                 )
             if len(now) != reported:
                 reported = len(now)

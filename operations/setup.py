@@ -1,4 +1,6 @@
-"""Make a deployment ready to turn: bucket, ledger, clone and its DVC remote, annotators' project, Prefect's deployments."""
+"""Make a deployment ready to turn: bucket, ledger, clone and its DVC remote, annotators' project, Prefect's
+deployments.
+"""
 
 import os
 import subprocess
@@ -19,7 +21,10 @@ REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own confi
 
 
 def set_up() -> Iterator[str]:
-    """Do each step and yield what was done, in words; a step that was done before changes nothing. Raises :class:`UserError`."""
+    """Do each step and yield what was done, in words; a step that was done before changes nothing.
+
+    Raises :class:`UserError`.
+    """
     with ThreadPoolExecutor(1) as beside, open_context() as context:
         deploying = beside.submit(deploy)
         context.store.ensure_bucket()
@@ -34,7 +39,9 @@ def set_up() -> Iterator[str]:
 
 
 def _see_to_data(clone: Clone, settings: Settings) -> str:
-    """Point the clone's DVC at the object store and fetch the dataset from there, or the first time from where the repository keeps it."""
+    """Point the clone's DVC at the object store and fetch the dataset from there, or the first time from
+    where the repository keeps it.
+    """
     path = clone.path / ".dvc" / "config.local"  # which git ignores
     path.touch(mode=0o600)
     path.chmod(0o600)
@@ -61,7 +68,10 @@ def _see_to_data(clone: Clone, settings: Settings) -> str:
 
 
 def deploy() -> None:
-    """Declare everything in prefect.yaml to Prefect's server, and the pool and the limit that it speaks of. Raises :class:`UserError`."""
+    """Declare everything in prefect.yaml to Prefect's server, and the pool and the limit that it speaks of.
+
+    Raises :class:`UserError`.
+    """
     root = Path.cwd()
     for command in (
         ("work-pool", "create", POOL, "--type", "process", "--overwrite"),
@@ -79,5 +89,6 @@ def deploy() -> None:
         said = (done.stdout + done.stderr).strip()
         if done.returncode and "already exists" not in said:
             raise UserError(
-                f"`prefect {' '.join(command)}` failed:\n{said[-2000:]}\nIs Prefect's server up? See PREFECT_API_URL."
+                f"`prefect {' '.join(command)}` failed:\n{said[-2000:]}\nIs Prefect's server up? See "
+                "PREFECT_API_URL."
             )

@@ -1,4 +1,6 @@
-"""Which frames: acquisition scores, sampling and random exploration say which frames are worth a person's time."""
+"""Which frames: acquisition scores, sampling and random exploration say which frames are worth a person's
+time.
+"""
 
 from selection.params import SelectionParams
 from selection.sampling import sample_frames

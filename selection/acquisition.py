@@ -37,7 +37,8 @@ class ModelDisagreement:
 
 
 def entropy(score: float) -> float:
-    """The binary entropy of a score in bits: 1 at 0.5, 0 at 0 and 1 (uncertainty sampling: Settles 2009, section 3.1).
+    """The binary entropy of a score in bits: 1 at 0.5, 0 at 0 and 1 (uncertainty sampling: Settles 2009,
+    section 3.1).
 
     >>> entropy(0.5), entropy(1.0)
     (1.0, 0.0)
@@ -48,8 +49,8 @@ def entropy(score: float) -> float:
 def uncertainty(boxes: Sequence[Box], params: SelectionParams) -> float:
     """Mean entropy of the ``params.uncertain_boxes`` most uncertain boxes, in [0, 1].
 
-    Boxes that the frame lacks count as certain, so that a frame with many uncertain boxes scores higher than one
-    with a single such box.
+    Boxes that the frame lacks count as certain, so that a frame with many uncertain boxes scores higher than
+    one with a single such box.
     """
     bits = sorted(
         (entropy(box.confidence) for box in boxes if box.confidence >= params.min_score), reverse=True
@@ -58,10 +59,11 @@ def uncertainty(boxes: Sequence[Box], params: SelectionParams) -> float:
 
 
 def rarities(class_counts: Mapping[str, int], params: SelectionParams) -> dict[str, float]:
-    """How rare each class is, in (0, 1]: 1 up to a share ``t = params.rare_share`` of all boxes ``f``, then ``sqrt(t / f)``.
+    """How rare each class is, in (0, 1]: 1 up to a share ``t = params.rare_share`` of all boxes ``f``, then
+    ``sqrt(t / f)``.
 
-    These are the repeat factors of LVIS (Gupta, Dollár and Girshick, CVPR 2019, section 4), scaled so that they
-    end at 1. A class without boxes is missing here, and counts as the rarest.
+    These are the repeat factors of LVIS (Gupta, Dollár and Girshick, CVPR 2019, section 4), scaled so that
+    they end at 1. A class without boxes is missing here, and counts as the rarest.
     """
     total = sum(class_counts.values())
     return {
@@ -74,7 +76,10 @@ def rarities(class_counts: Mapping[str, int], params: SelectionParams) -> dict[s
 def rarest_box(
     boxes: Sequence[Box], rarity: Mapping[str, float], params: SelectionParams
 ) -> tuple[str, float]:
-    """The label whose rarity times its score is greatest, and that product; ``("", 0)`` while no box has been counted."""
+    """The label whose rarity times its score is greatest, and that product.
+
+    ``("", 0)`` while no box has been counted.
+    """
     if not rarity:
         return "", 0.0
     products = [
@@ -89,10 +94,11 @@ def rarest_box(
 def model_disagreement(
     teacher: Sequence[Box], student: Sequence[Box], params: SelectionParams
 ) -> ModelDisagreement:
-    """Boxes that only one model detects, or to which the models give different labels, of all items that either detects.
+    """Boxes that only one model detects, or to which the models give different labels, of all items that
+    either detects.
 
-    Only boxes that score at least ``params.confidence_threshold`` count; they are paired greatest IoU first, each
-    once, from ``params.match_iou`` on.
+    Only boxes that score at least ``params.confidence_threshold`` count; they are paired greatest IoU first,
+    each once, from ``params.match_iou`` on.
     """
     a = [box for box in teacher if box.confidence >= params.confidence_threshold]
     b = [box for box in student if box.confidence >= params.confidence_threshold]
@@ -110,8 +116,8 @@ def score_frame(
 ) -> AcquisitionScore:
     """The weighted mean of uncertainty, disagreement and rarity.
 
-    Uncertainty and rarity are the teacher's, without one the student's. Disagreement needs both models; with only
-    one it counts as none.
+    Uncertainty and rarity are the teacher's, without one the student's. Disagreement needs both models; with
+    only one it counts as none.
 
     Args:
         teacher: The teacher's boxes, ``None`` if there is no teacher.

@@ -4,7 +4,9 @@ from trashnet.params import Params
 
 
 class SelectionParams(Params):
-    """Section ``selection`` of ``params.yaml``: what makes a frame worth a person's time, and how many there is time for."""
+    """Section ``selection`` of ``params.yaml``: what makes a frame worth a person's time, and how many there
+    is time for.
+    """
 
     budget: int = Field(200, ge=1)
     exploration_share: float = Field(0.1, ge=0, le=1)

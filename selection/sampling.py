@@ -12,9 +12,9 @@ from trashnet.ledger import Burst, Ledger, ScoredFrame
 def sample_frames(ledger: Ledger, params: SelectionParams, seed: int, count: int) -> list[str]:
     """The SHA-256s of at most ``count`` scored frames, best first; the same for the same ledger and seed.
 
-    A share of them (``params.exploration_share``) is drawn at random and placed evenly among the others, so that
-    such frames are labelled even if a turn's time runs out. Those and only those are marked in the ledger, in
-    their explanation.
+    A share of them (``params.exploration_share``) is drawn at random and placed evenly among the others, so
+    that such frames are labelled even if a turn's time runs out. Those and only those are marked in the
+    ledger, in their explanation.
     """
     exploration = ledger.sample_accepted(round(count * params.exploration_share), seed)
     drawn = set(exploration)
@@ -32,11 +32,11 @@ def select_diverse(
 ) -> list[str]:
     """Greedily the frame with the greatest gain, ``count`` times; of equal ones that with the least SHA-256.
 
-    The gain is ``(score + diversity_bonus) * same_burst_discount ** n * (1 - similarity)``, where ``n`` frames of
-    its burst were selected or ``asked`` about before, and the similarity to the nearest selected frame falls
-    linearly to 0 at a mean colour difference of ``similarity_scale``. Without scores this is farthest-first
-    traversal, the 2-approximation of k-center (Gonzalez 1985), as in core-set selection (Sener and Savarese, ICLR
-    2018).
+    The gain is ``(score + diversity_bonus) * same_burst_discount ** n * (1 - similarity)``, where ``n``
+    frames of its burst were selected or ``asked`` about before, and the similarity to the nearest selected
+    frame falls linearly to 0 at a mean colour difference of ``similarity_scale``. Without scores this is
+    farthest-first traversal, the 2-approximation of k-center (Gonzalez 1985), as in core-set selection (Sener
+    and Savarese, ICLR 2018).
 
     Args:
         frames: Scored frames, in any order.

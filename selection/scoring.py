@@ -38,7 +38,9 @@ class ScoringModels:
         return model.name if model is not None else NO_MODEL_NAME
 
     def bin_ran_student(self, frame: UnscoredFrame) -> bool:
-        """Whether the bin's own detections are the student's: it ran this release, or there is no student to run."""
+        """Whether the bin's own detections are the student's: it ran this release, or there is no student to
+        run.
+        """
         return frame.release is not None and (self.student is None or frame.release == self.student.name)
 
 
@@ -51,10 +53,12 @@ def score_frames(
     taxonomy: Taxonomy,
     params: SelectionParams,
 ) -> int:
-    """Score the accepted frames that these models have not scored; the ledger keeps score, reason and the teacher's boxes.
+    """Score the accepted frames that these models have not scored.
 
-    The student's boxes are the bin's own detections, unless the bin ran another release than ``student``. Each batch
-    is one transaction. Frames whose objects are gone from the store are quarantined.
+    The ledger keeps score, reason and the teacher's boxes.
+
+    The student's boxes are the bin's own detections, unless the bin ran another release than ``student``.
+    Each batch is one transaction. Frames whose objects are gone from the store are quarantined.
 
     Args:
         store: Where the frames are.
@@ -104,7 +108,10 @@ def _load(store: ObjectStore, key: str) -> Picture | None:
 def _detect(
     models: ScoringModels, batch: Sequence[UnscoredFrame], pictures: Sequence[Picture | None]
 ) -> list[tuple[UnscoredFrame, Boxes | None, Boxes | None]]:
-    """The frames that are there, each with the teacher's and the student's boxes; ``None`` for a model that there is not."""
+    """The frames that are there, each with the teacher's and the student's boxes.
+
+    ``None`` for a model that there is not.
+    """
     if models.teacher is None and models.student is None:
         return [(frame, None, frame.detections if models.bin_ran_student(frame) else None) for frame in batch]
     loaded = [(frame, picture) for frame, picture in zip(batch, pictures, strict=True) if picture is not None]

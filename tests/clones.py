@@ -23,7 +23,10 @@ def run(where: Path, *command: str | Path) -> str:
 
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with an empty log in a DVC remote, and a clone of it; every path in them is relative, so that copies work too."""
+    """A repository with an empty log in a DVC remote, and a clone of it.
+
+    Every path in them is relative, so that copies work too.
+    """
     root = tmp_path_factory.mktemp("begun")
     origin = root / "origin"
     for folder in ("data/frames", "data/labels"):

@@ -28,7 +28,10 @@ def taxonomy() -> Taxonomy:
 
 @pytest.fixture(scope="session")
 def sample_log(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Log:
-    """24 drawn frames of 160 px (16 train, 4 val, 4 test), 3 to 6 items of 12 classes in each; the first 8 hold 3 big items each."""
+    """24 drawn frames of 160 px (16 train, 4 val, 4 test), 3 to 6 items of 12 classes in each.
+
+    The first 8 hold 3 big items each.
+    """
     root = tmp_path_factory.mktemp("sample") / "data"
     classes = [5, 12, 6, 7, 20, 19, 37, 40, 41, 30, 51, 24]
     splits = [SPLITS[0]] * 16 + [SPLITS[1]] * 4 + [SPLITS[2]] * 4

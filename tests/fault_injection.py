@@ -33,7 +33,9 @@ class Fuse:
 
 
 class OnceEach(Fuse):
-    """Dies once at every place of the product's code, told apart by who called it, that has an effect on the world."""
+    """Dies once at every place of the product's code, told apart by who called it, that has an effect on the
+    world.
+    """
 
     def __init__(self) -> None:
         """Nobody has died yet."""

@@ -1,4 +1,6 @@
-"""A disk that is soon full: a program runs with a small memory file system mounted over one folder, in a namespace of its own."""
+"""A disk that is soon full: a program runs with a small memory file system mounted over one folder, in a
+namespace of its own.
+"""
 
 import os
 import shlex
@@ -10,7 +12,9 @@ import pytest
 
 
 def on_a_small_disk(script: Path, command: Sequence[str | Path], *, size: str) -> Path:
-    """Write a program that runs ``command`` with its own arguments, the last of which is the folder that holds only ``size``."""
+    """Write a program that runs ``command`` with its own arguments, the last of which is the folder that
+    holds only ``size``.
+    """
     words = " ".join(shlex.quote(str(word)) for word in command)
     inner = f'for folder; do :; done; mount -t tmpfs -o size={size} tmpfs "$folder" && exec {words} "$@"'
     become_root = "" if os.geteuid() == 0 else "--map-root-user "

@@ -36,7 +36,10 @@ class S3Server:
 
 @dataclass(frozen=True)
 class LabelStudioServer:
-    """Label Studio, its one user and that user's legacy API token; ``s3_server`` is where its storages look for frames."""
+    """Label Studio, its one user and that user's legacy API token.
+
+    ``s3_server`` is where its storages look for frames.
+    """
 
     server: Server
     url: str
@@ -56,7 +59,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")  # while it is there, no other test can run an asyncio loop in its thread
 def browser() -> Iterator[Browser]:
-    """A browser of this machine, else playwright's own; none is a failure, since nothing else tests the pages."""
+    """A browser of this machine, else playwright's own.
+
+    None is a failure, since nothing else tests the pages.
+    """
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         try:
@@ -98,7 +104,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server on a new cluster; its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``."""
+    """A PostgreSQL server on a new cluster.
+
+    Its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``.
+    """
     initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
     folder = tmp_path_factory.mktemp("postgres")
     data = folder / "data"
@@ -187,7 +196,10 @@ def postgres_program(name: str) -> str:
 
 
 def unprivileged(folder: Path) -> list[str]:
-    """What to put before a command so that it does not run as root, which PostgreSQL refuses; ``folder`` is made that user's."""
+    """What to put before a command so that it does not run as root, which PostgreSQL refuses.
+
+    ``folder`` is made that user's.
+    """
     if os.geteuid() != 0:
         return []
     shutil.chown(folder, "nobody", "nogroup")

@@ -1,4 +1,6 @@
-"""The house's own rules: who may import whom, and that what a person reads agrees with what the program does."""
+"""The house's own rules: who may import whom, and that what a person reads agrees with what the program
+does.
+"""
 
 import ast
 import subprocess
@@ -69,7 +71,10 @@ def test_a_heavy_library_is_imported_only_in_the_rooms_it_was_bought_for(path: P
 
 def test_asking_for_help_imports_nothing_heavy() -> None:
     """`trashnet --help` answers at once because no command's libraries are loaded before it runs."""
-    program = "import sys; from operations.cli import cli; cli(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    program = (
+        "import sys; from operations.cli import cli; cli(['--help'], standalone_mode=False); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
     ).stderr.split()
@@ -98,7 +103,10 @@ def commands(group: Command, context: Context) -> list[tuple[str, Command]]:
 
 
 def test_every_command_is_documented_with_the_help_it_prints() -> None:
-    """docs/commands.md holds each command's own help text, word for word; `python docs/commands.py` writes it anew."""
+    """docs/commands.md holds each command's own help text, word for word.
+
+    `python docs/commands.py` writes it anew.
+    """
     page = (REPOSITORY / "docs/commands.md").read_text(encoding="utf-8")
     fresh = subprocess.run(
         [sys.executable, REPOSITORY / "docs/commands.py", "--print"],

@@ -35,7 +35,10 @@ SMALL = {
 
 
 def run(workspace: Path, *command: str) -> str:
-    """Run a program of the environment in the workspace; its standard output, or the test fails with all it said."""
+    """Run a program of the environment in the workspace.
+
+    Its standard output, or the test fails with all it said.
+    """
     bin_folder = Path(sys.executable).parent
     environment = os.environ | {
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
@@ -59,7 +62,9 @@ def would_run(workspace: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Path:
-    """A clone of this repository as it stands, with a small drawn data set, taken through `dvc repro` once and committed."""
+    """A clone of this repository as it stands, with a small drawn data set, taken through `dvc repro` once
+    and committed.
+    """
     place = tmp_path_factory.mktemp("pipeline") / "clone"
     for name in run(REPOSITORY, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if (
@@ -84,7 +89,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> P
 
 
 def test_the_pipeline_ends_in_three_scorecards_on_the_same_frozen_frames(workspace: Path) -> None:
-    """Teacher, float student and int8 student are judged on the same test frames, and the report and shipped files are there."""
+    """Teacher, float student and int8 student are judged on the same test frames, and the report and shipped
+    files are there.
+    """
     scorecards = [json.loads((workspace / f"build/scorecards/{model}.json").read_text()) for model in MODELS]
     assert len({card["split"]["frames"] for card in scorecards}) == 1
     assert len({card["split"]["digest"] for card in scorecards}) == 1
@@ -129,7 +136,10 @@ def test_moving_a_class_to_another_stream_retrains_nothing(workspace: Path) -> N
 
 
 def test_an_experiment_on_the_student_shows_in_metrics_and_plots_diff(workspace: Path) -> None:
-    """`dvc exp run -S` re-runs the SSD branch alone; `dvc metrics diff` and `dvc plots diff` compare it with the last commit."""
+    """`dvc exp run -S` re-runs the SSD branch alone.
+
+    `dvc metrics diff` and `dvc plots diff` compare it with the last commit.
+    """
     onnx = workspace / "build/models/efficientdet.onnx"
     trained = onnx.read_bytes()
     out = run(workspace, "dvc", "exp", "run", "--set-param", "ssd.epochs=2")

@@ -1,4 +1,6 @@
-"""Boxes on a picture that can be read: outlines with a halo, labels in a colour that contrasts, none on top of another."""
+"""Boxes on a picture that can be read: outlines with a halo, labels in a colour that contrasts, none on top
+of another.
+"""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +22,10 @@ Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, bot
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One box to draw: ``(x, y, w, h)`` in pixels of the picture, the words on it, its colour ``#rrggbb``; ``solid`` or ``dashed``."""
+    """One box to draw: ``(x, y, w, h)`` in pixels of the picture, the words on it, its colour ``#rrggbb``.
+
+    ``solid`` or ``dashed``.
+    """
 
     box: tuple[float, float, float, float]
     text: str
@@ -29,7 +34,9 @@ class Mark:
 
 
 def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
-    """Draw marks on a copy of an RGB picture, uint8 ``(height, width, 3)``; the copy is scaled to fit 960 × 1280 pixels.
+    """Draw marks on a copy of an RGB picture, uint8 ``(height, width, 3)``.
+
+    The copy is scaled to fit 960 × 1280 pixels.
 
     Small pictures are enlarged too, so that the words are as sharp as on large ones. The first mark lies on
     top and keeps the best place for its label. Dashed marks have a white label.
@@ -59,7 +66,9 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.uint8]:
 
 
 def line_width(width: int, height: int) -> int:
-    """Width of an outline in pixels for a picture of this size: 1/240 of the side of a square of its area, 2 at the least."""
+    """Width of an outline in pixels for a picture of this size: 1/240 of the side of a square of its area, 2
+    at the least.
+    """
     return max(2, round(math.sqrt(width * height) / 240))
 
 
@@ -120,7 +129,9 @@ def _label_place(
     size: tuple[int, int],
     line: int,
 ) -> Rectangle:
-    """Where a label covers least of those before it: touching its box from outside, within it, or not far off; always in the picture."""
+    """Where a label covers least of those before it: touching its box from outside, within it, or not far
+    off; always in the picture.
+    """
     ascent = pen.textbbox((0, 0), "Ag", font=font, anchor="lt")[3]
     width = round(pen.textlength(text, font=font)) + 4 * line
     height = round(ascent) + 3 * line
@@ -152,7 +163,9 @@ def _label_place(
 
 
 def _around(rectangle: Rectangle, by: int, size: tuple[int, int]) -> Rectangle:
-    """A rectangle a little outside another, within the picture: so that a person's box does not hide a detection that lies just on it."""
+    """A rectangle a little outside another, within the picture: so that a person's box does not hide a
+    detection that lies just on it.
+    """
     left, top, right, bottom = rectangle
     return (
         _within(left - by, size[0]),

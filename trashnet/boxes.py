@@ -95,7 +95,8 @@ def xyxy_to_xywh(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def to_percent(box: Sequence[float], width: int, height: int) -> dict[str, float]:
-    """A box ``(x, y, w, h)`` in pixels as Label Studio's ``x, y, width, height`` in percent of the frame's sides.
+    """A box ``(x, y, w, h)`` in pixels as Label Studio's ``x, y, width, height`` in percent of the frame's
+    sides.
 
     >>> to_percent((32, 12, 16, 24), width=64, height=48)
     {'x': 50.0, 'y': 25.0, 'width': 25.0, 'height': 50.0}
@@ -129,8 +130,8 @@ def iou(
     Args:
         a: ``(N, 4)``, ``(x, y, w, h)``.
         b: ``(M, 4)``, ``(x, y, w, h)`` in the same unit.
-        crowd: bool ``(M,)``; where it is true the denominator is the area of ``a``'s box alone, as COCO has it: a
-            detection inside a crowd region overlaps it fully.
+        crowd: bool ``(M,)``; where it is true the denominator is the area of ``a``'s box alone, as in COCO:
+            a detection inside a crowd region overlaps it fully.
 
     Returns:
         ``(N, M)`` in [0, 1].
@@ -148,8 +149,8 @@ def iou(
 def match_optimally(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> list[tuple[int, int, float]]:
     """Which box of ``a`` and which of ``b`` mean the same item, labels aside.
 
-    The assignment with the largest sum of IoUs (Kuhn's Hungarian method), in which pairs below ``min_iou`` count as
-    none.
+    The assignment with the largest sum of IoUs (Kuhn's Hungarian method), in which pairs below ``min_iou``
+    count as none.
 
     Returns:
         ``(index in a, index in b, IoU)`` per pair, by index in ``a``.
@@ -167,7 +168,9 @@ def match_optimally(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> list[
 
 
 def match_greedily(overlap: NDArray[np.float64], min_iou: float) -> list[tuple[int, int]]:
-    """Pair rows with columns, greatest IoU first, each at most once; equal IoUs by the lower row, then column.
+    """Pair rows with columns, greatest IoU first, each at most once.
+
+    Equal IoUs by the lower row, then column.
 
     Args:
         overlap: IoUs, ``(N, M)``.

@@ -5,7 +5,10 @@ import subprocess
 
 
 def die_with_parent() -> list[str]:
-    """What to put before a child's command so that the kernel ends it with us; nothing on other systems than Linux."""
+    """What to put before a child's command so that the kernel ends it with us.
+
+    Nothing on other systems than Linux.
+    """
     return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 

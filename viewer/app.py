@@ -1,4 +1,6 @@
-"""The page: ``streamlit run viewer/app.py -- --data data --models build/models --scorecards build/scorecards``."""
+"""The page: ``streamlit run viewer/app.py -- --data data --models build/models --scorecards
+build/scorecards``.
+"""
 
 import hashlib
 import sys

@@ -18,7 +18,10 @@ from trashnet.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class StreamPrediction:
-    """What one model takes an item for, where that goes, and how sure it is; ``score`` is ``None`` for a person."""
+    """What one model takes an item for, where that goes, and how sure it is.
+
+    ``score`` is ``None`` for a person.
+    """
 
     class_name: str
     stream: str
@@ -30,13 +33,18 @@ class StreamPrediction:
 
 @dataclass(frozen=True, slots=True)
 class PhotoItem:
-    """One thing on the photo: its box ``(x, y, w, h)`` in pixels and what each model, by title, takes it for, if it sees it."""
+    """One thing on the photo: its box ``(x, y, w, h)`` in pixels and what each model, by title, takes it for,
+    if it sees it.
+    """
 
     box: NDArray[np.float64]
     predictions: dict[str, StreamPrediction] = field(default_factory=dict)
 
     def same_stream(self, titles: Sequence[str]) -> bool:
-        """Whether every one of these models sees it and sends it to one stream. The class may differ: the chamber is the same."""
+        """Whether every one of these models sees it and sends it to one stream.
+
+        The class may differ: the chamber is the same.
+        """
         return (
             all(title in self.predictions for title in titles)
             and len({self.predictions[title].stream for title in titles}) == 1
@@ -52,7 +60,9 @@ class ModelComparison:
 
 
 def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[PhotoItem]:
-    """Put together what several models (by title) found, the surest first; leave out beforehand what is too unsure to sort by.
+    """Put together what several models (by title) found, the surest first.
+
+    Leave out beforehand what is too unsure to sort by.
 
     Every detection, best first over all models, joins the item it overlaps most, if that is at IoU >= 0.5; if
     not it is an item of its own. As in sorting accuracy the class plays no part, and a model's best detection
@@ -78,7 +88,10 @@ def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Phot
 
 
 def compare_streams(items: Sequence[PhotoItem], titles: Sequence[str]) -> ModelComparison:
-    """Whether these models (one at least) send each item to one stream. A model that misses an item does not agree on it."""
+    """Whether these models (one at least) send each item to one stream.
+
+    A model that misses an item does not agree on it.
+    """
     who = titles[0] if len(titles) == 1 else "Both models" if len(titles) == 2 else "All models"
     if not items:
         return ModelComparison(
@@ -98,7 +111,8 @@ def compare_streams(items: Sequence[PhotoItem], titles: Sequence[str]) -> ModelC
     if same == len(items):
         return ModelComparison(
             "agree",
-            f"{who} send {things} to {streams}{', each to the same' if same > 1 and ' and ' in streams else ''}.",
+            f"{who} send {things} to "
+            f"{streams}{', each to the same' if same > 1 and ' and ' in streams else ''}.",
         )
     if len(items) == 1:
         sides: dict[str, list[str]] = {}

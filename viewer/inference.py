@@ -27,7 +27,9 @@ class InferenceResult:
 
 
 class ModelRunner:
-    """An open detector that several people may use: one photo at a time, as a TFLite interpreter cannot do two."""
+    """An open detector that several people may use: one photo at a time, as a TFLite interpreter cannot do
+    two.
+    """
 
     def __init__(self, path: Path, taxonomy: Taxonomy) -> None:
         """Open and warm up a model. Raises :class:`UserError` if it cannot be opened."""
@@ -36,7 +38,10 @@ class ModelRunner:
         self.run(np.zeros((64, 64, 3), np.uint8))  # the first run allocates; its latency would be wrong
 
     def run(self, image: NDArray[np.uint8]) -> InferenceResult:
-        """Detect on one RGB image, uint8 ``(height, width, 3)``; the time covers resizing, the network and decoding of its boxes."""
+        """Detect on one RGB image, uint8 ``(height, width, 3)``.
+
+        The time covers resizing, the network and decoding of its boxes.
+        """
         with self._lock:
             start = time.perf_counter()
             (detections,) = self._detector.detect([image])
@@ -81,7 +86,10 @@ def detection_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str,
 
 
 def describe_labels(labels: Labels, taxonomy: Taxonomy) -> str:
-    """What a person boxed, by stream, in Markdown: "**recycling**: 2 × Drink can, Glass jar; **organics**: Food waste"."""
+    """What a person boxed, by stream, in Markdown: "**recycling**: 2 × Drink can, Glass jar.
+
+    **organics**: Food waste".
+    """
     counts = Counter(int(c) for c in labels.class_ids)
     streams: dict[str, list[str]] = {}
     for class_id, n in counts.most_common():

@@ -34,7 +34,9 @@ COLUMNS = {
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
 def open_model(path: Path, written: int, key: str, _taxonomy: Taxonomy) -> inference.ModelRunner:
-    """A model, opened anew when its file (``written``: its time stamp) or the taxonomy (``key``: its digest) changes."""
+    """A model, opened anew when its file (``written``: its time stamp) or the taxonomy (``key``: its digest)
+    changes.
+    """
     return inference.ModelRunner(path, _taxonomy)
 
 
@@ -109,7 +111,10 @@ def photo_page(options: Options, taxonomy: Taxonomy, key: str) -> None:
 
 
 def show_comparison(found: dict[str, Detections], labels: Labels | None, taxonomy: Taxonomy) -> None:
-    """Where the items would go, whether the models agree, and where they do not; below it what the colours mean."""
+    """Where the items would go, whether the models agree, and where they do not.
+
+    Below it what the colours mean.
+    """
     titles = list(found)
     if titles:
         items = find_items(found, taxonomy)
@@ -133,7 +138,9 @@ def model_column(
     labels: Labels | None,
     taxonomy: Taxonomy,
 ) -> None:
-    """One model: the photo with its boxes, the streams it would use, its latency, and a table of what it found."""
+    """One model: the photo with its boxes, the streams it would use, its latency, and a table of what it
+    found.
+    """
     shown = inference.filter_detections(seen.detections, score, class_ids)
     picture(image, labels, shown, taxonomy)
     streams = Counter(taxonomy.stream_of[int(class_id)] for class_id in shown.class_ids)
@@ -141,7 +148,8 @@ def model_column(
         " ".join(chip(stream, taxonomy, f"{n} × " if n > 1 else "") for stream, n in streams.most_common())
         or "<em>nothing</em>"
     )
-    row = f'<span>{chips}</span><span style="white-space:nowrap">{seen.milliseconds:.{int(seen.milliseconds < 10)}f} ms</span>'
+    milliseconds = f"{seen.milliseconds:.{int(seen.milliseconds < 10)}f} ms"
+    row = f'<span>{chips}</span><span style="white-space:nowrap">{milliseconds}</span>'
     st.html(f'<div style="display:flex;justify-content:space-between;gap:1rem">{row}</div>')
     if labels is not None:
         judged = sort_photo(labels, seen.detections.above(score), taxonomy)
@@ -153,7 +161,8 @@ def model_column(
         st.dataframe(rows, hide_index=True, column_config=COLUMNS)
     elif len(seen.detections):
         st.caption(
-            f"Nothing to show at this confidence. The surest of everything scores {float(seen.detections.scores[0]):.2f}."
+            "Nothing to show at this confidence. The surest of everything scores "
+            f"{float(seen.detections.scores[0]):.2f}."
         )
     else:
         st.caption("This model finds nothing at all here.")
@@ -177,5 +186,8 @@ def picture(
 def chip(stream: str, taxonomy: Taxonomy, before: str = "") -> str:
     """A stream's name on its colour, as HTML."""
     colour = taxonomy.streams[stream]
-    style = f"background:{colour};color:{box_drawing.text_colour(colour)};border-radius:.4rem;padding:.1rem .5rem;font-size:.875rem"
+    style = (
+        f"background:{colour};color:{box_drawing.text_colour(colour)};"
+        "border-radius:.4rem;padding:.1rem .5rem;font-size:.875rem"
+    )
     return f'<span style="{style}">{html.escape(before + stream)}</span>'

@@ -1,4 +1,6 @@
-"""The upper half of the sidebar: which photo to look at, a frame of the dataset log or one that somebody brings."""
+"""The upper half of the sidebar: which photo to look at, a frame of the dataset log or one that somebody
+brings.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ STORED, APART = "as stored", "most disagreement first"
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """What is looked at: its pixels, a name for them in the cache, a line of words, and what a person boxed on it, if anyone did."""
+    """What is looked at: its pixels, a name for them in the cache, a line of words, and what a person boxed
+    on it, if anyone did.
+    """
 
     image: NDArray[np.uint8]
     sha256: str
@@ -77,7 +81,10 @@ def pick_photo(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None:
 
 
 def uploaded() -> Photo | None:
-    """The photo somebody uploaded; kept while the other page is open. Raises :class:`UserError` for what is no picture."""
+    """The photo somebody uploaded; kept while the other page is open.
+
+    Raises :class:`UserError` for what is no picture.
+    """
 
     def keep() -> None:
         file = st.session_state["upload"]
@@ -139,14 +146,18 @@ def frame_of_log(options: Options, taxonomy: Taxonomy, key: str) -> Photo | None
         positions = by_disagreement(positions, options, turns, split, frames)
     number = stepper(len(positions))
     frame = frames[int(positions[number - 1])]
-    words = f"{frame.file_name} · {frame.width} × {frame.height} pixels · {frame.split} split · frame {frame.sha256[:12]}"
+    size = f"{frame.width} × {frame.height} pixels"
+    words = f"{frame.file_name} · {size} · {frame.split} split · frame {frame.sha256[:12]}"
     return Photo(frame.image(), frame.sha256, words, frame.labels)
 
 
 def by_disagreement(
     positions: NDArray[np.int64], options: Options, turns: list[str], split: Split, frames: Frames
 ) -> NDArray[np.int64]:
-    """The positions by how far the models are apart; says so where that is not known, and leaves them as they are."""
+    """The positions by how far the models are apart.
+
+    Says so where that is not known, and leaves them as they are.
+    """
     paths = [path for model in MODELS if (path := options.predictions / f"{model.name}.json").is_file()]
     if split != "test":
         st.warning("Predictions are kept for the test split only; shown as stored.")

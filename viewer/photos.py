@@ -41,20 +41,23 @@ def read_photo(data: bytes, name: str) -> NDArray[np.uint8]:
         raise UserError(f"{name} is empty. Choose another photo.")
     if len(data) > MAX_BYTES:
         raise UserError(
-            f"{name} is {len(data) / 2**20:.0f} MB; the limit is {MAX_BYTES // 2**20} MB. Save it smaller and try again."
+            f"{name} is {len(data) / 2**20:.0f} MB; the limit is {MAX_BYTES // 2**20} MB. Save it smaller "
+            "and try again."
         )
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UserError(
-                    f"{name} is {width} × {height} pixels, {width * height / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}."
+                    f"{name} is {width} × {height} pixels, {width * height / 1e6:.0f} megapixels; the limit "
+                    f"is {MAX_PIXELS / 1e6:.0f}."
                     " Save it smaller and try again."
                 )
             return _rgb(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError:
         raise UserError(
-            f"{name} unpacks to far more than {MAX_PIXELS / 1e6:.0f} megapixels. Save it smaller and try again."
+            f"{name} unpacks to far more than {MAX_PIXELS / 1e6:.0f} megapixels. Save it smaller and try "
+            "again."
         ) from None
     except UnidentifiedImageError:
         raise UserError(

@@ -34,7 +34,8 @@ def scorecard_page(folder: Path) -> None:
         return
     if not comparable(cards):
         st.warning(
-            "These were judged on different frames, labels or sorting scores: do not compare them. `dvc repro` makes them anew."
+            "These were judged on different frames, labels or sorting scores: do not compare them. `dvc "
+            "repro` makes them anew."
         )
     rows = headline_rows(cards)
     for column, row in zip(st.columns(len(rows), gap="medium", border=True), rows, strict=True):

@@ -13,7 +13,10 @@ TITLES = {model.name: model.title for model in MODELS}
 
 
 def read_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
-    """The scorecards there are, by model, in the order of the models; and in plain words what is missing or damaged."""
+    """The scorecards there are, by model, in the order of the models.
+
+    And in plain words what is missing or damaged.
+    """
     cards, errors = {}, []
     for model in MODELS:
         try:
@@ -32,8 +35,10 @@ def facts(cards: Mapping[str, Scorecard]) -> str:
     """What the numbers were measured on, in one line of Markdown."""
     card = next(iter(cards.values()))
     return (
-        f"{card.split.frames:,} test frames with {card.split.items:,} items. Sorting counts detections that score {card.sorting.score:g} or"
-        f" more. Latency is the median of {card.latency.calls:,} photos on {card.latency.cpu}, {card.latency.threads} threads."
+        f"{card.split.frames:,} test frames with {card.split.items:,} items. Sorting counts detections that "
+        f"score {card.sorting.score:g} or"
+        f" more. Latency is the median of {card.latency.calls:,} photos on {card.latency.cpu}, "
+        f"{card.latency.threads} threads."
     )
 
 
@@ -58,7 +63,9 @@ def headline_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
 
 
 def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
-    """One row per stream: its test items, and per model the share that arrives and the share of what arrives that belongs elsewhere."""
+    """One row per stream: its test items, and per model the share that arrives and the share of what arrives
+    that belongs elsewhere.
+    """
     by_stream: dict[str, dict[str, Cell]] = {}
     for name, card in cards.items():
         for stream in card.sorting.streams:
@@ -71,7 +78,8 @@ def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
 def class_rows(
     cards: Mapping[str, Scorecard], measure: str, *, untested: bool = False
 ) -> list[dict[str, Cell]]:
-    """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model, in percent.
+    """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model,
+    in percent.
 
     Classes without a test box, of which nothing can be said, are left out unless ``untested``.
     """

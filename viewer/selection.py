@@ -12,7 +12,10 @@ from trashnet.boxes import iou, match_greedily
 
 
 def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
-    """Positions, in order, of the frames on which somebody boxed this class (crowds count too); of all frames for ``None``."""
+    """Positions, in order, of the frames on which somebody boxed this class (crowds count too).
+
+    Of all frames for ``None``.
+    """
     if class_id is None:
         return np.arange(len(frames))
     found = [

@@ -1,4 +1,6 @@
-"""How the app is started, and what it is told: ``streamlit run viewer/app.py -- --data data --models build/models ...``."""
+"""How the app is started, and what it is told: ``streamlit run viewer/app.py -- --data data --models
+build/models ...``.
+"""
 
 import argparse
 import subprocess
@@ -15,7 +17,10 @@ APP = Path(__file__).with_name("app.py")
 
 @dataclass(frozen=True)
 class Options:
-    """Where the app finds things. Nothing of it has to be there: the app says what is missing and shows the rest."""
+    """Where the app finds things.
+
+    Nothing of it has to be there: the app says what is missing and shows the rest.
+    """
 
     data: Path = Path("data")
     models: Path = Path("build/models")
@@ -25,7 +30,10 @@ class Options:
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "Options":
-        """Read the arguments after ``--``; each is ``--<field> <path>``. Raises :class:`UserError` for others."""
+        """Read the arguments after ``--``; each is ``--<field> <path>``.
+
+        Raises :class:`UserError` for others.
+        """
         parser = _Parser(prog="streamlit run viewer/app.py --", add_help=False)
         for name, field in cls.__dataclass_fields__.items():
             parser.add_argument(f"--{name}", type=Path, default=field.default)
@@ -76,7 +84,10 @@ def run(
     *,
     browser: bool = True,
 ) -> None:
-    """Serve the app until it is interrupted, and open it in a browser. Raises :class:`UserError` if it cannot be served."""
+    """Serve the app until it is interrupted, and open it in a browser.
+
+    Raises :class:`UserError` if it cannot be served.
+    """
     options = Options(data, build / "models", build / "scorecards", build / "predictions", taxonomy_file)
     process = subprocess.Popen(command(options, address, port, browser=browser))
     try:

@@ -56,7 +56,10 @@ def colour_of(models: Sequence[str]) -> dict[str, str]:
 
 
 def _svg(figure: Figure, alt: str) -> str:
-    """The figure as an ``<svg>`` element without metadata, its inks the page's; ``alt`` is unique on the page and keeps the ids so."""
+    """The figure as an ``<svg>`` element without metadata, its inks the page's.
+
+    ``alt`` is unique on the page and keeps the ids so.
+    """
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
@@ -92,7 +95,10 @@ def precision_recall(cards: Mapping[str, Scorecard]) -> str:
 
 
 def operating_points(cards: Mapping[str, Scorecard]) -> str:
-    """Sorting accuracy and contamination against the score from which a bin acts; the dot is the score in use."""
+    """Sorting accuracy and contamination against the score from which a bin acts.
+
+    The dot is the score in use.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = _figure(10.6, 3.1)
         panels = figure.subplots(1, 3)
@@ -120,7 +126,10 @@ def _of_point(point: OperatingPoint, title: str) -> float | None:
 
 
 def streams(cards: Mapping[str, Scorecard], what: str) -> str:
-    """``accuracy`` or ``contamination`` of every stream and model with its 95% interval; a stream without items is left blank."""
+    """``accuracy`` or ``contamination`` of every stream and model with its 95% interval.
+
+    A stream without items is left blank.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = _figure(5.2, 2.9)
         axes = figure.subplots()

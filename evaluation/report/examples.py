@@ -33,7 +33,9 @@ class Example:
 def worst_frames(
     frames: Frames, truth: GroundTruth, predictions: Predictions, taxonomy: Taxonomy, score: float, most: int
 ) -> list[Example]:
-    """The frames with most items missed or sent wrong and most clear false detections, worst first, none without a mistake."""
+    """The frames with most items missed or sent wrong and most clear false detections, worst first, none
+    without a mistake.
+    """
     acted = predictions.above(score)
     matches = match_items(truth, acted)
     num_mistakes = np.zeros(len(truth.images))

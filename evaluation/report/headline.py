@@ -11,7 +11,9 @@ NOT_RUN = "not run"
 
 
 def load_scorecards(build: Path) -> dict[str, Scorecard]:
-    """The scorecards under ``build/scorecards`` by model: the three of the pipeline first, in their order, others by name."""
+    """The scorecards under ``build/scorecards`` by model: the three of the pipeline first, in their order,
+    others by name.
+    """
     found = {path.stem for path in (build / "scorecards").glob("*.json")}
     order = [name for name in MODEL_NAMES if name in found] + sorted(found - set(MODEL_NAMES))
     return {name: Scorecard.load(build / "scorecards" / f"{name}.json") for name in order}
@@ -162,12 +164,14 @@ def headline_table(build: Path) -> str:
         card = next(iter(found.values()))
         lines += [
             "",
-            f"{card.split.frames} test frames, {card.split.items} items; in brackets 95% intervals; {card.latency.cpu}, "
+            f"{card.split.frames} test frames, {card.split.items} items; in brackets 95% intervals; "
+            f"{card.latency.cpu}, "
             f"{card.latency.threads} threads",
         ]
         if len({c.split.digest for c in found.values()}) > 1:
             lines.append(
-                "These scorecards are of different test data and cannot be compared: `dvc repro` makes them anew."
+                "These scorecards are of different test data and cannot be compared: `dvc repro` makes them "
+                "anew."
             )
     places = (
         ("report", "report.html"),

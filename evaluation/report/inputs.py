@@ -1,4 +1,7 @@
-"""What other rooms left under ``build/`` for the report; every piece may be missing, and a damaged one is named."""
+"""What other rooms left under ``build/`` for the report.
+
+Every piece may be missing, and a damaged one is named.
+"""
 
 import csv
 import json
@@ -11,7 +14,7 @@ from trashnet.errors import UserError
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one training run: ``panel`` is its name, ``series`` what it was measured on (train, val)."""
+    """One metric of one training run: ``panel`` is its name, ``series`` its split (train, val)."""
 
     panel: str
     series: str
@@ -86,7 +89,9 @@ def read_rebalanced(path: Path) -> Rebalanced | None:
 
 @dataclass(frozen=True)
 class EdgeTpu:
-    """What the EdgeTPU check found: gates as (name, passed, found) and operators as (name, version, count, where, why not)."""
+    """What the EdgeTPU check found: gates as (name, passed, found) and operators as (name, version, count,
+    where, why not).
+    """
 
     model: str
     ok: bool

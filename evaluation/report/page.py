@@ -34,7 +34,10 @@ MAX_CLASSES = 24  # in a class confusion matrix: those with most items, more cou
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What int8 costs, in points of 100, against the gate; and the classes that lose most, as (name, points, test boxes)."""
+    """What int8 costs, in points of 100, against the gate.
+
+    And the classes that lose most, as (name, points, test boxes).
+    """
 
     float_ap: float
     ap_lost: float
@@ -50,12 +53,17 @@ class Quantisation:
 
     @property
     def telling(self) -> bool:
-        """Whether the float model has enough AP to lose: below the gate even a model that finds nothing would pass."""
+        """Whether the float model has enough AP to lose: below the gate even a model that finds nothing would
+        pass.
+        """
         return self.float_ap > self.gate
 
 
 def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | None:
-    """Compare the int8 student with its float twin; ``None`` where either is missing, has no AP, or was judged on other data."""
+    """Compare the int8 student with its float twin.
+
+    ``None`` where either is missing, has no AP, or was judged on other data.
+    """
     if SSD_FLOAT.name not in cards or SSD_INT8.name not in cards:
         return None
     before, after = cards[SSD_FLOAT.name], cards[SSD_INT8.name]
@@ -97,7 +105,8 @@ def write_report(
     truth = GroundTruth.of(frames)
     if stale := [name for name, card in cards.items() if card.split.digest != truth.digest()]:
         raise UserError(
-            f"{build / 'scorecards'}: {', '.join(stale)} judged other frames or labels than {log.root} holds now. "
+            f"{build / 'scorecards'}: {', '.join(stale)} judged other frames or labels than {log.root} holds "
+            "now. "
             "`dvc repro evaluate` makes them anew."
         )
     examples = {

@@ -13,7 +13,9 @@ from operations.cli.group import cli
     "--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once."
 )
 def up(detach: bool, flows: int) -> None:
-    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the event gateway, for this machine alone."""
+    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the event gateway, for this
+    machine alone.
+    """
     from operations.stack.commands import up as run
 
     run(detach=detach, flows=flows)
@@ -42,7 +44,10 @@ def status(as_json: bool) -> None:
 
 @cli.command()
 def setup() -> None:
-    """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments; again changes nothing."""
+    """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments.
+
+    Again changes nothing.
+    """
     _prefect_of_the_stack()
     from operations.setup import set_up
 
@@ -53,7 +58,9 @@ def setup() -> None:
 @cli.command()
 @click.option("--frames", default=12, show_default=True, help="That the simulated bins upload.")
 def demo(frames: int) -> None:
-    """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real between them."""
+    """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real
+    between them.
+    """
     _prefect_of_the_stack()
     from flows.context import open_context
     from operations.demo import run_demo
@@ -64,7 +71,9 @@ def demo(frames: int) -> None:
 
 @cli.command("agreement")
 def agreement_() -> None:
-    """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of annotators."""
+    """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of
+    annotators.
+    """
     from labeling import annotator_agreement
     from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
@@ -77,7 +86,10 @@ def agreement_() -> None:
 
 
 def _prefect_of_the_stack() -> None:
-    """Where the environment names no Prefect server, the embedded stack's is meant; Prefect reads this when it is imported."""
+    """Where the environment names no Prefect server, the embedded stack's is meant.
+
+    Prefect reads this when it is imported.
+    """
     import os
 
     from operations.stack.run_state import read_environment_file

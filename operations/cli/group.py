@@ -11,7 +11,7 @@ from trashnet.errors import UserError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="trashnet-flywheel")
 def cli() -> None:
-    """From a bin's unsure frames to better bins: dataset log, two detectors, scorecards, a Coral-ready model."""
+    """From a bin's unsure frames to better bins: dataset, two detectors, scorecards, a Coral-ready model."""
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         click.echo(
-            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: nothing is half-written.",
+            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: "
+            "nothing is half-written.",
             err=True,
         )
         sys.exit(1)

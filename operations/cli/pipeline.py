@@ -1,4 +1,7 @@
-"""The pipeline's commands: dataset log, training, export, evaluation. Each stage of ``dvc.yaml`` is one of these."""
+"""The pipeline's commands: dataset log, training, export, evaluation.
+
+Each stage of ``dvc.yaml`` is one of these.
+"""
 
 import sys
 from pathlib import Path
@@ -254,7 +257,10 @@ def check_edgetpu_(model: Path) -> None:
 @click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
 @params_option
 def set_(changes: tuple[str, ...], params_file: Path) -> None:
-    """Change parameters, such as ssd.epochs=90, and keep the file's comments; `dvc repro` then runs what they concern."""
+    """Change parameters, such as ssd.epochs=90, and keep the file's comments.
+
+    `dvc repro` then runs what they concern.
+    """
     from trashnet.params import set_params
 
     if unclear := [change for change in changes if "=" not in change]:
@@ -323,7 +329,7 @@ def scores() -> None:
 def fiftyone_(
     model: str | None, address: str, port: int, data: Path, params_file: Path, taxonomy_file: Path
 ) -> None:
-    """Open the dataset in FiftyOne: ground truth, predictions, matches, and saved views of what went wrong."""
+    """Open the dataset in FiftyOne: ground truth, predictions, matches, and saved views of mistakes."""
     from dataset import Log
     from evaluation import EvaluationParams, open_fiftyone
     from operations.mongod import ensure_database

@@ -1,4 +1,7 @@
-"""The embedded_servers stack: the flywheel's servers on one machine's loopback as functions; ``trashnet up`` and the tests start the same ones."""
+"""The embedded_servers stack: the flywheel's servers on one machine's loopback as functions.
+
+``trashnet up`` and the tests start the same ones.
+"""
 
 from operations.stack.process import Server, free_port
 from operations.stack.servers import (

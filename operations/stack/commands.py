@@ -20,7 +20,8 @@ POLL_SECONDS = 0.2
 
 
 def up(*, detach: bool, flows: int, setup: bool = True, root: Path | None = None) -> None:
-    """Run the stack of the repository ``root`` (the working folder) until asked to stop, or in the background if ``detach``.
+    """Run the stack of the repository ``root`` (the working folder) until asked to stop, or in the background
+    if ``detach``.
 
     Raises :class:`UserError` if it runs already or does not come up.
     """
@@ -36,7 +37,10 @@ def up(*, detach: bool, flows: int, setup: bool = True, root: Path | None = None
 
 
 def down(paths: StackPaths | None = None) -> None:
-    """Stop the stack of this folder, wherever it runs. Raises :class:`UserError` if it cannot be stopped; none running is no error."""
+    """Stop the stack of this folder, wherever it runs.
+
+    Raises :class:`UserError` if it cannot be stopped; none running is no error.
+    """
     paths = paths or StackPaths()
     record = find_run(paths)
     if record is None:
@@ -64,7 +68,8 @@ def _detached(paths: StackPaths, root: Path, flows: int) -> None:
     paths.create()
     if (record := find_run(paths)) is not None:
         raise UserError(
-            f"{paths.folder}: this stack is already running, by process {record.pid}. `trashnet status` shows it"
+            f"{paths.folder}: this stack is already running, by process {record.pid}. `trashnet status` "
+            "shows it"
         )
     log = paths.logs / "up.log"
     with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:

@@ -1,4 +1,6 @@
-"""One server of the stack as a process: started through its subreaper, healthy once a real request was answered, stopped without a trace."""
+"""One server of the stack as a process: started through its subreaper, healthy once a real request was
+answered, stopped without a trace.
+"""
 
 import os
 import signal
@@ -38,7 +40,10 @@ FOREIGN_VARIABLES = (
 
 @dataclass
 class Server:
-    """A running server. ``url`` has no trailing slash and is empty for one that takes no requests (the worker)."""
+    """A running server.
+
+    ``url`` has no trailing slash and is empty for one that takes no requests (the worker).
+    """
 
     name: str
     url: str
@@ -52,7 +57,10 @@ class Server:
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """Ask it to end, make it after 20 seconds, and return once it and all its descendants are gone. Stopping twice is fine."""
+        """Ask it to end, make it after 20 seconds, and return once it and all its descendants are gone.
+
+        Stopping twice is fine.
+        """
         if self.alive():
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -64,12 +72,16 @@ class Server:
             self.process.stdin.close()
 
     def wait_healthy(self, seconds: float) -> "Server":
-        """Return once a request is answered. Raises :class:`UserError` with the end of the log if it ends before, or after ``seconds``."""
+        """Return once a request is answered.
+
+        Raises :class:`UserError` with the end of the log if it ends before, or after ``seconds``.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.alive():
                 raise UserError(
-                    f"{self.name} ended while starting (exit status {self.process.returncode}).\n{self.log_tail()}"
+                    f"{self.name} ended while starting (exit status "
+                    f"{self.process.returncode}).\n{self.log_tail()}"
                 )
             try:
                 if self.healthy():
@@ -102,7 +114,10 @@ def spawn(
     folder: Path | None = None,
     asking: signal.Signals = signal.SIGTERM,
 ) -> Server:
-    """Start ``command`` in ``folder`` with ``environment`` added to ours, its output appended to ``log``; do not wait until it is healthy.
+    """Start ``command`` in ``folder`` with ``environment`` added to ours, its output appended to ``log``.
+
+    Do not wait until it is healthy.
+
     ``asking`` is the signal that it takes for a request to end.
 
     It ends with this process, however that ends. Secrets belong in ``environment``: a command line is there

@@ -1,4 +1,6 @@
-"""What the flows are doing, as lines for the terminal: Prefect's API is asked for runs whose state changed since the last time."""
+"""What the flows are doing, as lines for the terminal: Prefect's API is asked for runs whose state changed
+since the last time.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +27,10 @@ class RunFeed:
         self._flows: dict[str, str] = {}
 
     def changes(self) -> list[str]:
-        """One line per change, oldest first; none while the server is away, which is not this one's to report."""
+        """One line per change, oldest first.
+
+        None while the server is away, which is not this one's to report.
+        """
         try:
             recent = {"expected_start_time": {"after_": self._since}}
             runs = self._post("flow_runs", flow_runs=recent, sort="EXPECTED_START_TIME_DESC", limit=RUNS)

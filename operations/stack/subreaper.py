@@ -1,4 +1,6 @@
-"""Stands between the stack and one server, so that no server outlives it; run as ``python -I -S subreaper.py GRACE SIGNAL COMMAND...``.
+"""Stands between the stack and one server, so that no server outlives it.
+
+Run as ``python -I -S subreaper.py GRACE SIGNAL COMMAND...``.
 
 The standard input is a pipe whose other end only the starter holds. When that closes, even by ``kill -9`` of
 the starter, the server and all its descendants are asked to end by ``SIGNAL`` (a number) and after ``GRACE``
@@ -19,7 +21,10 @@ POLL_SECONDS = 0.05
 
 
 def keep(command: list[str], grace: float, asking: int) -> int:
-    """Run ``command`` in a process group of its own until it ends, SIGTERM comes or the starter is gone; return its exit status."""
+    """Run ``command`` in a process group of its own until it ends, SIGTERM comes or the starter is gone.
+
+    Return its exit status.
+    """
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the server become ours, whatever group they moved to
     asked = False
 
@@ -73,7 +78,10 @@ def _readable(descriptor: int, seconds: float) -> bool:
 
 
 def _reap(child: int) -> int | None:
-    """Collect every descendant that has ended; the exit status of ``child`` if it is among them (negative: by that signal)."""
+    """Collect every descendant that has ended.
+
+    The exit status of ``child`` if it is among them (negative: by that signal).
+    """
     status = None
     while True:
         try:

@@ -1,4 +1,6 @@
-"""Runs the embedded_servers stack in one terminal: starts its servers in order, restarts one that dies, and stops them all at the end."""
+"""Runs the embedded_servers stack in one terminal: starts its servers in order, restarts one that dies, and
+stops them all at the end.
+"""
 
 import os
 import signal
@@ -41,7 +43,9 @@ class StopRequested(Exception):
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What to run: the stack of ``paths`` for the repository ``root``; ``setup`` is run once its servers answer; ``flows`` at a time.
+    """What to run: the stack of ``paths`` for the repository ``root``.
+
+    ``setup`` is run once its servers answer; ``flows`` at a time.
 
     ``makers`` says how each server is started.
     """
@@ -74,7 +78,9 @@ def run_stack(plan: StackPlan, say: Say) -> None:
 
 
 class _Signals:
-    """Remembers that somebody asked to stop, so that no code is interrupted between starting a server and writing that down."""
+    """Remembers that somebody asked to stop, so that no code is interrupted between starting a server and
+    writing that down.
+    """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -218,7 +224,10 @@ class _Supervisor:
             setup.stop()
 
     def _wait_for_ports(self) -> None:
-        """Wait for a stack that was killed just now to be gone; give a server another port if a stranger has its."""
+        """Wait for a stack that was killed just now to be gone.
+
+        Give a server another port if a stranger has its.
+        """
         deadline = time.monotonic() + process.GRACE_SECONDS + 5
         while busy := [name for name, port in self.ports.items() if not is_port_free(port)]:
             self.asked.check()
@@ -252,8 +261,10 @@ class _Supervisor:
         width = max(len(row[1]) for row in rows)
         lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]
         notes = [
-            f"  Passwords and keys: {self.paths.environment} (only you may read it). Logs: {self.paths.logs}/",
-            "  Everything listens on this machine alone. Label Studio's guard lets requests to 127.0.0.1 through.",
+            f"  Passwords and keys: {self.paths.environment} (only you may read it). Logs: "
+            f"{self.paths.logs}/",
+            "  Everything listens on this machine alone. Label Studio's guard lets requests to 127.0.0.1 "
+            "through.",
             "  Ctrl-C or `trashnet down` stops it; `trashnet status` says how it is.",
         ]
         for line in ["", *lines, "", *notes, ""]:

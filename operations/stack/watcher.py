@@ -1,4 +1,6 @@
-"""Looking after one server: is it there, does it answer, and starting it again, each time a little later, when it is not."""
+"""Looking after one server: is it there, does it answer, and starting it again, each time a little later,
+when it is not.
+"""
 
 import time
 from collections.abc import Callable

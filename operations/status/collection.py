@@ -1,4 +1,7 @@
-"""How the flywheel is, honestly: what can be seen is shown, what cannot is "unknown", with the reason. Nothing here changes anything."""
+"""How the flywheel is, honestly: what can be seen is shown, what cannot is "unknown", with the reason.
+
+Nothing here changes anything.
+"""
 
 import os
 from collections.abc import Callable
@@ -30,7 +33,10 @@ STORE, LABEL_STUDIO, PREFECT, GATEWAY, WORKER = (
 
 
 def collect_status(settings: Settings | None = None) -> Status:
-    """Look at everything, at most 20 seconds. Raises :class:`UserError` only if there are no settings to know where to look."""
+    """Look at everything, at most 20 seconds.
+
+    Raises :class:`UserError` only if there are no settings to know where to look.
+    """
     settings = settings or load_settings()
     api = os.environ.get("PREFECT_API_URL") or read_environment_file(STACK_ENVIRONMENT_FILE).get(
         "PREFECT_API_URL"
@@ -294,7 +300,8 @@ def _degraded(status: Status, settings: Settings, *, embedded: bool) -> list[str
         notes.append("the ledger is an SQLite file: flows must run on this machine (PostgreSQL for more)")
     if embedded:
         notes.append(
-            "embedded stack: everything on this machine only, and Label Studio's guard lets requests to 127.0.0.1 through"
+            "embedded stack: everything on this machine only, and Label Studio's guard lets requests to "
+            "127.0.0.1 through"
         )
     if failed := status.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")

@@ -13,7 +13,8 @@ def format_status(status: Status) -> str:
     width = max(len(server.url) for server in status.servers)
     for server in status.servers:
         lines.append(
-            f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  {server.state}"
+            f"  {'ok ' if server.ok else '!! '} {server.name:<{INDENT - 2}}  {server.url:<{width}}  "
+            f"{server.state}"
         )
     sections = {
         "inbox": _waiting,
@@ -55,7 +56,8 @@ def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
     )
     turn = facts["last_turn"]
     last = (
-        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} ago"
+        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} "
+        "ago"
         if turn
         else "no turn yet"
     )

@@ -92,7 +92,9 @@ scores = st.one_of(st.sampled_from([0.1, 0.5, 0.5000001, 0.9]), st.floats(0, 1))
     st.lists(st.integers(1, 4), min_size=1, max_size=4, unique=True),
 )
 def test_equals_pycocotools_on_random_boxes(truth: list[Any], found: list[Any], class_ids: list[int]) -> None:
-    """On any boxes, crowds, scores and choice of classes both evaluators fill every table with the same numbers."""
+    """On any boxes, crowds, scores and choice of classes both evaluators fill every table with the same
+    numbers.
+    """
     assert_agrees(
         truth_of([r for r, _ in truth], [c for _, c in truth]),
         predictions_of([r for r, _ in found], [s for _, s in found]),
@@ -174,7 +176,9 @@ def test_equals_pycocotools_where_it_is_awkward(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_pycocotools_on_a_split_of_ordinary_size(seed: int) -> None:
-    """Hundreds of items per class, jittered, lost and doubled, with scores of two decimals (so hundreds of ties): equal to the last bit."""
+    """Hundreds of items per class, jittered, lost and doubled, with scores of two decimals (so hundreds of
+    ties): equal to the last bit.
+    """
     draw = np.random.default_rng(seed)
     n, images = 700, 40
     box = np.concatenate([draw.uniform(0, 400, (n, 2)), np.exp(draw.normal(3.7, 0.9, (n, 2)))], axis=1)
@@ -193,7 +197,9 @@ def test_equals_pycocotools_on_a_split_of_ordinary_size(seed: int) -> None:
 
 
 def test_ap_by_hand() -> None:
-    """Of four items three are found, one false detection stands between them: AP50 is the 101-point area under that curve."""
+    """Of four items three are found, one false detection stands between them: AP50 is the 101-point area
+    under that curve.
+    """
     truth = truth_of([(0, 1, A), (0, 1, B), (1, 1, A), (1, 1, B)])
     found = [(0, 1, A), (2, 1, A), (0, 1, B), (1, 1, A)]
     metrics = coco_metrics(truth, predictions_of(found, [0.9, 0.8, 0.7, 0.6]), np.array([1, 2]))

@@ -33,7 +33,9 @@ def test_a_perfect_detector_scores_one(
     params: EvaluationParams,
     tmp_path: Path,
 ) -> None:
-    """Boxes that are the labels themselves are AP 1, everything sorted right, nothing contaminated, no cause of error."""
+    """Boxes that are the labels themselves are AP 1, everything sorted right, nothing contaminated, no cause
+    of error.
+    """
     card = evaluate(jittering("perfect"), sample_log, taxonomy, params, tmp_path)
     assert card.coco["ap"] == pytest.approx(1)
     assert card.sorting.accuracy.value == 1
@@ -49,7 +51,9 @@ def test_everything_it_writes_agrees_with_what_it_returns(
     params: EvaluationParams,
     tmp_path: Path,
 ) -> None:
-    """The scorecard on disk is the one returned, strict JSON, and its predictions file gives the same AP through pycocotools."""
+    """The scorecard on disk is the one returned, strict JSON, and its predictions file gives the same AP
+    through pycocotools.
+    """
     detector = jittering("clumsy", blur=0.06, confuse=0.3, lose=0.1, clutter=5)
     model = tmp_path / "clumsy.onnx"
     model.write_bytes(b"weights")
@@ -104,7 +108,10 @@ def test_plots_are_what_dvc_reads(
     params: EvaluationParams,
     tmp_path: Path,
 ) -> None:
-    """The confusion file has a row per item and false detection under `actual` and `predicted`; the curve has 101 points."""
+    """The confusion file has a row per item and false detection under `actual` and `predicted`.
+
+    The curve has 101 points.
+    """
     card = evaluate(
         jittering("clumsy", confuse=0.5, lose=0.2, clutter=4), sample_log, taxonomy, params, tmp_path
     )

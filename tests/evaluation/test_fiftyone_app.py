@@ -68,7 +68,9 @@ def build(
 def test_dataset_agrees_with_the_scorecards(
     database: str, build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
 ) -> None:
-    """FiftyOne's own mAP is the scorecard's AP to 1e-6 for every model, and its marks count what the scorecard counts."""
+    """FiftyOne's own mAP is the scorecard's AP to 1e-6 for every model, and its marks count what the
+    scorecard counts.
+    """
     import fiftyone as fo
 
     opened = open_fiftyone(sample_log, build, taxonomy, params, database, launch=False, name="agrees")
@@ -122,7 +124,10 @@ def test_quantised_scores_agree_too(
     params: EvaluationParams,
     tmp_path: Path,
 ) -> None:
-    """An int8 model has 256 scores and so many ties, where FiftyOne left to itself counts hits before misses; ours agrees all the same."""
+    """An int8 model has 256 scores and so many ties, where FiftyOne left to itself counts hits before misses.
+
+    Ours agrees all the same.
+    """
     detector = jittering("tied", blur=0.05, confuse=0.3, clutter=30)
 
     class Quantised:
@@ -140,7 +145,10 @@ def test_quantised_scores_agree_too(
 
 
 def test_ties_are_told_apart_in_order() -> None:
-    """Equal scores fall by 1e-12 each in the order given; the first keeps its own, and no other score is passed."""
+    """Equal scores fall by 1e-12 each in the order given.
+
+    The first keeps its own, and no other score is passed.
+    """
     scores = np.array([0.5, 0.25, 0.5, 0.5, 0.25])
     found = Predictions(("a",), np.zeros(5, np.int64), np.zeros((5, 4)), np.ones(5, np.int64), scores)
     np.testing.assert_allclose(untied(found) - scores, [0, 0, -1e-12, -2e-12, -1e-12], atol=1e-15)
@@ -169,7 +177,8 @@ def test_our_own_mongod_starts_and_ends_with_us(mongod_program: Path, tmp_path: 
     """With only `.tools/mongod` to go by, a process gets a database on loopback, and leaves none behind."""
     script = (
         "from pathlib import Path\nfrom operations.mongod import ensure_database\nimport pymongo\n"
-        "uri = ensure_database(Path('db'))\nassert pymongo.MongoClient(uri).admin.command('ping')['ok'] == 1\nprint(uri)\n"
+        "uri = ensure_database(Path('db'))\nassert pymongo.MongoClient(uri).admin.command('ping')['ok'] == "
+        "1\nprint(uri)\n"
     )
     shutil.copytree(
         mongod_program.parents[3], tmp_path / ".tools/mongod", symlinks=True, copy_function=os.link

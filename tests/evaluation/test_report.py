@@ -91,7 +91,9 @@ class Page(HTMLParser):
 
 
 def test_page_stands_alone(judged: Path) -> None:
-    """All three models are in it, nothing is loaded from anywhere, every anchor has its target, every id is there once."""
+    """All three models are in it, nothing is loaded from anywhere, every anchor has its target, every id is
+    there once.
+    """
     text = (judged / "report.html").read_text()
     page = Page(text)
     assert page.loads == []
@@ -121,7 +123,9 @@ def test_page_shows_the_scorecards_numbers(judged: Path) -> None:
 def test_what_was_not_run_is_said(
     build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
 ) -> None:
-    """Without training curves, rebalancing, the EdgeTPU check and one of the models the page is written all the same and names each."""
+    """Without training curves, rebalancing, the EdgeTPU check and one of the models the page is written all
+    the same and names each.
+    """
     (build / "scorecards/ssd_int8.json").unlink()
     words = Page(write_report(sample_log, build, taxonomy, params).read_text()).words
     parts = (
@@ -232,7 +236,9 @@ def test_headline_table_has_all_models(judged: Path) -> None:
 def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(
     float_ap: float, telling: bool
 ) -> None:
-    """A float model whose AP is not above the gate cannot fail it, so its int8 twin's pass would mean nothing."""
+    """A float model whose AP is not above the gate cannot fail it, so its int8 twin's pass would mean
+    nothing.
+    """
     assert (
         Quantisation(
             float_ap, ap_lost=float_ap, ap50_lost=0.0, sorting_lost=None, gate=1.0, classes=()

@@ -10,7 +10,9 @@ NOW = {
 
 
 def test_more_is_better_for_accuracy_and_worse_for_contamination() -> None:
-    """AP from 10 to 12.5 % is better by 2.5 points, contamination from 20 to 25 % worse by 5, and what stayed says no word."""
+    """AP from 10 to 12.5 % is better by 2.5 points, contamination from 20 to 25 % worse by 5, and what stayed
+    says no word.
+    """
     table = compare_scores(LAST, NOW)
     assert "| AP, % | 12.5 (+2.5 better) | 30.0 |" in table
     assert "| contamination, % | 25.0 (+5.0 **worse**) | n/a |" in table

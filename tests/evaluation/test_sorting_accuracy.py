@@ -1,4 +1,6 @@
-"""Sorting accuracy, contamination, Wilson's interval and the causes of errors, against arithmetic done by hand."""
+"""Sorting accuracy, contamination, Wilson's interval and the causes of errors, against arithmetic done by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from evaluation.sorting_accuracy import (
     wilson,
     worst_confusions,
 )
+from trashnet.boxes import iou
 
 Box = tuple[float, float, float, float]
 STREAMS = {1: "recycling", 2: "recycling", 3: "landfill", 4: "organics"}
@@ -64,11 +67,16 @@ def found_of(*rows: tuple[int, int, Box, float], images: int = 2) -> Predictions
 )
 def test_overlap(a: Box, b: Box, crowd: bool, expected: float) -> None:
     """Intersection over union, and over the detection alone for a crowd."""
-    assert iou(np.array([a], float), np.array([b], float), np.array([crowd])).item() == pytest.approx(expected)
+    assert iou(np.array([a], float), np.array([b], float), np.array([crowd])).item() == pytest.approx(
+        expected
+    )
 
 
 def test_where_items_go() -> None:
-    """Five items: one right as itself, one right as another class of its stream, one wrong, two missed; one false detection."""
+    """Five items: one right as itself, one right as another class of its stream, one wrong, two missed.
+
+    One false detection.
+    """
     truth = truth_of((0, 1, HERE), (0, 1, THERE), (0, 3, AWAY), (1, 4, HERE), (1, 4, THERE))
     found = found_of(
         (0, 1, HERE, 0.9),  # right
@@ -113,7 +121,10 @@ def test_where_items_go() -> None:
 
 
 def test_one_detection_per_item_and_the_best_one_chooses() -> None:
-    """The higher score takes the item it overlaps most, even from a lower one that fits better; what is left over is false."""
+    """The higher score takes the item it overlaps most, even from a lower one that fits better.
+
+    What is left over is false.
+    """
     truth = truth_of((0, 1, HERE), (0, 3, (4.0, 0.0, 10.0, 10.0)))
     found = found_of(
         (0, 3, (1.0, 0.0, 10.0, 10.0), 0.9), (0, 1, HERE, 0.8), (0, 3, (4.0, 0.0, 10.0, 10.0), 0.7)
@@ -126,7 +137,10 @@ def test_one_detection_per_item_and_the_best_one_chooses() -> None:
 
 
 def test_crowds_are_no_items_and_excuse_what_lies_in_them() -> None:
-    """A detection at least half inside a crowd is left out of every count; one that meets an item in it still counts as a match."""
+    """A detection at least half inside a crowd is left out of every count.
+
+    One that meets an item in it still counts as a match.
+    """
     truth = truth_of((0, 1, (0.0, 0.0, 50.0, 50.0)), (0, 3, HERE), crowds=(0,))
     found = found_of(
         (0, 3, HERE, 0.9), (0, 3, (30.0, 30.0, 10.0, 10.0), 0.8), (0, 3, (45.0, 0.0, 20.0, 10.0), 0.7)
@@ -162,7 +176,9 @@ boxes = st.tuples(st.integers(0, 12), st.integers(0, 3), st.integers(4, 12), st.
 def test_a_threshold_after_matching_is_one_before_it(
     truth_rows: list, found_rows: list, score: float, crowd: bool
 ) -> None:  # type: ignore[type-arg]
-    """Leaving out low scores before matching or after it gives the same, and every item and detection is counted once."""
+    """Leaving out low scores before matching or after it gives the same, and every item and detection is
+    counted once.
+    """
     truth, found = truth_of(*truth_rows, crowds=(0,) if crowd else ()), found_of(*found_rows)
     after, before = match_items(truth, found).above(found, score), match_items(truth, found.above(score))
     assert after.detection_of.tolist() == before.detection_of.tolist()
@@ -230,7 +246,10 @@ def test_every_cause_once() -> None:
 
 
 def test_confusions_are_ordered_and_show_frames() -> None:
-    """The most frequent mistake first, its frames by confidence; misses, false detections and right answers are not confusions."""
+    """The most frequent mistake first, its frames by confidence.
+
+    Misses, false detections and right answers are not confusions.
+    """
     truth = truth_of((0, 1, HERE), (0, 1, THERE), (0, 4, AWAY), (1, 1, HERE), (1, 2, AWAY))
     found = found_of(
         (0, 3, HERE, 0.6),

@@ -35,7 +35,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
 def test_a_store_with_a_full_disk_loses_no_frame(
     store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
-    """Frames stay in the inbox, none is entered without its object; once there is room again, all are accepted and whole."""
+    """Frames stay in the inbox, none is entered without its object.
+
+    Once there is room again, all are accepted and whole.
+    """
     for number in range(3):
         upload(store, jpeg(scene(number, 320, 240)))
     ballast = 0

@@ -112,7 +112,10 @@ SIDECARS = [
 def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
     told: bytes, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Both go to quarantine, and the note says what is wrong; sent again with a right sidecar, the same frame comes in."""
+    """Both go to quarantine, and the note says what is wrong.
+
+    Sent again with a right sidecar, the same frame comes in.
+    """
     upload(store, WHOLE, told)
     assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(quarantined=1)
     (row,) = frames_in_state(ledger, "quarantined")
@@ -126,7 +129,9 @@ def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
 def test_a_confused_bin_keeps_its_frame(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """A clock in 1970, a release and a label nobody knows, boxes out of the picture: noted, and the arrival taken as the time."""
+    """A clock in 1970, a release and a label nobody knows, boxes out of the picture: noted, and the arrival
+    taken as the time.
+    """
     boxes = [[-5, -5, 20, 20], [90, 60, 500, 500], [200, 200, 5, 5]]
     found = [{"label": "Shoe", "score": 0.5, "box": box} for box in boxes] + [
         {"label": "Dragon", "score": 0.9, "box": [1, 2, 3, 4]}
@@ -180,7 +185,10 @@ def test_a_release_that_was_published_is_no_news(
 
 
 def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
-    """A wrong checksum, a key that bins do not write and a file too large are refused; the frame of that name still comes in later."""
+    """A wrong checksum, a key that bins do not write and a file too large are refused.
+
+    The frame of that name still comes in later.
+    """
     upload(store, WHOLE, name="0" * 64)
     upload(store, WHOLE, name="holiday")
     upload(store, WHOLE + bytes(2000))
@@ -235,7 +243,10 @@ def test_what_is_never_complete_is_swept(
 def test_a_still_camera_and_a_small_new_thing(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Nothing changed within a burst is a duplicate; one small thing more is what people are to label, whatever the hash says."""
+    """Nothing changed within a burst is a duplicate.
+
+    One small thing more is what people are to label, whatever the hash says.
+    """
     more = scene(1)
     more.paste(Image.new("RGB", (9, 7), "white"), (30, 30))
     for minute, picture in enumerate((jpeg(scene(1)), jpeg(scene(1), quality=85), jpeg(more))):
@@ -253,7 +264,10 @@ def test_a_still_camera_and_a_small_new_thing(
     ids=["memory", "time"],
 )
 def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> None:
-    """The process that decodes it fails or is killed, twice; the next picture gets a new one and is none the worse."""
+    """The process that decodes it fails or is killed, twice.
+
+    The next picture gets a new one and is none the worse.
+    """
     with Decoders(Params(decoders=1, **change)) as decoders:
         with pytest.raises(UnfitImage) as caught:
             decoders.decode(jpeg(Image.effect_noise((9000, 9000), 1), quality=10))
@@ -289,7 +303,9 @@ def test_no_bytes_break_the_cleaning(data: bytes) -> None:
 def test_cleaning_keeps_every_pixel(
     segments: list[tuple[int, bytes]], behind: bytes, progressive: bool, grey: bool
 ) -> None:
-    """Segments of any content before the pixels and bytes behind them go, colours and all pixels stay bit for bit."""
+    """Segments of any content before the pixels and bytes behind them go, colours and all pixels stay bit for
+    bit.
+    """
     plain = jpeg(scene(1).convert("L" if grey else "RGB"), progressive=progressive)
     secret = [(marker, b"SECRET" + payload) for marker, payload in segments]
     extra = b"".join(
@@ -301,7 +317,10 @@ def test_cleaning_keeps_every_pixel(
 
 
 def test_all_metadata_goes_and_colours_stay() -> None:
-    """EXIF with GPS, an ICC profile, a comment and JFIF's thumbnail go; Adobe's mark, which changes colours, stays."""
+    """EXIF with GPS, an ICC profile, a comment and JFIF's thumbnail go.
+
+    Adobe's mark, which changes colours, stays.
+    """
     exif = Image.Exif()
     exif.get_ifd(0x8825)[2] = (52.0, 4.0, 3.0)
     exif[0x010F] = "MAKER"

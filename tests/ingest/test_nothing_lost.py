@@ -1,4 +1,6 @@
-"""Nothing lost, nothing twice: whatever dies, whenever, and whatever rings how often, the ledger and the store end the same."""
+"""Nothing lost, nothing twice: whatever dies, whenever, and whatever rings how often, the ledger and the
+store end the same.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,7 +35,9 @@ def decoders() -> Iterator[Decoders]:
 
 
 def fill(store: ObjectStore) -> None:
-    """An inbox with everything: frames, a re-encode, a burst, repeats, other metadata, refused frames and sidecars, halves."""
+    """An inbox with everything: frames, a re-encode, a burst, repeats, other metadata, refused frames and
+    sidecars, halves.
+    """
     for number in range(5):
         upload(
             store,
@@ -79,7 +83,9 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
 def test_shards_and_their_order_change_nothing(
     tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
-    """One upload at a time, backwards, or all at once: the same frames in the same states, told about by the earliest upload."""
+    """One upload at a time, backwards, or all at once: the same frames in the same states, told about by the
+    earliest upload.
+    """
     ends = []
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
         fill(store := MemoryStore())
@@ -120,7 +126,10 @@ def test_events_may_be_dropped_doubled_and_reordered(
     taxonomy: Taxonomy,
     decoders: Decoders,
 ) -> None:
-    """After every object none, one or two events arrive; some runs use an old list of keys, some are killed. Then comes a last one."""
+    """After every object none, one or two events arrive; some runs use an old list of keys, some are killed.
+
+    Then comes a last one.
+    """
     folder = tmp_path_factory.mktemp("events")
     calm, noisy, old = MemoryStore(), MemoryStore(), list[str]()
     ledgers = [open_ledger(f"sqlite:///{folder}/{name}.sqlite") for name in ("calm", "noisy")]
@@ -179,7 +188,10 @@ class FusedS3(ObjectStore):
 def run_on(
     server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: Decoders
 ) -> tuple[Any, int]:
-    """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't. How it ends, and its effects."""
+    """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't.
+
+    How it ends, and its effects.
+    """
     store = FusedS3(server.url, server.access_key, server.secret_key, bucket, "us-east-1")
     store.ensure_bucket()
     upload(store, jpeg(scene(1)))
@@ -201,7 +213,9 @@ def run_on(
 def test_dying_anywhere_on_a_real_store(
     tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
-    """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each effect, and run again."""
+    """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each
+    effect, and run again.
+    """
     expected, effects = run_on(
         s3_server, f"{fresh_bucket}-calm", f"sqlite:///{tmp_path}/calm.sqlite", None, taxonomy, decoders
     )
@@ -231,7 +245,9 @@ def undisturbed(
 def test_the_undisturbed_run_ends_as_it_should(
     tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
-    """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in quarantine, the inbox empty."""
+    """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in
+    quarantine, the inbox empty.
+    """
     (rows, objects), _ = undisturbed(tmp_path, taxonomy, decoders)
     states = [row["state"] for row in rows.values()]
     assert [states.count(state) for state in ("received", "accepted", "duplicate", "quarantined")] == [
@@ -256,7 +272,9 @@ def test_the_undisturbed_run_ends_as_it_should(
 
 
 def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
-    """Killed before its first effect, its second, and so on to its last, and run again: the same rows, the same objects."""
+    """Killed before its first effect, its second, and so on to its last, and run again: the same rows, the
+    same objects.
+    """
     expected, effects = undisturbed(tmp_path, taxonomy, decoders)
     assert effects > 60
     for at in range(effects):

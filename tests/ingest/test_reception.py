@@ -18,7 +18,9 @@ def keys(store: ObjectStore, prefix: str = "") -> list[str]:
 def test_an_upload_becomes_a_frame(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """A checked frame lies under the hash of its clean bytes, its row tells what the sidecar told, and the inbox is empty."""
+    """A checked frame lies under the hash of its clean bytes, its row tells what the sidecar told, and the
+    inbox is empty.
+    """
     exif = scene(1).getexif()
     exif[0x010E] = "taken at 52.1, 4.3"
     data = jpeg(scene(1), exif=exif)
@@ -39,7 +41,10 @@ def test_an_upload_becomes_a_frame(
 def test_a_reencode_is_a_duplicate(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """The same picture at another quality goes to quarantine and names the frame it repeats; other pictures are accepted."""
+    """The same picture at another quality goes to quarantine and names the frame it repeats.
+
+    Other pictures are accepted.
+    """
     for number in range(12):
         upload(
             store, jpeg(scene(number)), sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat())
@@ -60,7 +65,10 @@ def test_a_reencode_is_a_duplicate(
 def test_an_upload_that_comes_again_changes_nothing(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """What the ledger has is not entered twice; a stored frame that got lost is put back by the bin's second copy."""
+    """What the ledger has is not entered twice.
+
+    A stored frame that got lost is put back by the bin's second copy.
+    """
     upload(store, jpeg(scene(1)))
     receive(store, ledger, waiting(store), taxonomy, params)
     deduplicate(store, ledger, params)

@@ -60,7 +60,10 @@ def upload(
 
 
 class MemoryStore(ObjectStore):
-    """The object store's interface over a dictionary, for properties that are checked hundreds of times; real servers serve the rest."""
+    """The object store's interface over a dictionary, for properties that are checked hundreds of times.
+
+    Real servers serve the rest.
+    """
 
     def __init__(self) -> None:
         """An empty bucket; objects are as old as the order of their arrival says."""

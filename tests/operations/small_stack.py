@@ -1,4 +1,6 @@
-"""A program for the tests: runs the stack's supervisor over small servers that start in a moment, in the folder of the first argument."""
+"""A program for the tests: runs the stack's supervisor over small servers that start in a moment, in the
+folder of the first argument.
+"""
 
 import sys
 from collections.abc import Callable, Mapping

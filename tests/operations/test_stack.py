@@ -137,8 +137,10 @@ def test_stopping_ends_a_stubborn_server_and_all_its_descendants(
 def test_no_server_outlives_a_starter_that_was_killed(tmp_path: Path) -> None:
     """`kill -9` of whoever started it leaves no orphan, not even of a server that ignores being asked."""
     program = (
-        "import sys, time; from pathlib import Path; from operations.stack import process; process.GRACE_SECONDS = 0.5\n"
-        "folder = Path(sys.argv[1]); started = process.spawn('stubborn', [sys.executable, '-c', sys.argv[2], folder], url='',"
+        "import sys, time; from pathlib import Path; from operations.stack import process; "
+        "process.GRACE_SECONDS = 0.5\n"
+        "folder = Path(sys.argv[1]); started = process.spawn('stubborn', [sys.executable, '-c', sys.argv[2], "
+        "folder], url='',"
         " log=folder / 'log', healthy=lambda: True)\n"
         "time.sleep(600)"
     )

@@ -39,7 +39,10 @@ def settings(
 
 
 def test_what_is_down_is_said_and_the_rest_is_shown(settings: Settings) -> None:
-    """The store's part is known; tasks and runs are unknown, with the reason; a script sees by `ok` that something is down."""
+    """The store's part is known; tasks and runs are unknown, with the reason.
+
+    A script sees by `ok` that something is down.
+    """
     store = open_store(settings)
     store.ensure_bucket()
     store.put("inbox/bin/2026-01-01/a.jpg", b"x")

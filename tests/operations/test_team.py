@@ -1,4 +1,5 @@
-"""deploy/compose.yaml, started without containers: its own commands, environment, host names, ports and health checks, as processes.
+"""deploy/compose.yaml, started without containers: its own commands, environment, host names, ports and
+health checks, as processes.
 
 They run in a network and mount namespace of their own, in which the services' names are addresses of this
 machine. What an image would bring stands in: this machine's PostgreSQL, Label Studio from PyPI, and rclone
@@ -29,7 +30,8 @@ HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 gatew
 WORKER_HEALTH = "18080"  # 8080 here is Label Studio's already; between containers it is free
 ENTER = (
     "ip link set lo up && ip address add 198.18.77.2/32 dev lo && mount --bind {hosts} /etc/hosts && "
-    "exec {python} -c 'import sys; from pathlib import Path; from tests.operations.test_team import team; team(Path(sys.argv[1]))' {root}"
+    "exec {python} -c 'import sys; from pathlib import Path; from tests.operations.test_team import team; "
+    "team(Path(sys.argv[1]))' {root}"
 )
 
 
@@ -84,7 +86,9 @@ class Team:
         healthy: Callable[[], bool] | None = None,
         **options: Any,
     ) -> None:
-        """Start a service by its own command, or by what stands in for its image's, and wait for its health check."""
+        """Start a service by its own command, or by what stands in for its image's, and wait for its health
+        check.
+        """
         log, began = self.root / f"{name}.log", time.monotonic()
         options = {"environment": self.environment(name), "folder": REPOSITORY} | options
         ready = healthy or (lambda: self.healthy(name))
@@ -138,7 +142,10 @@ class Team:
 
 
 def team(root: Path) -> None:
-    """Start everything, upload a frame as a bin would, and wait until it is a task before the annotators; in the namespaces."""
+    """Start everything, upload a frame as a bin would, and wait until it is a task before the annotators.
+
+    In the namespaces.
+    """
     from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
     from trashnet.store import open_store
@@ -167,7 +174,9 @@ def team(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_team_s_services_come_up_and_a_frame_becomes_a_task(tmp_path: Path) -> None:
-    """PostgreSQL behind everything, passwords everywhere, Label Studio's guard on: from an upload, by events exclusive_lock, to the annotators."""
+    """PostgreSQL behind everything, passwords everywhere, Label Studio's guard on: from an upload, by events
+    exclusive_lock, to the annotators.
+    """
     (tmp_path / "hosts").write_text(HOSTS)
     become_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     inside = ENTER.format(hosts=tmp_path / "hosts", python=sys.executable, root=tmp_path)

@@ -55,7 +55,9 @@ def is_ok(clone: Path, seconds: float) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace(clone: Path) -> None:
-    """Up, status, a killed server, a second start, down: on the real servers, set up by themselves, and no secret to be seen."""
+    """Up, status, a killed server, a second start, down: on the real servers, set up by themselves, and no
+    secret to be seen.
+    """
     up = trashnet("up", "--detach", cwd=clone, seconds=14 * MINUTES)
     assert up.returncode == 0, up.stdout + up.stderr
     seen = is_ok(clone, 30)

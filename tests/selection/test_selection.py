@@ -72,7 +72,9 @@ def test_uncertainty_is_the_mean_entropy_of_three_boxes(scores: list[float], exp
 
 
 def test_disagreement_counts_items_that_one_model_misses_or_labels_otherwise() -> None:
-    """Teacher 4 boxes, student 3: two pairs (one renamed), two alone with the teacher, one with the student: 4 of 5 differ."""
+    """Teacher 4 boxes, student 3: two pairs (one renamed), two alone with the teacher, one with the student:
+    4 of 5 differ.
+    """
     teacher = [
         detection("Shoe", 0.9, 0, 0, 10, 10),
         detection("Battery", 0.8, 20, 0, 10, 10),
@@ -91,7 +93,10 @@ def test_disagreement_counts_items_that_one_model_misses_or_labels_otherwise() -
 
 
 def test_rarity_is_the_repeat_factor_of_lvis() -> None:
-    """Of 10,000 boxes, t = 0.01: 100 boxes or fewer are rarest, 400 are worth sqrt(100 / 400) = 0.5; a class never counted is rarest."""
+    """Of 10,000 boxes, t = 0.01: 100 boxes or fewer are rarest, 400 are worth sqrt(100 / 400) = 0.5.
+
+    A class never counted is rarest.
+    """
     rarity = rarities({"Cigarette": 9500, "Shoe": 400, "Battery": 100, "Aerosol": 0}, PARAMS)
     assert rarity == {"Cigarette": pytest.approx((100 / 9500) ** 0.5), "Shoe": 0.5, "Battery": 1.0}
     boxes = [detection("Shoe", 0.6), detection("Battery", 0.31), detection("Aerosol", 0.09)]
@@ -124,7 +129,10 @@ def frame(name: str, score: float, level: int, burst: str | None = None) -> Scor
 
 
 def test_twenty_views_of_one_bottle_are_one_choice() -> None:
-    """Gains at first: a 1.1, b 1.0, c 0.4. After a: b (its burst, 10 levels away) 1.0 * 0.1 * 10/40 = 0.025; so c is next."""
+    """Gains at first: a 1.1, b 1.0, c 0.4.
+
+    After a: b (its burst, 10 levels away) 1.0 * 0.1 * 10/40 = 0.025; so c is next.
+    """
     frames = [frame("a", 1.0, 0, "x"), frame("b", 0.9, 10, "x"), frame("c", 0.3, 200, "y")]
     assert select_diverse(frames, Counter(), 2, PARAMS) == ["a", "c"]
     assert select_diverse(frames, Counter(), 9, PARAMS) == ["a", "c", "b"]
@@ -135,7 +143,9 @@ def test_twenty_views_of_one_bottle_are_one_choice() -> None:
 
 
 def test_without_scores_diversity_alone_decides() -> None:
-    """Farthest first: after level 0 comes level 39 (gain 39/40), then 20 (gain 19/40 or 20/40: the nearer of both counts), then 1."""
+    """Farthest first: after level 0 comes level 39 (gain 39/40), then 20 (gain 19/40 or 20/40: the nearer of
+    both counts), then 1.
+    """
     frames = [frame("a", 0, 0), frame("b", 0, 1), frame("c", 0, 20), frame("d", 0, 39)]
     assert select_diverse(frames, Counter(), 4, PARAMS) == ["a", "d", "c", "b"]
 
@@ -148,7 +158,9 @@ def test_exploration_frames_stand_evenly_among_the_others() -> None:
 
 
 class Fixed:
-    """A detector that finds the same on every picture: the seam is the ledger, what a model finds is other rooms' business."""
+    """A detector that finds the same on every picture: the seam is the ledger, what a model finds is other
+    rooms' business.
+    """
 
     def __init__(self, name: str, *found: tuple[int, float]) -> None:
         """``found``: class ids and scores, boxes side by side."""
@@ -180,7 +192,10 @@ def ingest(
 def test_frames_are_scored_once_per_model(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """A frame is looked at once; another teacher looks again. The ledger keeps its boxes, its name, the score and why."""
+    """A frame is looked at once; another teacher looks again.
+
+    The ledger keeps its boxes, its name, the score and why.
+    """
     ingest(store, ledger, taxonomy, params, 5, release="r7")
     selection, counts = PARAMS.model_copy(update={"batch_size": 2}), {"Cigarette": 1000}
     battery = taxonomy.id_of["Battery"]

@@ -25,7 +25,9 @@ def is_colour(image: NDArray[np.uint8], rgb: tuple[int, int, int]) -> NDArray[np
 
 
 def test_an_outline_lies_on_its_box_and_leaves_the_inside_alone() -> None:
-    """At scale 1 the box (200, 300, 400, 200) is outlined from pixel 200 to 599 and 300 to 499, its middle untouched."""
+    """At scale 1 the box (200, 300, 400, 200) is outlined from pixel 200 to 599 and 300 to 499, its middle
+    untouched.
+    """
     drawn = draw(black(), [Mark((200, 300, 400, 200), "Drink can 0.90", BLUE)])
     blue = is_colour(drawn, BLUE_RGB)
     line = line_width(960, 720)  # sqrt(960 * 720) = 831.4; / 240 = 3.46, so 3
@@ -47,7 +49,9 @@ def test_the_picture_given_is_not_drawn_on() -> None:
 
 
 def test_a_label_stands_above_its_box_with_words_that_contrast() -> None:
-    """Above a box with room there is a plate of its colour, with white words on it, and nothing else beside it."""
+    """Above a box with room there is a plate of its colour, with white words on it, and nothing else beside
+    it.
+    """
     drawn = draw(black(), [Mark((200, 300, 400, 200), "Drink can 0.90", BLUE)])
     above = drawn[260:298, 200:600]
     assert is_colour(above, BLUE_RGB).mean() > 0.3
@@ -82,7 +86,9 @@ def test_a_box_is_scaled_with_its_picture() -> None:
 
 
 def test_ground_truth_is_dashed_and_its_label_is_white() -> None:
-    """A dashed outline, 4 pixels around its box, is half its colour and half white, and its words are black on white."""
+    """A dashed outline, 4 pixels around its box, is half its colour and half white, and its words are black
+    on white.
+    """
     drawn = draw(black(), [Mark((200, 300, 480, 200), "Drink can", BLUE, "dashed")])
     bottom = drawn[502, 200:680]
     assert is_colour(bottom[None], BLUE_RGB).sum() == pytest.approx(240, abs=12)
@@ -126,7 +132,9 @@ def test_the_first_mark_lies_on_top() -> None:
     "box", [(-50, -50, 20, 20), (950, 710, 500, 500), (0, 0, 960, 720), (480, 360, 0, 0), (0, 0, 0.4, 0.4)]
 )
 def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, float, float, float]) -> None:
-    """A box without area, or partly or wholly outside, raises nothing, and its words are still on the picture."""
+    """A box without area, or partly or wholly outside, raises nothing, and its words are still on the
+    picture.
+    """
     drawn = draw(black(), [Mark(box, "Cigarette 0.31", GREY)])
     assert is_colour(drawn, (127, 127, 127)).sum() > 1500
 

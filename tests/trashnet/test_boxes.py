@@ -120,7 +120,10 @@ def test_no_rows_or_columns_pair_with_none() -> None:
 
 
 def test_inside_a_crowd_region_the_detections_own_area_counts() -> None:
-    """Intersection 10 * 10 = 100, the detection's area 100: 1; without a crowd 100 / (100 + 10,000 - 100) = 0.01."""
+    """Intersection 10 * 10 = 100, the detection's area 100: 1.
+
+    Without a crowd 100 / (100 + 10,000 - 100) = 0.01.
+    """
     detection, region = np.array([[0, 0, 10, 10]], float), np.array([[0, 0, 100, 100]], float)
     assert iou(detection, region, np.array([True])).item() == 1.0
     assert iou(detection, region, np.array([False])).item() == pytest.approx(0.01)

@@ -1,4 +1,6 @@
-"""The smallest real models: an ONNX and two TFLite files that the runtimes run, each sure of one thing in the middle of any photo."""
+"""The smallest real models: an ONNX and two TFLite files that the runtimes run, each sure of one thing in the
+middle of any photo.
+"""
 
 import json
 import math
@@ -19,7 +21,9 @@ SAYS = {"efficientdet": ("Drink can", 0.9), "ssd_float": ("Drink can", 0.8), "ss
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy: Taxonomy) -> Path:
-    """A build folder as the pipeline leaves it: ``models``, and the ``predictions`` and ``scorecards`` that evaluation wrote of them."""
+    """A build folder as the pipeline leaves it: ``models``, and the ``predictions`` and ``scorecards`` that
+    evaluation wrote of them.
+    """
     build = tmp_path_factory.mktemp("viewer") / "build"
     (build / "models").mkdir(parents=True)
     params = EvaluationParams(
@@ -89,7 +93,8 @@ def write_onnx(path: Path, names: tuple[str, ...], class_name: str, score: float
 
 
 def write_tflite(path: Path, names: tuple[str, ...], class_name: str, score: float, kind: type) -> None:
-    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out, the names packed behind.
+    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out,
+    the names packed behind.
 
     The results are constants of the graph, which needs no operator then, and the test no TensorFlow.
     """

@@ -121,7 +121,10 @@ def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
 
 
 def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page, address: str) -> None:
-    """Each model's box, class and score; which stream that means; and that int8 would have sorted it elsewhere."""
+    """Each model's box, class and score; which stream that means.
+
+    And that int8 would have sorted it elsewhere.
+    """
     open_photos(page, address)
     expect(
         page.get_by_text("The models disagree. EfficientDet-D0 and SSD float: recycling; SSD int8: landfill.")
@@ -132,7 +135,10 @@ def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page,
 def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(
     page: Page, address: str, sample_log: Log
 ) -> None:
-    """Next shows the next test frame; the toggle adds what a person boxed on it, and how many items went right."""
+    """Next shows the next test frame.
+
+    The toggle adds what a person boxed on it, and how many items went right.
+    """
     frames = sample_log.frames("test")
     open_photos(page, address)
     expect(page.get_by_text(frames[0].file_name)).to_be_visible()
@@ -172,7 +178,10 @@ def test_one_class_can_be_shown_alone(page: Page, address: str) -> None:
 def test_frames_can_be_chosen_by_class_split_and_disagreement(
     page: Page, address: str, sample_log: Log
 ) -> None:
-    """Choosing a class leaves the frames that show it; disagreement is known for the test split and said to be unknown elsewhere."""
+    """Choosing a class leaves the frames that show it.
+
+    Disagreement is known for the test split and said to be unknown elsewhere.
+    """
     open_photos(page, address)
     labels = [frame.labels for frame in sample_log.frames("test")]
     class_id = next(c for c in range(1, 58) if 0 < sum(c in one.class_ids for one in labels if one) < 4)
@@ -188,7 +197,10 @@ def test_frames_can_be_chosen_by_class_split_and_disagreement(
 
 
 def test_an_uploaded_photo_is_turned_upright_and_looked_at(page: Page, address: str) -> None:
-    """A telephone's photo stored sideways, 120 × 60, stands 60 × 120; it is still there after a look at the scorecards."""
+    """A telephone's photo stored sideways, 120 × 60, stands 60 × 120.
+
+    It is still there after a look at the scorecards.
+    """
     open_photos(page, address)
     page.get_by_text("Your photo", exact=True).click()
     upload(page, "lunch.jpg", jpeg(120, 60, orientation=6))
@@ -229,7 +241,9 @@ def test_the_scorecards_stand_beside_each_other(page: Page, address: str) -> Non
 def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
     page: Page, sample_log: Log, tmp_path: Path
 ) -> None:
-    """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen all the same."""
+    """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen
+    all the same.
+    """
     options = Options(
         sample_log.root,
         tmp_path / "models",
@@ -251,7 +265,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
 def test_one_missing_model_does_not_keep_the_others_from_working(
     build: Path, page: Page, tmp_path: Path
 ) -> None:
-    """Without the teacher, and without a log: said plainly, and a photo still goes through the two students."""
+    """Without the teacher and a log: the page says so, and a photo still goes through the two students."""
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")

@@ -115,7 +115,10 @@ def test_the_table_of_items_says_who_saw_what(taxonomy: Taxonomy) -> None:
 
 
 def test_a_photo_is_judged_as_the_scorecard_judges(taxonomy: Taxonomy) -> None:
-    """Three items: one to its stream (as another class of it), one to a wrong stream, one missed; and one false detection."""
+    """Three items: one to its stream (as another class of it), one to a wrong stream, one missed.
+
+    And one false detection.
+    """
     boxes = np.array([LEFT, RIGHT, (400, 0, 50, 50)], float)
     ids = np.array([taxonomy.id_of[name] for name in ("Drink can", "Pizza box", "Shoe")])
     found = seen(

@@ -133,7 +133,10 @@ def test_a_decompression_bomb_is_refused_in_plain_words() -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_damage_never_reaches_a_person_as_a_traceback(kind: str) -> None:
-    """Of 150 files with bytes changed or cut off each is either read or refused with a UserError; nothing else is raised."""
+    """Of 150 files with bytes changed or cut off each is either read or refused with a UserError.
+
+    Nothing else is raised.
+    """
     if kind not in Image.SAVE:
         Image.init()
     whole = encoded(halves(64, 64), kind)

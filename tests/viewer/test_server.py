@@ -47,7 +47,8 @@ def test_the_app_loads_neither_torch_nor_tensorflow_nor_prefect() -> None:
     """A laptop that only looks needs no training library."""
     program = (
         "import sys; import viewer.photo_page, viewer.scorecard_page; "
-        "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', 'fiftyone', 'dvc'})"
+        "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', "
+        "'fiftyone', 'dvc'})"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY

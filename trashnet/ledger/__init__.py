@@ -1,8 +1,9 @@
 """The ledger: one row per frame and its state, in SQL; every transition is one transaction.
 
-``received`` (validated, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) -> ``tasked``
-(in Label Studio) -> ``labelled`` (its annotations were collected) -> ``released`` (a published candidate was trained on
-it); ``quarantined`` frames were refused. All SQL is in this package: rooms ask :class:`Ledger` in words.
+``received`` (validated, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) ->
+``tasked`` (in Label Studio) -> ``labelled`` (its annotations were collected) -> ``released`` (a published
+candidate was trained on it); ``quarantined`` frames were refused. All SQL is in this package: rooms ask
+:class:`Ledger` in words.
 """
 
 from trashnet.ledger.annotations import (

@@ -1,4 +1,6 @@
-"""Annotations of frames' tasks, as the ledger keeps them until they have grown into the dataset, and after."""
+"""Annotations of frames' tasks, as the ledger keeps them until they have grown into the dataset, and
+after.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +39,9 @@ class AnnotationRow:
 
 @dataclass(frozen=True, slots=True)
 class FrameLabels:
-    """The labels of one frame: its newest usable annotation, and the ids of all usable ones, which that one supersedes."""
+    """The labels of one frame: its newest usable annotation, and the ids of all usable ones, which that one
+    supersedes.
+    """
 
     newest: AnnotationRow
     annotation_ids: tuple[int, ...]
@@ -59,7 +63,10 @@ class AnnotationQueries(Database):
     """What the labelling room asks and writes."""
 
     def mark_tasked(self, task_ids: Mapping[str, int]) -> int:
-        """Move accepted frames, by SHA-256, on to ``tasked`` with the ids of their tasks; returns how many moved."""
+        """Move accepted frames, by SHA-256, on to ``tasked`` with the ids of their tasks.
+
+        Returns how many moved.
+        """
         moved = 0
         with self.transaction() as connection:
             for sha256, task_id in task_ids.items():
@@ -82,8 +89,8 @@ class AnnotationQueries(Database):
         """Write the present annotations of one frame, and move the frame with them.
 
         With ``finished`` a ``tasked`` frame becomes ``labelled``. Where none of them is usable any more, a
-        ``labelled`` frame that has not grown yet becomes ``tasked`` again. An annotation that has grown and was
-        changed grows again.
+        ``labelled`` frame that has not grown yet becomes ``tasked`` again. An annotation that has grown and
+        was changed grows again.
 
         Args:
             sha256: The frame.
@@ -136,7 +143,10 @@ class AnnotationQueries(Database):
         )
 
     def annotations_by_several_people(self) -> Iterator[list[AnnotationRow]]:
-        """Per frame that two or more people annotated, the newest usable annotation of each of them; by SHA-256."""
+        """Per frame that two or more people annotated, the newest usable annotation of each of them.
+
+        By SHA-256.
+        """
         query = (
             select(annotations)
             .where(annotations.c.outcome.in_(USABLE))
@@ -150,7 +160,9 @@ class AnnotationQueries(Database):
                 yield list(newest.values())
 
     def labels_to_grow(self, turn: str | None = None) -> list[FrameLabels]:
-        """Per labelled frame its newest usable annotation among those planned for ``turn`` (``None``: for no turn yet); by SHA-256."""
+        """Per labelled frame its newest usable annotation among those planned for ``turn`` (``None``: for no
+        turn yet); by SHA-256.
+        """
         query = (
             select(annotations)
             .join(frames, frames.c.sha256 == annotations.c.sha256)
@@ -163,7 +175,9 @@ class AnnotationQueries(Database):
         return [FrameLabels(group[-1], tuple(row.annotation_id for row in group)) for group in groups]
 
     def count_labels_to_grow(self) -> int:
-        """How many frames have labels that no turn holds yet: the length of :meth:`labels_to_grow`, without their boxes."""
+        """How many frames have labels that no turn holds yet: the length of :meth:`labels_to_grow`, without
+        their boxes.
+        """
         query = (
             select(func.count(annotations.c.sha256.distinct()))
             .select_from(annotations.join(frames, frames.c.sha256 == annotations.c.sha256))
@@ -195,7 +209,8 @@ def _contents(connection: Connection, sha256: str) -> dict[int, tuple[str, str |
 def _write(connection: Connection, row: AnnotationRow) -> bool:
     """Insert an annotation or replace an older state of it; ``False`` if the ledger has it already.
 
-    A changed annotation has to grow again: its ``turn`` is taken back. One that was only saved again keeps it.
+    A changed annotation has to grow again: its ``turn`` is taken back. One that was only saved again keeps
+    it.
     """
     values = {field.name: getattr(row, field.name) for field in fields(row)} | {"turn": None}
     same_id = annotations.c.annotation_id == row.annotation_id

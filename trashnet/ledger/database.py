@@ -1,4 +1,6 @@
-"""The connection to the ledger's database: transactions, reads, and one error for a database that does not answer."""
+"""The connection to the ledger's database: transactions, reads, and one error for a database that does not
+answer.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,8 +77,8 @@ def _ledger_errors() -> Iterator[None]:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that first reads and then writes could find that another process wrote in between: it takes
-    # the write lock at its start.
+    # A transaction that first reads and then writes could find that another process wrote in between: it
+    # takes the write lock at its start.
     read_only = connection.get_execution_options().get(READ_ONLY)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 

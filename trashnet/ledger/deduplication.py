@@ -1,4 +1,6 @@
-"""Deduplication: received frames in the order of their capture, and frames whose perceptual hashes are near."""
+"""Deduplication: received frames in the order of their capture, and frames whose perceptual hashes are
+near.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ MAX_HASH_DISTANCE = HASH_BANDS - 1  # bits: hashes farther apart may share no ba
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What two frames are compared by: a hash of 64 bits (``None`` if too plain) and the mean RGB of 8 x 8 cells, 192 bytes."""
+    """What two frames are compared by: a hash of 64 bits (``None`` if too plain) and the mean RGB of 8 x 8
+    cells, 192 bytes.
+    """
 
     sha256: str
     phash: int | None
@@ -25,7 +29,9 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A verdict of deduplication: the SHA-256 of the frame that is re-encoded, and the key its re-encode was moved to."""
+    """A verdict of deduplication: the SHA-256 of the frame that is re-encoded, and the key its re-encode was
+    moved to.
+    """
 
     duplicate_of: str
     key: str
@@ -48,9 +54,9 @@ class DeduplicationQueries(Database):
     def fingerprints_near(self, phashes: Iterable[int], distance: int) -> dict[int, list[Fingerprint]]:
         """Per hash the accepted (or later) frames whose hashes differ in at most ``distance`` of 64 bits.
 
-        They are found through an index, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3):
-        ``distance`` bits change at most so many of the bands. Raises :class:`ValueError` for a distance above
-        :data:`MAX_HASH_DISTANCE`.
+        They are found through an index, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012,
+        section 3): ``distance`` bits change at most so many of the bands. Raises :class:`ValueError` for a
+        distance above :data:`MAX_HASH_DISTANCE`.
         """
         if not 0 <= distance <= MAX_HASH_DISTANCE:
             raise ValueError(

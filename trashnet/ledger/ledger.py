@@ -28,8 +28,8 @@ class Ledger(
 ):
     """The frames' states and annotations, in SQLite or PostgreSQL; safe to use from many threads.
 
-    Every method that writes is one transaction. Every method that reads sees one state of the database and, on
-    SQLite, does not wait for a writer. All raise :class:`LedgerError` if the database does not answer.
+    Every method that writes is one transaction. Every method that reads sees one state of the database and,
+    on SQLite, does not wait for a writer. All raise :class:`LedgerError` if the database does not answer.
     """
 
 
@@ -40,8 +40,8 @@ def open_ledger(url: str, *, migrate: bool = True) -> Ledger:
     written.
 
     Raises:
-        LedgerError: The URL is malformed, the database cannot be reached, it is newer than this program, or it
-            has no ledger and may not be given one.
+        LedgerError: The URL is malformed, the database cannot be reached, it is newer than this program, or
+            it has no ledger and may not be given one.
     """
     try:
         path = make_url(url).database if make_url(url).get_backend_name() == "sqlite" else None

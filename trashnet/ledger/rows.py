@@ -23,8 +23,9 @@ class FrameRow:
 
     ``sha256`` names the bytes as stored (cleaned), ``uploaded_sha256`` those that the bin sent; ``key`` is
     the object's key in the store now. ``detections`` are the bin's, ``prediction`` is the teacher's, ``None``
-    until a teacher has scored the frame. ``phash`` is 16 hexadecimal digits, ``None`` for a frame too plain to
-    have one; ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes. ``score`` is the acquisition score.
+    until a teacher has scored the frame. ``phash`` is 16 hexadecimal digits, ``None`` for a frame too plain
+    to have one; ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes. ``score`` is the acquisition
+    score.
     """
 
     sha256: str

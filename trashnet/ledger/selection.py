@@ -30,7 +30,9 @@ class UnscoredFrame:
 
 @dataclass(frozen=True, slots=True)
 class FrameScore:
-    """The acquisition score of a frame, why, the teacher's boxes (``None`` without a teacher), and which model scored."""
+    """The acquisition score of a frame, why, the teacher's boxes (``None`` without a teacher), and which
+    model scored.
+    """
 
     sha256: str
     score: float
@@ -41,7 +43,10 @@ class FrameScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoredFrame:
-    """A scored frame: ``burst`` is ``None`` outside a burst; ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes."""
+    """A scored frame: ``burst`` is ``None`` outside a burst.
+
+    ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes.
+    """
 
     sha256: str
     score: float
@@ -134,8 +139,8 @@ class SelectionQueries(Database):
     def sample_accepted(self, count: int, seed: int) -> list[str]:
         """The SHA-256s of accepted frames drawn at random, the same for the same ledger and seed.
 
-        SHA-256s are spread evenly, so the frames that follow points drawn by the seed are a fair sample. Each point
-        costs one search in an index, however many frames there are.
+        SHA-256s are spread evenly, so the frames that follow points drawn by the seed are a fair sample. Each
+        point costs one search in an index, however many frames there are.
         """
         drawn: list[str] = []
         with self.reading() as connection:
@@ -153,7 +158,10 @@ class SelectionQueries(Database):
         return drawn
 
     def mark_exploration(self, sha256s: Sequence[str]) -> None:
-        """Write into the explanation of these frames that they were drawn at random; again changes nothing."""
+        """Write into the explanation of these frames that they were drawn at random.
+
+        Again changes nothing.
+        """
         explanation = func.coalesce(frames.c.explanation, "")
         with self.transaction() as connection:
             for sha256 in sha256s:

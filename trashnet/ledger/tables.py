@@ -49,7 +49,9 @@ class UtcDateTime(TypeDecorator[object]):
 
 
 class BoxesJson(TypeDecorator[tuple[Box, ...]]):
-    """Boxes: a tuple of :class:`~trashnet.boxes.Box` in the program, a list of ``{"label", "score", "box"}`` in the database."""
+    """Boxes: a tuple of :class:`~trashnet.boxes.Box` in the program, a list of ``{"label", "score", "box"}``
+    in the database.
+    """
 
     impl = JSON
     cache_ok = True

@@ -16,7 +16,9 @@ TurnState = Literal["planned", "done"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
-    """One turn: the digest of the frames and labels that it was planned with; once done, its name and the dataset's version.
+    """One turn: the digest of the frames and labels that it was planned with.
+
+    Once done, its name and the dataset's version.
 
     ``name`` stays ``None`` where every annotation of the plan was changed before it could be appended.
     """
@@ -70,7 +72,8 @@ class TurnQueries(Database):
             return int(connection.execute(select(func.count()).where(untrained)).scalar() or 0)
 
     def mark_trained(self, names: Sequence[str]) -> int:
-        """Move the labelled frames of these turns on to ``released``: a published candidate was trained on them.
+        """Move the labelled frames of these turns on to ``released``: a published candidate was trained on
+        them.
 
         Returns how many frames moved.
         """

@@ -38,8 +38,8 @@ class UploadQueries(Database):
         """Enter all rows or none; one result per row, in order.
 
         Of several uploads of one picture the earliest capture decides the columns of the sidecar, whichever
-        worker came first. An upload that differs from a known frame in its metadata alone gets a row of its own
-        in state ``duplicate``, which remembers that these bytes were received.
+        worker came first. An upload that differs from a known frame in its metadata alone gets a row of its
+        own in state ``duplicate``, which remembers that these bytes were received.
         """
         if not rows:
             return []

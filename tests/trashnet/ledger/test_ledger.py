@@ -171,7 +171,9 @@ def test_received_frames_come_in_the_order_of_their_capture(ledger: Ledger) -> N
 def test_near_hashes_are_found_up_to_three_bits_apart(
     ledger: Ledger, flipped: tuple[int, ...], found: bool
 ) -> None:
-    """Of four bands at least one is equal when three bits differ (pigeonhole), so the index misses none of them."""
+    """Of four bands at least one is equal when three bits differ (pigeonhole), so the index misses none of
+    them.
+    """
     base = 0x0123456789ABCDEF
     other = base
     for bit in flipped:
