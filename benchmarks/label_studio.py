@@ -131,8 +131,8 @@ def main() -> None:
                 )
                 pairs.append(seconds)
                 print(
-                    f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, request_labels "
-                    f"{options.tasks / seconds[1]:.0f}/s"
+                    f"{options.tasks} tasks: bare {options.tasks / seconds[0]:.0f}/s, "
+                    f"request_labels {options.tasks / seconds[1]:.0f}/s"
                 )
         finally:
             studio.stop()
@@ -140,8 +140,8 @@ def main() -> None:
     best = [min(column) for column in zip(*pairs, strict=True)]
     ratio = statistics.median(one / two for one, two in pairs)
     print(
-        f"labeling: bare import_tasks {options.tasks / best[0]:.0f} tasks/s, request_labels "
-        f"{options.tasks / best[1]:.0f} tasks/s, "
+        f"labeling: bare import_tasks {options.tasks / best[0]:.0f} tasks/s, "
+        f"request_labels {options.tasks / best[1]:.0f} tasks/s, "
         f"ratio {ratio:.2f} (median of {options.rounds} rounds)"
     )
 

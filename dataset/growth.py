@@ -65,9 +65,7 @@ def grow(
     split: SplitParams,
     at_least: int | None = None,
 ) -> Iterator[GrownTurn]:
-    """Make turns of what has been collected, each a dataset version, until none is due.
-
-    Each turn as it is finished.
+    """Make turns of what has been collected, each a dataset version, until none is due; yields each one.
 
     A turn that was left unfinished is finished whatever its size. ``at_least``: see :func:`grow_due`. Raises
     :class:`UserError` if a step fails; the next call goes on there.
@@ -89,8 +87,7 @@ def grow_turn(
     """Make one turn of what has been collected, however little; ``None`` if there was nothing.
 
     A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
-    the next call repeats it.
-    """
+    the next call repeats it."""
     with clone.exclusive_lock():
         plan = ledger.unfinished_turn() or _plan_turn(ledger, params.max_frames)
         if plan is None:
@@ -185,10 +182,7 @@ def _frames(
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> Iterator[Frame]:
-    """The new frames with the split of their groups.
-
-    Their bytes are read one by one, while the turn is written.
-    """
+    """The new frames with the split of their groups; their bytes are read one by one."""
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
     for index, (_, labels) in enumerate(new):
         np.add.at(counts[index], labels.class_ids - 1, 1)

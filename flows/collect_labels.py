@@ -9,10 +9,7 @@ from trashnet.params import load_params
 
 @flow(name="collect-labels", retries=2, retry_delay_seconds=30, timeout_seconds=2 * 3600)
 def collect_labels() -> int:
-    """Collect what people annotated in Label Studio into the ledger, validated.
-
-    How many frames became labelled.
-    """
+    """Validate what people annotated and record it in the ledger; how many frames became labelled."""
     collected = collect_annotations()
     get_run_logger().info("%s", collected)
     for refusal in collected.refusals:

@@ -1,8 +1,7 @@
 """What flows open of a deployment: store, ledger, clone, Label Studio and models, each when it is first used.
 
 A flow run is a process of its own, which should begin at once: what only some flows need is imported when
-they ask for it.
-"""
+they ask for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CandidateDetector:
-    """A candidate's detector under the candidate's version, which bins name as their release and the ledger
-    beside scores.
-    """
+    """A candidate's detector, named by the candidate's version: bins and the ledger name it so too."""
 
     name: str
     detector: "Detector"
@@ -43,9 +40,7 @@ class CandidateDetector:
 
 
 class FlowContext:
-    """One deployment.
-
-    A part is opened when it is first used, so that a task opens what it uses and nothing else.
+    """One deployment; a part is opened when it is first used, so a task opens what it uses and no more.
 
     Every part raises :class:`trashnet.errors.UserError` if it is missing or does not answer.
     """
@@ -113,10 +108,7 @@ class FlowContext:
         return load_newest_candidate(self.store)
 
     def detector(self, model: Model) -> "Detector | None":
-        """The newest candidate's detector, downloaded once.
-
-        ``None`` if there is no candidate, or none with this model.
-        """
+        """The newest candidate's detector, downloaded once; ``None`` if there is no such model yet."""
         from export import download_model
         from trashnet.detectors import open_detector
 
@@ -129,10 +121,7 @@ class FlowContext:
 
 @contextmanager
 def open_context(settings: Settings | None = None) -> Iterator[FlowContext]:
-    """The deployment whose settings are in the environment, or the one given.
-
-    Closed at the end of the ``with`` block.
-    """
+    """The deployment of these settings, by default those in the environment; closed at the block's end."""
     context = FlowContext(settings or load_settings())
     try:
         yield context

@@ -1,11 +1,8 @@
 """The event gateway: notifications of uploads and annotations become Prefect events.
 
-It carries no data and decides nothing.
-
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
 cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a
-thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it.
-"""
+thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it."""
 
 import asyncio
 import json
@@ -108,10 +105,7 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
 
 
 async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, JSONResponse | None]:
-    """The body of a request with the secret, or the refusal.
-
-    The body of an unauthenticated request is not read.
-    """
+    """The body of a request, or the refusal; the body of an unauthenticated request is not read."""
     bearer = request.headers.get("authorization", "")
     secret = request.headers.get(SECRET_HEADER) or bearer.removeprefix("Bearer ").strip()
     if not secrets.compare_digest(secret.encode(), settings.gateway_secret.get_secret_value().encode()):
@@ -127,10 +121,7 @@ async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, 
 
 
 async def watch(settings: Settings, debouncer: Debouncer) -> None:
-    """Notify of uploads that were not in the inbox at the last listing.
-
-    A store that is down is listed again.
-    """
+    """Notify of uploads that the last listing of the inbox did not have; a store that is down is retried."""
     store, seen = open_store(settings), set[str]()
     while True:
         try:

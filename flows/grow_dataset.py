@@ -10,9 +10,7 @@ from trashnet.params import load_params
 
 @flow(name="grow", retries=2, retry_delay_seconds=30, timeout_seconds=3 * 3600)
 def grow(at_least: int | None = None) -> str | None:
-    """Make collected labels turns of the dataset, and so DVC versions.
-
-    The newest, or ``None`` where none was due.
+    """Make turns of collected labels, each a DVC version; the newest version, or ``None`` if none was due.
 
     ``at_least``: labelled frames that make a turn; ``growth.min_frames`` of params.yaml unless given.
     """
@@ -21,10 +19,7 @@ def grow(at_least: int | None = None) -> str | None:
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def grow_turns(at_least: int | None) -> str | None:
-    """Each turn: log, ``dvc add``, ``dvc push``, commit and tag.
-
-    One that was left unfinished is finished first.
-    """
+    """Each turn: log, ``dvc add``, ``dvc push``, commit and tag; an unfinished one is finished first."""
     growth, split = load_params("growth", GrowthParams), load_params("split", SplitParams)
     version = None
     with open_context() as context:

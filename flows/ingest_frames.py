@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger, task
@@ -9,6 +10,7 @@ from ingest import (
     IngestParams,
     ReceptionCounts,
     deduplicate,
+    drain_inbox,
     receive,
     shards,
     sweep_inbox,
@@ -20,25 +22,23 @@ from trashnet.params import load_params
 @flow(name="ingest", retries=2, retry_delay_seconds=20, timeout_seconds=6 * 3600)
 def ingest() -> None:
     """Drain the inbox into frames and quarantine; uploads that arrive meanwhile too."""
-    logger = get_run_logger()
-    while True:
-        uploads, parts = list_inbox()
-        futures = [receive_shard.submit(number, part) for number, part in enumerate(parts)]
-        received = sum((future.result() for future in futures), ReceptionCounts())
-        deduplicated = deduplicate_received()
-        logger.info("%d uploads: %s, %s", uploads, received, deduplicated)
-        if deduplicated.accepted:
-            emit(ACCEPTED, count=deduplicated.accepted)
-        if uploads == received.left:  # nothing but sidecars that wait for their pictures
-            return
+    for done in drain_inbox(list_shards, receive_shards, deduplicate_received):
+        get_run_logger().info("%d uploads: %s, %s", done.uploads, done.received, done.deduplicated)
+        if done.deduplicated.accepted:
+            emit(ACCEPTED, count=done.deduplicated.accepted)
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
-def list_inbox() -> tuple[int, list[list[str]]]:
-    """How many complete uploads there are, and their sidecars' keys in shards."""
+def list_shards() -> list[list[str]]:
+    """The keys of the inbox's sidecars, in shards."""
     with open_context() as context:
-        keys = waiting(context.store)
-        return len(keys), shards(keys, load_params("ingest", IngestParams).shard_size)
+        return shards(waiting(context.store), load_params("ingest", IngestParams).shard_size)
+
+
+def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:
+    """Receive all shards side by side, each as a task."""
+    futures = [receive_shard.submit(number, part) for number, part in enumerate(parts)]
+    return sum((future.result() for future in futures), ReceptionCounts())
 
 
 @task(task_run_name="receive shard {number}", retries=3, retry_delay_seconds=[2, 10, 30])

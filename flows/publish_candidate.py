@@ -19,10 +19,7 @@ def publish() -> str:
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def upload_candidate() -> Candidate:
-    """Models to the store, outputs to the DVC remote, ``dvc.lock`` under a tag.
-
-    Its frames become ``released``.
-    """
+    """Upload the models, push outputs to the DVC remote, tag ``dvc.lock``, mark its frames ``released``."""
     with open_context() as context:
         candidate: Candidate = publish_trained_models(
             Clone(training_clone_path(context.clone)), context.store, context.ledger, context.taxonomy
@@ -30,8 +27,9 @@ def upload_candidate() -> Candidate:
     files = "\n".join(
         f"| {name} | {file.bytes:,} | `{file.sha256}` |" for name, file in candidate.files.items()
     )
-    scores = compare_scores({}, candidate.scores)
-    table = f"| file | bytes | SHA-256 |\n|---|---|---|\n{files}"
-    text = f"# Candidate {candidate.version}\n\n{scores}\n\n{table}\n"
+    text = (
+        f"# Candidate {candidate.version}\n\n{compare_scores({}, candidate.scores)}\n\n"
+        f"| file | bytes | SHA-256 |\n|---|---|---|\n{files}\n"
+    )
     create_markdown_artifact(text, key="candidate", description=f"Trained on dataset {candidate.dataset}")
     return candidate

@@ -10,10 +10,7 @@ from trashnet.params import load_params, load_seed
 
 @flow(name="request-labels", retries=2, retry_delay_seconds=30, timeout_seconds=6 * 3600)
 def request_labels() -> int:
-    """Ask people for the labels of the frames that teach most, pre-labelled by the teacher.
-
-    How many tasks were made.
-    """
+    """Make tasks of the frames that teach most, pre-labelled by the teacher; how many tasks were made."""
     room = room_for_tasks()
     if not room:
         get_run_logger().info("annotators have all the tasks that the budget allows; none is added")
@@ -38,8 +35,7 @@ def score_accepted_frames() -> int:
         teacher, student = context.detector(TEACHER), context.detector(STUDENT)
         if teacher is None:
             get_run_logger().warning(
-                "no candidate yet: frames are sampled for diversity alone, pre-labels are the bins' "
-                "detections"
+                "no candidate yet: frames are sampled for diversity alone, the bins' detections pre-label"
             )
         return score_frames(
             context.store, context.ledger, teacher, student, context.class_counts, context.taxonomy, params

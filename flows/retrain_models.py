@@ -17,13 +17,10 @@ from trashnet.pipeline import Stage, load_stages
 
 @flow(name="retrain", timeout_seconds=7 * 24 * 3600)
 def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) -> bool:
-    """Run the stages of ``dvc.yaml`` at the newest dataset version, side by side where they can.
-
-    Whether it was due.
+    """Run the stages of ``dvc.yaml`` at the newest dataset version, side by side; whether that was due.
 
     ``at_least``: new frames that are enough; ``retraining.min_new_frames`` of params.yaml unless given.
-    ``changes``: other numbers for this training alone, such as ``{"ssd.epochs": "90"}``.
-    """
+    ``changes``: other numbers for this training alone, such as ``{"ssd.epochs": "90"}``."""
     if not retrain_due(at_least):
         return False
     clone, stages = prepare_pipeline(changes or {})

@@ -5,14 +5,16 @@ from ingest.deduplication import DeduplicationCounts, deduplicate
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
 from ingest.reception import ReceptionCounts, receive, shards, waiting
-from ingest.work import ingest_due
+from ingest.work import IngestRound, drain_inbox, ingest_due
 
 __all__ = [
     "Decoders",
     "DeduplicationCounts",
     "IngestParams",
+    "IngestRound",
     "ReceptionCounts",
     "deduplicate",
+    "drain_inbox",
     "ingest_due",
     "receive",
     "shards",

@@ -1,6 +1,4 @@
-"""Boxes on: frames become Label Studio tasks with pre-labels, and annotations come back as validated
-labels.
-"""
+"""Boxes on: frames become Label Studio tasks, and annotations become validated labels."""
 
 from labeling.agreement import AnnotatorAgreement, annotator_agreement
 from labeling.client import Client, LabelStudioUnavailable, connect

@@ -14,9 +14,7 @@ MATCH_IOU = 0.5  # COCO's and PASCAL VOC's: from here on two boxes are of one it
 
 @dataclass
 class Tally:
-    """``boxes`` of both people together, how many are ``matched``, how many of those have the ``same`` label,
-    and their summed ``iou``.
-    """
+    """Counts both people's ``boxes``; ``same`` (label) and summed ``iou`` are of the ``matched`` ones."""
 
     boxes: int = 0
     matched: int = 0
@@ -50,9 +48,7 @@ class Tally:
 
 @dataclass
 class AnnotatorAgreement:
-    """Tallies of all frames with answers of two people: together, per class (boxes that either called so) and
-    per pair of people.
-    """
+    """Tallies of all frames that two people annotated: overall, per class and per pair of people."""
 
     frames: int = 0
     overall: Tally = field(default_factory=Tally)
@@ -82,9 +78,7 @@ class AnnotatorAgreement:
 
 
 def annotator_agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> AnnotatorAgreement:
-    """Compare the answers of every frame that two or more people answered.
-
-    Each pair of people counts once per frame.
+    """Compare the annotations of every frame that several people annotated, each pair of people once.
 
     Boxes are paired by the assignment with the largest summed IoU, labels aside, and pairs below
     ``match_iou`` are none.
@@ -98,10 +92,9 @@ def annotator_agreement(ledger: Ledger, match_iou: float = MATCH_IOU) -> Annotat
 
 
 def label_agreement(a: Sequence[Box], b: Sequence[Box], min_iou: float) -> float:
-    """How far two annotations of a frame agree, 0 to 1: the share of all their boxes that are paired and have
-    the same label.
+    """How far two annotations of a frame agree, from 0 to 1.
 
-    It is 1 if neither has any box.
+    It is the share of their boxes that are matched with one of the same label, and 1 if neither has any box.
     """
     if not a and not b:
         return 1.0

@@ -1,6 +1,4 @@
-"""Label Studio's SDK client, with retry_seconds for faults that pass and plain words for those that do
-not.
-"""
+"""Label Studio's SDK client, which retries after transient faults and explains permanent ones."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -69,10 +67,7 @@ class Client(LabelStudio):
     def list_tasks(
         self, project: int, query: Mapping[str, Any], *, page_size: int, with_annotations: bool
     ) -> list[dict[str, Any]]:
-        """The first tasks that match a data manager query, in its order, as Label Studio's JSON.
-
-        With their annotations if wanted.
-        """
+        """The first ``page_size`` tasks that match a data manager's query, as the API's JSON."""
         params = {
             "project": project,
             "query": json.dumps(query, separators=(",", ":")),
@@ -99,14 +94,14 @@ class Client(LabelStudio):
         except ApiError as error:
             if error.status_code in (401, 403):
                 raise UserError(
-                    f"{self} does not accept the token ({_error_text(error)}). Make a new one at "
-                    f"{self.url}{TOKENS_PATH} and set "
+                    f"{self} does not accept the token ({_error_text(error)}). "
+                    f"Make a new one at {self.url}{TOKENS_PATH} and set "
                     "TRASHNET_LABEL_STUDIO_TOKEN."
                 ) from None
             if _is_transient(error):
                 raise LabelStudioUnavailable(
-                    f"{self} answers {error.status_code}, for {self.retry_seconds:.0f} s now. Look at its "
-                    "log; nothing is lost, run again."
+                    f"{self} has answered {error.status_code} for {self.retry_seconds:.0f} s. See its log; "
+                    "nothing is lost, run again."
                 ) from None
             raise UserError(f"{self} refused ({error.status_code}): {_error_text(error)}") from None
 
@@ -114,11 +109,10 @@ class Client(LabelStudio):
 def connect(settings: Settings, retry_seconds: float = RETRY_SECONDS) -> Client:
     """A client whose token Label Studio has accepted.
 
-    ``retry_seconds``: seconds to wait for a server that is down or starting.
+    ``retry_seconds`` is how long to wait for a server that is down or starting.
 
     Raises :class:`UserError` for a token that is expired or revoked, :class:`LabelStudioUnavailable` if
-    nothing answers.
-    """
+    nothing answers."""
     client = Client(settings.label_studio_url, settings.label_studio_token.get_secret_value(), retry_seconds)
     client.with_retries(client.users.whoami)
     return client

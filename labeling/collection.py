@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CollectedLabels:
-    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with their tasks'
-    addresses.
-    """
+    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with addresses."""
 
     boxes: int
     nothing: int
@@ -46,9 +44,7 @@ def collect_labels(
     params: LabelingParams,
     now: Callable[[], datetime] | None = None,
 ) -> CollectedLabels:
-    """Record every annotation that is new or changed since the last time.
-
-    Costs what is new, whatever there is.
+    """Record every annotation that is new or changed since the last run; costs what is new.
 
     A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one
     grows again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab
@@ -175,7 +171,7 @@ class _Collection:
         return agreement >= self.params.min_agreement
 
     def _update_task(self, task: dict[str, Any], frame: FrameRow, rows: Sequence[AnnotationRow]) -> None:
-        """Write feedback on the task's page, and open it again where another annotation is wanted."""
+        """Write feedback on the task's page, and open it again where another annotation is needed."""
         usable = _newest_per_person([row for row in rows if row.outcome in USABLE])
         feedback = [
             f"{row.annotator}: {row.reason}" for row in _newest_per_person(rows) if row.outcome == "refused"

@@ -16,12 +16,16 @@ NO_WASTE_TAG = "nothing"
 NO_WASTE = "No waste here"
 
 # Label Studio shows lists without their bullets.
-INSTRUCTIONS = """<p><b>One tight, upright box around every item</b>, also around one that is half hidden: box what you can see.</p>
-<p>• The boxes you find were drawn by a model. Move and rename them, delete those that are wrong, add what is missing.</p>
-<p>• Choose a class by its key or type part of its name, then draw. Colours are the streams that items are sorted into.</p>
+INSTRUCTIONS = """\
+<p><b>One tight, upright box around every item.</b> \
+If an item is half hidden, box the part that you can see.</p>
+<p>• A model has guessed some boxes. Move and rename them, delete wrong ones, and add what is missing.</p>
+<p>• Choose a class by its key, or type part of its name; then draw. \
+Each colour is a stream that items are sorted into.</p>
 <p>• No waste in the picture? Delete all boxes and choose <b>No waste here</b>.</p>
 <p>• Not sure at all? <b>Skip</b>: somebody else gets the frame.</p>
-<p>• A red line above the picture says why an earlier answer could not be used: fix it and press Update (tab <b>Needs fixing</b>).</p>"""
+<p>• A red line above the picture? It says why an earlier answer could not be used. \
+Please correct the answer and press Update. The tab <b>Needs fixing</b> lists these pictures.</p>"""
 
 # Keys that Label Studio's page has no use for itself, the easiest to reach first.
 HOTKEYS = "1234567890qwetasdfgzxcb"
@@ -33,10 +37,16 @@ STYLE = """
 .trashnet-frame {flex: 1 1 auto; min-width: 0}
 .trashnet-feedback {color: #c00; font-weight: 600}
 .trashnet-why {color: #777; font-size: 13px}
-.trashnet-panel {flex: 0 0 340px; position: sticky; top: 0; max-height: 88vh; overflow-y: auto; padding-right: 4px}
+.trashnet-panel {
+  flex: 0 0 340px; position: sticky; top: 0; max-height: 88vh; overflow-y: auto; padding-right: 4px
+}
 .trashnet-panel .lsf-labels {display: block; margin: 0}
-.trashnet-panel .lsf-label {font-size: 12px; min-height: 22px; line-height: 18px; padding: 1px 6px; margin: 0 3px 3px 0}
-.trashnet-stream :is(h4, h5, h6) {margin: 4px 0 2px 0 !important; font-size: 11px !important; text-transform: uppercase}
+.trashnet-panel .lsf-label {
+  font-size: 12px; min-height: 22px; line-height: 18px; padding: 1px 6px; margin: 0 3px 3px 0
+}
+.trashnet-stream :is(h4, h5, h6) {
+  margin: 4px 0 2px 0 !important; font-size: 11px !important; text-transform: uppercase
+}
 """
 
 
@@ -84,10 +94,7 @@ def by_frequency(taxonomy: Taxonomy, counts: Mapping[str, int]) -> Sequence[str]
 
 
 def _add_frame(parent: Xml.Element) -> None:
-    """The picture with zoom, brightness and contrast.
-
-    Above it the feedback on an earlier annotation, below it why this frame was chosen.
-    """
+    """The picture; above it the feedback on an earlier annotation, below it why the frame was chosen."""
     Xml.SubElement(
         Xml.SubElement(parent, "View", className="trashnet-feedback"),
         "Text",

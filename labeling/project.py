@@ -1,6 +1,4 @@
-"""The flywheel's project in Label Studio: page, storage, webhook and tabs, made where missing and brought up
-to date where they differ.
-"""
+"""The flywheel's project in Label Studio: page, storage, webhook and tabs, created or brought up to date."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ PROJECT_OPTIONS: Mapping[str, Any] = {
     "show_collab_predictions": True,  # an annotator starts from the pre-labels
     "show_skip_button": True,
     "skip_queue": "REQUEUE_FOR_OTHERS",
-    "enable_empty_annotation": False,  # an empty bin is said, not left out
+    "enable_empty_annotation": False,  # an empty bin is "No waste here", not an empty answer
     "maximum_annotations": 1,  # a task that two should answer is opened again when the first has
     "sampling": "Sequential sampling",  # tasks are imported most valuable first
 }
@@ -81,21 +79,19 @@ def ensure_project(
     params: LabelingParams,
     counts: Mapping[str, int] | None = None,
 ) -> Project:
-    """Find the project by its title or make it, with its page, tabs, frame storage and webhook.
-
-    Again changes nothing.
+    """Find the project by its title or create it, and bring its page, tabs, storage and webhook up to date.
 
     ``counts``, boxes per class name in the dataset, decide which classes get a key. Label Studio only
     presigns frames: its storage is never synced. Raises :class:`UserError` if Label Studio refuses, for
     example because annotations use a class that the taxonomy has lost.
     """
-    open_store(settings).ensure_bucket()  # Label Studio looks whether it is there
+    open_store(settings).ensure_bucket()  # Label Studio checks that it exists
     config = label_config(taxonomy, params.hotkeys, counts)
     title = settings.label_studio_project
     found = client.with_retries(partial(_find_or_create, client, title, config))
     before = client.with_retries(lambda: client.projects.get(found))
     wanted: dict[str, Any] = {**PROJECT_OPTIONS, "title": title, "label_config": config}
-    client.with_retries(lambda: _rename_feedback(client, found, before.label_config))
+    _rename_feedback(client, found, before.label_config)  # before the page, which shows the new key
     changes: dict[str, Any] = {
         name: value for name, value in wanted.items() if not _same(name, getattr(before, name), value)
     }
@@ -121,9 +117,7 @@ def _same(name: str, before: Any, wanted: Any) -> bool:
 
 
 def _ensure_storage(client: Client, project: int, settings: Settings, params: LabelingParams) -> None:
-    """The bucket as a source whose links Label Studio presigns.
-
-    It keeps keys to itself, so they are written each time.
+    """The bucket as a storage whose addresses Label Studio presigns; its keys are written each time.
 
     The store's address is Label Studio's own variable ``S3_ENDPOINT``: one given here would have to pass its
     guard against private ones.
@@ -168,7 +162,7 @@ def _ensure_webhook(client: Client, project: int, settings: Settings) -> None:
 
 
 def _ensure_tabs(client: Client, project: int) -> None:
-    """Tabs of the data manager, made once: what annotators then do with them is theirs."""
+    """Tabs of the data manager, created once: people may change them afterwards."""
     hidden = [f"tasks:{name}" for name in HIDDEN_COLUMNS]
     views = {
         view.data["title"]: view
@@ -202,4 +196,5 @@ def _rename_feedback(client: Client, project: int, label_config: str | None) -> 
             if "feedback" not in data:
                 renamed = {key: value for key, value in data.items() if key != OLD_FEEDBACK_KEY}
                 body: Any = {"data": renamed | {"feedback": data.get(OLD_FEEDBACK_KEY, "")}}
-                client.tasks.update(str(task["id"]), request_options={"additional_body_parameters": body})
+                options: Any = {"additional_body_parameters": body}
+                client.with_retries(partial(client.tasks.update, str(task["id"]), request_options=options))

@@ -11,8 +11,7 @@ class TaskQueue:
     """How many ``tasked`` frames wait for what.
 
     ``untouched``: nobody has answered; ``skipped``: everybody who did has skipped; ``refused``: an annotation
-    needs fixing; ``second``: another person's annotation is awaited.
-    """
+    needs fixing; ``second``: another person's annotation is awaited."""
 
     untouched: int = 0
     skipped: int = 0

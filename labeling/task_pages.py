@@ -15,8 +15,7 @@ def tasks_changed_since(
     """Pages of tasks that changed at ``since`` or later, oldest change first, with their annotations.
 
     Numbered pages would shift when a task changes between two of them. So each page begins where the one
-    before it ended, and tasks that changed at the same moment are read in the order of their ids.
-    """
+    before it ended, and tasks that changed at the same moment are read in the order of their ids."""
     operator = "greater_or_equal"
     while tasks := _page(client, project, page_size, "updated_at", _changed(operator, since)):
         yield tasks

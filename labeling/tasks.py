@@ -30,9 +30,7 @@ def request_labels(
     shas: Sequence[str],
     params: LabelingParams,
 ) -> int:
-    """Make tasks of these accepted frames, in this order, and move them to ``tasked``.
-
-    Returns how many tasks were created.
+    """Make tasks of these accepted frames, in this order; they become ``tasked``; returns how many were new.
 
     Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which
     of its frames it has, so that a run which died between its answer and the ledger is taken up without a
@@ -65,9 +63,8 @@ def _import_missing(
 ) -> int:
     """Import those frames that have no task, and put every frame's task into ``task_ids``.
 
-    May be called again after a fault.
-
-    The answer of an import may be lost after it was done: so each time Label Studio is asked first.
+    It may be called again after a fault. The response of an import may be lost after the import was done, so
+    each call looks up first which frames have tasks.
     """
     task_ids |= tasks_of(client, project, [row.sha256 for row in batch])
     missing = [row for row in batch if row.sha256 not in task_ids]
@@ -91,9 +88,7 @@ def tasks_of(client: Client, project: Project, shas: Sequence[str]) -> dict[str,
 
 
 def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams) -> dict[str, Any]:
-    """A frame as Label Studio imports it: its presigned image, what an annotator should know, and the boxes
-    to start from.
-    """
+    """A frame as Label Studio imports it: its image, its explanation, and the boxes to start from."""
     model, boxes = _prelabels(row)
     data = {
         "image": f"s3://{bucket}/{row.key or f'frames/{row.sha256}.jpg'}",

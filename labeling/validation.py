@@ -30,9 +30,7 @@ class _Refused(Exception):
 def validate_annotation(
     annotation: Mapping[str, Any], frame: FrameRow, names: Collection[str], params: LabelingParams
 ) -> ValidatedAnnotation:
-    """Read an annotation of ``frame`` as Label Studio's API gives it.
-
-    Any fault is a refusal, never an exception.
+    """Read an annotation of ``frame`` as Label Studio's API gives it; a fault is a refusal, no exception.
 
     Boxes must have one known label, be upright, not smaller than ``min_box_side``, and inside the frame but
     for ``edge_tolerance`` pixels, which are cut off. An annotation says either boxes or "no waste here".
@@ -113,17 +111,14 @@ def _label(value: Mapping[str, Any], names: Collection[str]) -> str:
 
 
 def _frame_size(region: Mapping[str, Any], frame: FrameRow) -> tuple[int, int]:
-    """The frame's size, which percentages refer to.
-
-    The size that Label Studio's page showed must be the same.
-    """
+    """The frame's width and height; the size that Label Studio's page reports must be the same."""
     if not frame.width or not frame.height:
         raise _Refused("the ledger does not know the frame's size")
     drawn_on = (region.get("original_width"), region.get("original_height"))
     if drawn_on not in ((None, None), (frame.width, frame.height)):
         raise _Refused(
-            f"it was drawn on an image of {drawn_on[0]} × {drawn_on[1]} pixels; the frame has {frame.width} "
-            f"× {frame.height}"
+            f"it was drawn on an image of {drawn_on[0]} × {drawn_on[1]} pixels; "
+            f"the frame has {frame.width} × {frame.height}"
         )
     return frame.width, frame.height
 

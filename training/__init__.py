@@ -1,5 +1,4 @@
-"""Learning: the teacher and the student, each in a package of its own, and whether they should be trained
-again.
+"""Learning: the teacher and the student, each in a package of its own, and whether training is due.
 
 Import ``training.efficientdet`` or ``training.ssd`` for a model: each loads its framework when it is used.
 """

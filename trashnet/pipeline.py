@@ -6,8 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of ``dvc.yaml``: its name as ``dvc repro`` takes it, the stages that it needs, and whether it
-    needs a GPU.
+    """One stage of ``dvc.yaml``: its name, the stages that it needs, and whether it needs a GPU.
 
     A stage needs a GPU if it says ``meta: {gpu: true}``.
     """
@@ -21,8 +20,7 @@ def load_stages(repository: Path) -> tuple[Stage, ...]:
     """The stages of the repository's ``dvc.yaml``, each behind those that it needs, otherwise by name.
 
     DVC itself reads the file: a stage needs another one if it depends on an output of it, or on a folder that
-    holds one.
-    """
+    holds one."""
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
     from networkx import lexicographical_topological_sort

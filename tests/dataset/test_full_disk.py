@@ -1,6 +1,4 @@
-"""Growing on a disk that is full: one clear line each time, nothing half-done is published, and with room
-again the turn is made.
-"""
+"""Growing on a full disk: one clear line each time, nothing half-done is published."""
 
 import json
 import re
@@ -19,10 +17,7 @@ LEFT = (0, 9_000, 20_000, 30_000, 60_000)  # bytes that are free when growing is
 
 
 def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
-    """Run in a process of its own: fill the disk but for some bytes, grow, and so on.
-
-    Then make room, grow and print what there is.
-    """
+    """Run as a process: fill the disk but for some bytes, grow, repeat; then make room and grow."""
     from tests.dataset.test_growth import Deployment
     from tests.ingest.uploads import MemoryStore
     from trashnet.clone import Clone
@@ -69,10 +64,7 @@ def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
 
 @pytest.mark.slow
 def test_growing_on_a_full_disk_publishes_nothing_half_done(begun: Path, tmp_path: Path) -> None:
-    """Whatever room there is: either the turn is refused with the reason, or it is whole.
-
-    In the end there is one turn with all frames.
-    """
+    """The turn is refused with the reason, or whole; in the end one turn has all frames."""
     (tmp_path / "disk").mkdir()
     code = (
         "import sys; from pathlib import Path; from tests.dataset.test_full_disk import *; "

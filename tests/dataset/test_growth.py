@@ -1,6 +1,4 @@
-"""Growing on a real git clone, a real DVC remote, a real S3 server: one turn per plan, whatever dies on the
-way.
-"""
+"""Growing on a real git clone, DVC remote and S3 server: one turn per plan, whatever dies on the way."""
 
 import hashlib
 import shutil
@@ -90,9 +88,7 @@ class Deployment:
             assert self.ledger.record_annotations(sha, [annotation], finished=True).labelled
 
     def contents(self) -> dict[str, Any]:
-        """What growing has made: the dataset's fold, its turns, versions at the origin, and the ledger's own
-        view.
-        """
+        """What growing has made: the dataset's fold, its turns, versions at the origin, the ledger's view."""
         log = Log(self.clone.path / "data", self.taxonomy)
         frames = {
             f.sha256: (f.split, f.group, None if f.labels is None else f.labels.boxes.tolist())
@@ -143,10 +139,7 @@ def make_deployment(
 def test_collected_labels_become_one_version_that_can_be_pulled(
     make_deployment: Callable[[str], Deployment],
 ) -> None:
-    """Frames, boxes and their annotator are in the log.
-
-    A stranger who clones the origin at the tag pulls the same data.
-    """
+    """Frames, boxes and annotator are in the log; whoever clones the origin pulls the same data."""
     deployment = make_deployment("one")
     deployment.label(range(4))
     grown = deployment.grow()
@@ -221,9 +214,7 @@ def effects(monkeypatch: pytest.MonkeyPatch, kill_before: int | None) -> list[st
 def test_a_death_before_any_step_ends_in_the_same_dataset(
     make_deployment: Callable[[str], Deployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before each effect in turn and run again: same frames, splits, boxes, turn, tag and ledger as
-    undisturbed.
-    """
+    """Killed before each effect and run again: the same frames, boxes, turn, tag and ledger."""
     undisturbed = make_deployment("undisturbed")
     undisturbed.label(range(3))
     with monkeypatch.context() as patch:
@@ -245,9 +236,7 @@ def test_a_death_before_any_step_ends_in_the_same_dataset(
 def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
     make_deployment: Callable[[str], Deployment],
 ) -> None:
-    """Another clone pushed first: the turn that was only committed here goes on top of it, and neither is
-    lost.
-    """
+    """Another clone pushed first: the turn that was only committed here goes on top, and neither is lost."""
     deployment = make_deployment("one")
     clone = ensure_clone(deployment.origin, deployment.origin.parent / "other")
     other = Deployment(
@@ -272,9 +261,7 @@ def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
 def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(
     make_deployment: Callable[[str], Deployment],
 ) -> None:
-    """The name is a checksum: other bytes stop the turn, say which object, and leave the plan to be done
-    again.
-    """
+    """The name is a checksum: other bytes stop the turn, name the object, and leave the plan."""
     deployment = make_deployment("one")
     deployment.label(range(2))
     (entry, *_) = deployment.store.list("frames/")

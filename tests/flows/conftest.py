@@ -83,9 +83,7 @@ class Deployment:
 
 
 def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
-    """The working tree as it is, uncommitted files too, as a repository of its own, with other numbers and no
-    schedules.
-    """
+    """The working tree, uncommitted files too, as a repository, with other numbers and no schedules."""
     root.mkdir(parents=True)
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, text=True

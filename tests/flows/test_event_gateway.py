@@ -1,6 +1,4 @@
-"""The event gateway on a real socket: who may notify, what counts as an upload, and how often Prefect gets an
-event.
-"""
+"""The event gateway on a real socket: who may notify, what an upload is, how often it emits."""
 
 import asyncio
 import contextlib
@@ -105,7 +103,7 @@ def test_uploads_are_recognised_in_every_store_s_notifications(body: bytes, coun
     "body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}']
 )
 def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
-    """A body that no store sends gets a 400 that says what is wrong, and does not ring."""
+    """A body that no store sends gets a 400 that says what is wrong, and emits nothing."""
     answer = client.post("/s3", content=body, headers={SECRET_HEADER: SECRET})
     assert answer.status_code == 400
     assert "not a notification" in answer.json()["error"]
@@ -160,9 +158,7 @@ def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
 
 
 def test_a_thousand_uploads_are_one_or_two_emitted(client: TestClient, heard: Heard) -> None:
-    """All are counted, and Prefect hears of them once it has been quiet, or once the first has waited long
-    enough.
-    """
+    """All are counted, and Prefect gets an event once it is quiet, or once the first has waited long."""
     for _ in range(100):
         client.post("/s3", content=notification(*[KEY] * 10), headers={SECRET_HEADER: SECRET})
     wait_until(client, lambda: sum(count for _, count in heard.emitted) == 1000)
@@ -203,10 +199,7 @@ def test_a_ring_that_prefect_did_not_take_is_rung_again(
 def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
     s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a real store: an upload emitted once, however long it lies there.
-
-    The bucket may come after the event gateway.
-    """
+    """On a real store: an upload is emitted once, however long it lies there; the bucket may come later."""
     monkeypatch.setattr(
         "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0)
     )

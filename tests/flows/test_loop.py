@@ -60,9 +60,7 @@ def find_project(deployment: Deployment) -> int:
 
 
 def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """Frames laid into the inbox and answers given in Label Studio: nothing else is done, and the dataset has
-    a new version.
-    """
+    """Frames come into the inbox and people answer in Label Studio: a new dataset version comes of it."""
     truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
     deployment.wait_for(
         "the frames have tasks", lambda: deployment.ledger.count_by_state().get("tasked", 0) == FRAMES, 300
@@ -101,10 +99,7 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
 
 
 def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
-    """The same project, the same dataset version, the same frames.
-
-    The clone has what was committed in the meantime.
-    """
+    """The project, the dataset version and the frames stay; the clone has what was committed meanwhile."""
     (deployment.root / "NOTE").write_text("a change of the team's own")
     for command in (
         ["add", "NOTE"],
@@ -126,9 +121,7 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
 
 
 def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """The event gateway is dead when a frame arrives: the next sweep has it ingested, and the wheel goes on
-    from there.
-    """
+    """The event gateway is dead when a frame arrives: the next sweep starts its ingestion."""
     before = deployment.ledger.count_by_state().get("tasked", 0)
     deployment.gateway.stop()
     upload(deployment, taxonomy, 50)

@@ -1,5 +1,4 @@
-"""Nothing lost, nothing twice, over the whole way of a frame: inbox, ledger, Label Studio's tasks, answers,
-dataset versions.
+"""Nothing lost, nothing twice, on a frame's whole way: inbox, ledger, tasks, annotations, dataset versions.
 
 What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in
 which order, and where the process dies is not; the scheduled sweep comes at the end of each moment. Label
@@ -9,7 +8,7 @@ Studio, git and DVC are real.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -23,7 +22,7 @@ from hypothesis import strategies as st
 from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
 from flows.sweep_up import DEPLOYMENTS
-from ingest import Decoders, IngestParams, deduplicate, receive, shards, waiting
+from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, drain_inbox, receive, shards, waiting
 from labeling import (
     Client,
     LabelingParams,
@@ -64,9 +63,7 @@ T = TypeVar("T")
 
 
 class FusedClient(Client):
-    """Each request to Label Studio may be the last thing the process does, before it is sent or before its
-    answer is read.
-    """
+    """Each request to Label Studio may be the process's last, before it is sent or its response is read."""
 
     fuse = Fuse()
 
@@ -116,14 +113,15 @@ class World:
         self.store.fuse = self.ledger.fuse = self.client.fuse = self.clone.fuse = fuse
 
     def run_flow(self, verb: str, at_least: int) -> None:
-        """The verbs that the flow of that name calls.
-
-        ``at_least`` labelled frames make a turn of the dataset.
-        """
+        """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
-            for shard in shards(waiting(self.store), 2):
-                receive(self.store, self.ledger, shard, self.taxonomy, INGEST, decoders=self.decoders)
-            deduplicate(self.store, self.ledger, INGEST)
+            rounds = drain_inbox(
+                lambda: shards(waiting(self.store), 2),
+                self._receive,
+                lambda: deduplicate(self.store, self.ledger, INGEST),
+            )
+            for _ in rounds:
+                pass
         elif verb == "request-labels":
             if room := room_for_tasks(self.ledger, SELECTION.budget):
                 score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
@@ -135,10 +133,17 @@ class World:
             for _ in grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT, at_least):
                 pass
 
+    def _receive(self, parts: Sequence[list[str]]) -> ReceptionCounts:
+        return sum(
+            (
+                receive(self.store, self.ledger, part, self.taxonomy, INGEST, decoders=self.decoders)
+                for part in parts
+            ),
+            ReceptionCounts(),
+        )
+
     def sweep(self) -> None:
-        """What the schedule does, whatever event arrived: the sweep starts what has work, and at night the
-        dataset grows.
-        """
+        """What the schedule does, whatever events came: the sweep starts what is due, at night data grows."""
         self.light(Fuse())
         for verb in VERBS[:-1]:
             if DEPLOYMENTS[f"{verb}/{verb}"](self):  # type: ignore[arg-type]
@@ -297,9 +302,7 @@ def undisturbed(make_world: Callable[[], World]) -> dict[str, Any]:
 
 
 def test_the_undisturbed_days_end_as_they_should(undisturbed: dict[str, Any]) -> None:
-    """What the other tests compare with: six frames with a task each, a wrong answer each day, two versions
-    of the dataset.
-    """
+    """What the other tests compare with: six tasks, a wrong answer each day, two versions."""
     states = sorted(row["state"] for row in undisturbed["rows"].values())
     assert states == ["duplicate"] + 5 * ["labelled"] + 2 * ["quarantined"] + ["tasked"]
     assert len(undisturbed["tasks"]) == len(set(undisturbed["tasks"])) == 6
@@ -311,9 +314,7 @@ def test_the_undisturbed_days_end_as_they_should(undisturbed: dict[str, Any]) ->
 def test_every_step_of_the_way_may_die_once(
     make_world: Callable[[], World], undisturbed: dict[str, Any]
 ) -> None:
-    """At each place of the code that writes, sends or reads, the process dies the first time it comes there:
-    the same end.
-    """
+    """Wherever the code writes, sends or reads, the process dies the first time: the same end."""
     world, fuse = make_world(), OnceEach()
     for moment in range(MOMENTS):
         world.happen(moment)
@@ -338,10 +339,7 @@ RINGS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30
 def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die(
     rings: list[list[tuple[str, int | None]]], make_world: Callable[[], World], undisturbed: dict[str, Any]
 ) -> None:
-    """After every upload and answer any flows run in any order, some killed at some effect.
-
-    Then comes the sweep: the same end.
-    """
+    """After every upload and answer flows run in any order, some are killed; after a sweep: the same end."""
     world = make_world()
     for moment in range(MOMENTS):
         worth_a_turn = world.happen(moment)

@@ -30,10 +30,7 @@ PASSING = ("build/live", "build/metrics")
 def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(
     deployment: Deployment,
 ) -> None:
-    """The same stages on the same inputs: equal hashes in dvc.lock.
-
-    The candidate in the store holds those files; its event was enough.
-    """
+    """Same stages, same inputs: equal hashes in dvc.lock; an event publishes the candidate."""
     deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL)
     deployment.wait_for(
         "the candidate is published by event",

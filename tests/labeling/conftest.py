@@ -197,9 +197,7 @@ def people(client: Client) -> tuple[int, int, int]:
 
 @pytest.fixture
 def label_studio_moment(label_studio_server: LabelStudioServer) -> Callable[..., None]:
-    """Give tasks one and the same time of their last touch, in Label Studio's own database: its API would
-    always say now.
-    """
+    """Set the time of tasks' last change in Label Studio's database: its API always writes now."""
     import sqlite3
 
     def set_moment(project: int, tasks: Sequence[int], seconds_ago: float = 0) -> None:

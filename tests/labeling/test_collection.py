@@ -37,7 +37,7 @@ def test_boxes_label_a_frame(desk: Desk) -> None:
 
 
 def test_collecting_again_changes_nothing(desk: Desk) -> None:
-    """Doubled events ring twice."""
+    """An event may come twice."""
     shas = desk.draw(2)
     desk.ask(shas)
     desk.answer(shas[0], region())

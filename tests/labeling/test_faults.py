@@ -1,6 +1,4 @@
-"""A Label Studio that fails, restarts or wants no more of our token: nothing is lost, and one line says what
-to do.
-"""
+"""Label Studio fails, restarts or refuses the token: nothing is lost, and one line says what to do."""
 
 import base64
 import http.client
@@ -23,10 +21,7 @@ KEPT = ("authorization", "content-type", "cookie")
 
 
 class Proxy:
-    """A reverse proxy before the real server.
-
-    ``fault(method, path)`` says what each request meets: a 500 before it, after it, or none.
-    """
+    """A reverse proxy; ``fault(method, path)`` says where a request meets a 500: before, after, none."""
 
     def __init__(self, url: str) -> None:
         self.fault: Callable[[str, str], str] = lambda method, path: "none"
@@ -103,11 +98,11 @@ def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: D
     """Naming the address and the remedy; the ledger is as before."""
     shas = ill.draw(2)
     proxy.fault = lambda *_: "before"
-    with pytest.raises(LabelStudioUnavailable) as told:
+    with pytest.raises(LabelStudioUnavailable) as raised:
         ill.ask(shas)
     assert (
-        str(told.value) == f"Label Studio at {proxy.url} answers 500, for 4 s now. "
-        "Look at its log; nothing is lost, run again."
+        str(raised.value)
+        == f"Label Studio at {proxy.url} has answered 500 for 4 s. See its log; nothing is lost, run again."
     )
     assert ill.ledger.count_by_state() == {"accepted": 2}
     proxy.fault = lambda *_: "none"
@@ -181,18 +176,18 @@ def alive() -> str:
     "token", ["0" * 40, "nonsense", expired(), alive()], ids=["revoked", "nonsense", "expired", "never-given"]
 )
 def test_a_token_that_is_not_accepted_says_where_to_make_a_new_one(settings: Settings, token: str) -> None:
-    """At once: waiting would not mend it. The token itself is not shown."""
+    """At once: waiting would not help. The token itself is not shown."""
     begun = time.monotonic()
-    with pytest.raises(UserError, match="does not accept the token") as told:
+    with pytest.raises(UserError, match="does not accept the token") as raised:
         connect(settings.model_copy(update={"label_studio_token": type(settings.label_studio_token)(token)}))
-    assert f"{settings.label_studio_url}/user/account/personal-access-token" in str(told.value)
-    assert "TRASHNET_LABEL_STUDIO_TOKEN" in str(told.value)
-    assert token not in str(told.value)
+    assert f"{settings.label_studio_url}/user/account/personal-access-token" in str(raised.value)
+    assert "TRASHNET_LABEL_STUDIO_TOKEN" in str(raised.value)
+    assert token not in str(raised.value)
     assert time.monotonic() - begun < 20
 
 
 def test_what_label_studio_refuses_is_told_in_its_words(client: Client) -> None:
     """Without the headers and cookies of its answer."""
-    with pytest.raises(UserError, match=r"refused \(404\)") as told:
+    with pytest.raises(UserError, match=r"refused \(404\)") as raised:
         client.with_retries(lambda: client.projects.get(10**8))
-    assert "cookie" not in str(told.value)
+    assert "cookie" not in str(raised.value)

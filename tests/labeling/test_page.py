@@ -48,10 +48,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, desk: Desk) -> None:
-    """The picture came presigned from the store, five guesses are regions, 57 labels stand in four groups.
-
-    Here is the screenshot.
-    """
+    """The picture comes from the store, five pre-labels are regions, 57 labels stand in four groups."""
     expect(page.locator(".trashnet-panel .lsf-label")).to_have_count(57)
     headings = [
         text.lower()
@@ -80,10 +77,7 @@ def test_typing_part_of_a_name_leaves_the_labels_that_have_it(page: Page) -> Non
 
 
 def test_the_queue_hands_out_a_frame_with_its_pre_labels(page: Page, desk: Desk) -> None:
-    """An annotator presses "Label All Tasks", reads the instructions once, and begins.
-
-    Here is the screenshot of that.
-    """
+    """An annotator presses "Label All Tasks", reads the instructions once, and begins."""
     page.goto(f"{desk.project.url}/data")
     page.get_by_text("Label All Tasks").click()
     expect(page.get_by_text("One tight, upright box around every item")).to_be_visible(timeout=WAIT)

@@ -118,7 +118,7 @@ def test_a_page_that_has_not_changed_is_not_written_again(desk: Desk) -> None:
 
 
 def test_keys_of_the_store_that_are_wrong_are_refused_in_plain_words(desk: Desk) -> None:
-    """By the store, before Label Studio is told."""
+    """By the store, before Label Studio is configured."""
     wrong = desk.settings.model_copy(update={"s3_secret_key": SecretStr("wrong")})
     with pytest.raises(UserError, match="TRASHNET_S3_ENDPOINT, the keys"):
         ensure_project(desk.client, wrong, desk.taxonomy, desk.params)

@@ -45,7 +45,7 @@ def test_asking_again_creates_nothing(desk: Desk) -> None:
 
 
 def test_a_task_says_what_an_annotator_should_know(desk: Desk) -> None:
-    """Why this frame, from where, and how much it is worth."""
+    """Why this frame, from where, and with which acquisition score."""
     (sha,) = desk.draw(1, score=0.75)
     desk.ask([sha])
     (task,) = desk.tasks()
@@ -146,9 +146,7 @@ def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
 
 
 def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: Desk) -> None:
-    """Label Studio shows an annotator the predictions of one version only: the queue's older tasks would be
-    bare after every release.
-    """
+    """Label Studio shows predictions of one version only: older tasks would be bare after every release."""
     old, new = desk.draw(1, prediction=(), model="1"), desk.draw(1)
     desk.ask([*old, *new])
     assert (
@@ -158,9 +156,7 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
 
 
 def test_poor_boxes_are_left_out(desk: Desk) -> None:
-    """Unsure, outside, too many, or of a class that the taxonomy lost, for which Label Studio would refuse
-    the whole batch.
-    """
+    """Unsure, outside, too many, or of a class that is gone: Label Studio would refuse the whole batch."""
     sure = Box("Shoe", 0, 0, 64, 64, 0.9)
     poor = [
         replace(sure, score=0.29),
@@ -192,9 +188,7 @@ def test_nothing_to_ask_asks_nothing(desk: Desk) -> None:
 
 
 def test_the_share_that_two_people_answer_is_the_same_everywhere(params: LabelingParams) -> None:
-    """By the frame's name, not by a die: about a tenth of them, and those of a smaller share are among those
-    of a larger.
-    """
+    """By the frame's name: about a tenth of all, and a smaller share is part of a larger one."""
     shas = made_up(5000)
     tenth = {sha for sha in shas if needs_second_annotator(sha, 0.1)}
     assert 400 < len(tenth) < 600

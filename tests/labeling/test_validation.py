@@ -143,10 +143,7 @@ regions = st.fixed_dictionaries(
     skipped=st.booleans() | st.none(),
 )
 def test_any_answer_whatsoever_is_read_or_refused(result: Any, skipped: bool | None) -> None:
-    """Boxes that come through are inside the frame and have area and a known label.
-
-    A refusal has a reason.
-    """
+    """Boxes that pass are inside the frame and have area and a known label; a refusal has a reason."""
     names = ("Battery", "Shoe")
     params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
     checked = validate_annotation({"result": result, "was_cancelled": skipped}, FRAME, names, params)
