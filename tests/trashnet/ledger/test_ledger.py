@@ -1,5 +1,6 @@
 """The ledger, on SQLite and on a real PostgreSQL."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -331,3 +332,40 @@ def test_a_database_that_cannot_be_had_is_one_clear_line(bad: str, message: str)
     with pytest.raises(UserError, match=message) as caught:
         open_ledger(bad)
     assert "\n" not in str(caught.value).splitlines()[0]
+
+
+def test_a_ledger_of_version_0_1_opens_migrates_and_says_the_same(tmp_path: Path) -> None:
+    """Frames, boxes, annotations, turns and cursors are those that 0.1.0 wrote; one word is new."""
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "ledger_0.1.sql").read_text(encoding="utf-8"))
+    ledger = open_ledger(f"sqlite:///{path}")
+    with ledger.transaction() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert ledger.count_by_state() == {
+        "received": 1,
+        "accepted": 2,
+        "duplicate": 1,
+        "quarantined": 1,
+        "tasked": 1,
+        "labelled": 1,
+        "released": 1,
+    }
+    scored, drawn = ledger.frame(row(2).sha256), ledger.frame(row(3).sha256)
+    assert scored is not None
+    assert drawn is not None
+    assert scored.detections == (Box("Drink can", 0.5, 1.0, 20.0, 30.0, 0.25),)
+    assert scored.prediction == (Box("Paper cup", 1, 2, 3, 4, 0.9),)
+    assert scored.explanation == "rare class: Paper cup 0.31"
+    assert drawn.explanation == "exploration: chosen at random; nothing stands out"
+    assert drawn.prediction == ()
+    assert [(a.annotation_id, a.boxes) for a in ledger.annotations_of(row(7).sha256)] == [
+        (1, (Box("Battery", 1.0, 2.0, 3.0, 4.0),))
+    ]
+    assert [labels.annotation_ids for labels in ledger.labels_to_grow("e" * 64)] == [(1,)]
+    assert ledger.unfinished_turn() is not None
+    assert [turn.version for turn in ledger.finished_turns()] == ["data-00002"]
+    assert ledger.count_queue() == {frozenset({"refused"}): 1}
+    assert ledger.cursor("annotations/1") == "2026-11-20T12:00:00+00:00"
+    assert [(old, new) for old, new, *_ in history(ledger, row(8).sha256)][-1] == ("labelled", "released")
+    ledger.close()
