@@ -7,6 +7,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for v in 3.11 3.12; do command -v python$$v >/dev/null && python$$v -c '' 2>/dev/null && { echo $$v; exit; }; done; echo 3.12)
 TORCH ?= default
+# uv looks on the PATH and among its own; pyenv keeps its versions beside them. Where there is none, uv fetches one or says so.
+INTERPRETER = $(or $(shell $(UV) python find $(PYTHON) 2>/dev/null),$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/$(PYTHON).*/bin/python))),$(PYTHON))
 UV := $(or $(shell command -v uv),.tools/uv/bin/uv)
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(TORCH)
@@ -18,7 +20,7 @@ export FIFTYONE_DO_NOT_TRACK = true
 export NO_ALBUMENTATIONS_UPDATE = 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help install demo up down status view test test-slow lint format bench clean
+.PHONY: help install demo up down status view test-quick test test-slow hooks lint format bench clean
 help: ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
@@ -34,11 +36,18 @@ demo: install .tools/label-studio ## One whole turn on the embedded stack, with 
 view: install ## Open the viewer: a photo through all three models
 	$(BIN)/trashnet view
 
-test: install .tools/mongod .tools/label-studio browser postgres ## The tests that take minutes
+test-quick: install ## The inner loop, under 2 minutes: no server, no network, no training
+	$(BIN)/pytest -m "not slow and not server and not training" --disable-socket --allow-unix-socket
+	$(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
+
+test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes
 	$(BIN)/pytest -m "not slow"
 
 test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline (TESTS=tests/flows: only these)
 	$(BIN)/pytest -m slow $(TESTS)
+
+hooks: install ## Run ruff, mypy and the generated docs before every commit
+	$(BIN)/pre-commit install
 
 lint: install ## ruff and mypy, strict
 	$(BIN)/ruff check .
@@ -62,13 +71,13 @@ clean: ## Remove what the pipeline made (the dataset log and DVC's cache stay)
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/.installed-default: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --python $(PYTHON)
+	$(UV) sync --frozen --python $(INTERPRETER)
 	rm -f .venv/.installed-*
 	touch $@
 
 # The lock file names PyPI's CUDA build; here the same versions come from PyTorch's own CPU index instead.
 .venv/.installed-cpu: pyproject.toml uv.lock | $(UV)
-	$(UV) venv --allow-existing --python $(PYTHON)
+	$(UV) venv --allow-existing --python $(INTERPRETER)
 	$(UV) export --frozen --no-hashes --no-emit-project --quiet | grep -vE '^(nvidia|cuda|triton)' > .venv/requirements-cpu.txt
 	$(UV) pip install --torch-backend=cpu -r .venv/requirements-cpu.txt
 	$(UV) pip install --no-deps --editable .
@@ -91,7 +100,7 @@ browser: | install # the viewer's test drives a real one
 .PHONY: .tools/label-studio
 .tools/label-studio: .tools/label-studio/.installed
 .tools/label-studio/.installed: pyproject.toml uv.lock | $(UV)
-	UV_PROJECT_ENVIRONMENT=.tools/label-studio $(UV) sync --frozen --quiet --python $(PYTHON) --only-group label-studio
+	UV_PROJECT_ENVIRONMENT=.tools/label-studio $(UV) sync --frozen --quiet --python $(INTERPRETER) --only-group label-studio
 	touch $@
 
 .PHONY: postgres

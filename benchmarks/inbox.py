@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import insert
 
-from ingest import IngestParams, deduplicate, receive, waiting
+from ingest import IngestParams, deduplicate, pending_uploads, receive
 from operations.stack import free_port, start_s3
 from selection import SelectionParams, sample_frames, score_frames
 from trashnet.ledger import Ledger, open_ledger
@@ -78,7 +78,7 @@ def upload(store: ObjectStore, first: int, count: int) -> int:
 
 def bare(store: ObjectStore) -> float:
     """Seconds to get and put every frame with the same threads: what no ingest can do without."""
-    keys = [key.replace(".json", ".jpg") for key in waiting(store)]
+    keys = [key.replace(".json", ".jpg") for key in pending_uploads(store)]
     start = time.perf_counter()
     with ThreadPoolExecutor(PARAMS.threads) as threads:
         list(threads.map(lambda key: store.put(f"bare/{key}", store.get(key)), keys))
@@ -127,7 +127,7 @@ def throughput(folder: Path) -> None:
         ledger = open_ledger(f"sqlite:///{folder}/throughput.sqlite")
         size = upload(store, 0, FRAMES) / FRAMES
         without = bare(store)
-        keys = waiting(store)
+        keys = pending_uploads(store)
         start = time.perf_counter()
         done = receive(store, ledger, keys, TAXONOMY, PARAMS)
         received = time.perf_counter() - start
@@ -157,7 +157,7 @@ def turn_cost(folder: Path) -> None:
             upload(store, 0, NEW)
             seconds: dict[str, float] = {}
             steps = {
-                "receive": lambda: receive(store, ledger, waiting(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
+                "receive": lambda: receive(store, ledger, pending_uploads(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
                 "deduplicate": lambda: deduplicate(store, ledger, PARAMS),  # noqa: B023
                 "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, SELECTION),  # noqa: B023
                 "sample": lambda: sample_frames(ledger, SELECTION, 0, SELECTION.budget),  # noqa: B023

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from flows.debouncer import Debouncer, Emit
 from flows.events import ANSWERED, INBOX, RESOURCE
-from ingest import waiting
+from ingest import pending_uploads
 from trashnet.errors import UserError
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
 from trashnet.store import open_store
@@ -125,7 +125,7 @@ async def watch(settings: Settings, debouncer: Debouncer) -> None:
     store, seen = open_store(settings), set[str]()
     while True:
         try:
-            keys = set(await asyncio.to_thread(waiting, store))
+            keys = set(await asyncio.to_thread(pending_uploads, store))
             if new := len(keys - seen):
                 debouncer.notify(INBOX, new)
             seen = keys

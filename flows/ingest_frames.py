@@ -11,10 +11,10 @@ from ingest import (
     ReceptionCounts,
     deduplicate,
     drain_inbox,
+    pending_uploads,
     receive,
     shards,
     sweep_inbox,
-    waiting,
 )
 from trashnet.params import load_params
 
@@ -32,7 +32,7 @@ def ingest() -> None:
 def list_shards() -> list[list[str]]:
     """The keys of the inbox's sidecars, in shards."""
     with open_context() as context:
-        return shards(waiting(context.store), load_params("ingest", IngestParams).shard_size)
+        return shards(pending_uploads(context.store), load_params("ingest", IngestParams).shard_size)
 
 
 def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:

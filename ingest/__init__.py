@@ -4,7 +4,7 @@ from ingest.decoders import Decoders
 from ingest.deduplication import DeduplicationCounts, deduplicate
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
-from ingest.reception import ReceptionCounts, receive, shards, waiting
+from ingest.reception import ReceptionCounts, pending_uploads, receive, shards
 from ingest.work import IngestRound, drain_inbox, ingest_due
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "deduplicate",
     "drain_inbox",
     "ingest_due",
+    "pending_uploads",
     "receive",
     "shards",
     "sweep_inbox",
-    "waiting",
 ]

@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from trashnet.images import DECODE_ERRORS, QuarantineReason, UnfitImage, open_image, perceptual_hash
+from trashnet.images import DECODE_ERRORS, UnfitImage, open_image, perceptual_hash
+from trashnet.quarantine import QuarantineReason
 
 LENGTH = struct.Struct(">I")
 CELLS = 8  # a side of the descriptor

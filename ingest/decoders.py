@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ingest.params import IngestParams
-from trashnet.images import QuarantineReason, UnfitImage
+from trashnet.images import UnfitImage
+from trashnet.quarantine import QuarantineReason
 
 LENGTH = struct.Struct(">I")  # as ingest/decoder_process.py has it, which is a script and not imported
 HERE = Path(__file__).resolve().parent
@@ -111,7 +112,7 @@ class _Decoder:
             self._process.stdin.write(LENGTH.pack(len(jpeg)) + jpeg)
             self._process.stdin.flush()
         except OSError:
-            raise DecoderDied(self._cause()) from None
+            raise DecoderDied(self._exit_reason()) from None
         answer = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
         if "fault" in answer:
             raise UnfitImage(QuarantineReason(answer["fault"]), answer["what"])
@@ -127,11 +128,11 @@ class _Decoder:
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise DecoderDied(f"decoding took more than {self._params.decode_wall_seconds:g} s")
             if not (more := os.read(handle, count - len(data))):
-                raise DecoderDied(self._cause())
+                raise DecoderDied(self._exit_reason())
             data += more
         return data
 
-    def _cause(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.wait()
         limits = f"{self._params.decode_seconds} s of CPU and {self._params.decode_memory_mb} MB"
         return f"decoding did not end within {limits} (the process ended with {code})"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ingest.object_keys import frame_key, quarantine_key
 from ingest.params import IngestParams
 from trashnet.ledger import Duplicate, Fingerprint, Ledger
+from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore
 
 BATCH_SIZE = 256  # frames that are compared with each other, and recorded in one transaction
@@ -62,7 +63,9 @@ def _next_verdicts(ledger: Ledger, params: IngestParams) -> dict[str, Duplicate 
             new.append(frame)
             verdicts[frame.sha256] = None
         else:
-            verdicts[frame.sha256] = Duplicate(original, quarantine_key("duplicate", frame.sha256))
+            verdicts[frame.sha256] = Duplicate(
+                original, quarantine_key(QuarantineReason.DUPLICATE, frame.sha256)
+            )
     return verdicts
 
 

@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from ingest.object_keys import INBOX, quarantine_key, refusal_id
+from ingest.object_keys import INBOX, quarantine_key, refusal_digest
 from ingest.params import IngestParams
-from ingest.sidecar import place_of
+from ingest.sidecar import parse_inbox_key
 from trashnet.ledger import FrameRow, Ledger
+from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore, StoredObject
 
 KINDS = {"jpg", "json"}
@@ -28,26 +29,26 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
             continue
         for stored in objects:
             if stored.modified <= oldest:
-                _put_aside(store, ledger, stored)
+                _quarantine_object(store, ledger, stored)
                 swept += 1
     return swept
 
 
-def _put_aside(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> None:
+def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> None:
     """Objects first, then the row, then the inbox: as in ``ingest/reception.py``."""
-    place, kind = place_of(stored.key), stored.key.rpartition(".")[2]
-    reason = "incomplete" if place else "stray"
-    sha256 = refusal_id(stored.key, f"{stored.size} {stored.modified}".encode())
+    inbox_key, kind = parse_inbox_key(stored.key), stored.key.rpartition(".")[2]
+    reason = QuarantineReason.INCOMPLETE if inbox_key else QuarantineReason.STRAY
+    sha256 = refusal_digest(stored.key, f"{stored.size} {stored.modified}".encode())
     key = quarantine_key(reason, sha256, kind if kind in KINDS else "bin")
     store.copy(stored.key, key)
     what = (
         f"its {'sidecar' if kind == 'jpg' else 'picture'} never came"
-        if place
+        if inbox_key
         else "not the name of a frame or a sidecar"
     )
     row = FrameRow(
         sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=stored.key, key=key,
-        bin_id=place.bin_id if place else None, quarantine_reason=reason, note=what,
+        bin_id=inbox_key.bin_id if inbox_key else None, quarantine_reason=reason, note=what,
     )  # fmt: skip
     ledger.upsert_uploads([row])
     store.remove(stored.key)

@@ -16,7 +16,7 @@ def quarantine_key(reason: str, sha256: str, kind: str = "jpg") -> str:
     return f"quarantine/{reason}/{sha256}.{kind}"
 
 
-def refusal_id(inbox_key: str, sidecar: bytes) -> str:
+def refusal_digest(inbox_key: str, sidecar: bytes) -> str:
     """What stands for the SHA-256 of an upload that is refused for more than its picture's bytes, which may
     come again and be right.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ingest.decoders import Decoders
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.validation import Examiner, Orphan, Upload
+from ingest.validation import OrphanSidecar, Upload, UploadValidator
 from trashnet.ledger import Ledger, Upserted
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -42,7 +42,7 @@ class ReceptionCounts:
         )
 
 
-def waiting(store: ObjectStore) -> list[str]:
+def pending_uploads(store: ObjectStore) -> list[str]:
     """The keys of the sidecars in the inbox, sorted: uploads that are complete."""
     return [found.key for found in store.list(INBOX) if found.key.endswith(".json")]
 
@@ -73,18 +73,18 @@ def receive(
     with ExitStack() as stack:
         decoders = decoders or stack.enter_context(Decoders(params))
         threads = stack.enter_context(ThreadPoolExecutor(params.threads))
-        examiner = Examiner(store, taxonomy, params, decoders)
+        validator = UploadValidator(store, taxonomy, params, decoders)
         emptying: list[Future[None]] = []
         for batch in shards(keys, params.batch_size):
-            examined = list(threads.map(examiner.examine, batch))
+            validated = list(threads.map(validator.validate, batch))
             _finish(emptying)  # of the batch before: it went on while this one was looked at
-            uploads = [found for found in examined if isinstance(found, Upload)]
+            uploads = [found for found in validated if isinstance(found, Upload)]
             entered = ledger.upsert_uploads([upload.row for upload in uploads])
             emptying = [
                 threads.submit(_empty, store, upload, done)
                 for upload, done in zip(uploads, entered, strict=True)
             ]
-            orphans = [found for found in examined if isinstance(found, Orphan)]
+            orphans = [found for found in validated if isinstance(found, OrphanSidecar)]
             total += _count(uploads, entered) + _clear(store, ledger, orphans)
         _finish(emptying)
     return total
@@ -108,7 +108,7 @@ def _empty(store: ObjectStore, upload: Upload, entered: Upserted) -> None:
         store.remove(key)
 
 
-def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[Orphan]) -> ReceptionCounts:
+def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[OrphanSidecar]) -> ReceptionCounts:
     """Remove sidecars whose pictures were dealt with in a run that died; the others wait for theirs."""
     known = ledger.known_uploads({name for orphan in orphans for name in orphan.known_as})
     done = [orphan for orphan in orphans if orphan.known_as & known]

@@ -25,15 +25,15 @@ KEY = re.compile(
     rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)"
 )
 RELEASE = re.compile(NAME)
-LONGEST_NAME, LONGEST_WORD, LONGEST_TEXT, LONGEST_NOTE = 64, 128, 500, 2000
-FARTHEST = 1e6  # pixels: no camera's
+MAX_NAME, MAX_WORD, MAX_TEXT, MAX_NOTE = 64, 128, 500, 2000
+MAX_PIXEL = 1e6  # pixels: no camera's
 
-Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Word = Annotated[Text, StringConstraints(max_length=LONGEST_WORD)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Word = Annotated[Text, StringConstraints(max_length=MAX_WORD)]
 Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 ]
-Pixels = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(ge=-MAX_PIXEL, le=MAX_PIXEL, allow_inf_nan=False)]
 
 
 class BadSidecar(Exception):
@@ -41,7 +41,7 @@ class BadSidecar(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InboxKey:
     """Where an upload lies in the inbox, as its key tells: ``inbox/<bin>/<date>/<sha256>`` and a suffix."""
 
     bin_id: str
@@ -82,16 +82,16 @@ class Sidecar(BaseModel):
     detections: Annotated[list[SidecarBox], Field(max_length=1000)] = []
 
 
-def place_of(key: str) -> Place | None:
+def parse_inbox_key(key: str) -> InboxKey | None:
     """What an inbox key says, ``None`` for one that bins do not write."""
     found = KEY.fullmatch(key)
-    if found is None or len(found["bin"]) > LONGEST_NAME:
+    if found is None or len(found["bin"]) > MAX_NAME:
         return None
-    return Place(found["bin"], found["sha256"], key.rpartition(".")[0])
+    return InboxKey(found["bin"], found["sha256"], key.rpartition(".")[0])
 
 
-def parse_sidecar(data: bytes, place: Place) -> Sidecar:
-    """Read a sidecar found at ``place``. Raises :class:`BadSidecar`, which names every fault."""
+def parse_sidecar(data: bytes, key: InboxKey) -> Sidecar:
+    """Read a sidecar found at ``key``. Raises :class:`BadSidecar`, which names every fault."""
     try:
         sidecar = Sidecar.model_validate_json(data)
     except ValidationError as error:
@@ -99,9 +99,9 @@ def parse_sidecar(data: bytes, place: Place) -> Sidecar:
             f"{'.'.join(map(str, fault['loc'])) or 'sidecar'}: {fault['msg']}"
             for fault in error.errors(include_input=False)
         ]
-        raise BadSidecar(cut("; ".join(faults))) from None
-    if sidecar.bin_id != place.bin_id:
-        raise BadSidecar(f"bin_id: says {sidecar.bin_id!r}, but lies in the inbox of {place.bin_id!r}")
+        raise BadSidecar(shorten("; ".join(faults))) from None
+    if sidecar.bin_id != key.bin_id:
+        raise BadSidecar(f"bin_id: says {sidecar.bin_id!r}, but lies in the inbox of {key.bin_id!r}")
     return sidecar
 
 
@@ -139,6 +139,6 @@ def usable_boxes(
     return tuple(sorted(usable, key=lambda box: -box.confidence)), notes
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     """A note of bearable length."""
-    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE - 4] + " ..."
+    return text if len(text) <= MAX_NOTE else text[: MAX_NOTE - 4] + " ..."

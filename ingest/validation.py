@@ -7,28 +7,26 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Literal
 
 from ingest.decoders import Decoders
-from ingest.object_keys import JPEG, JSON, frame_key, quarantine_key, refusal_id
+from ingest.object_keys import JPEG, JSON, frame_key, quarantine_key, refusal_digest
 from ingest.params import IngestParams
 from ingest.sidecar import (
     RELEASE,
     BadSidecar,
-    Place,
+    InboxKey,
     Sidecar,
     capture_time,
-    cut,
+    parse_inbox_key,
     parse_sidecar,
-    place_of,
+    shorten,
     usable_boxes,
 )
 from trashnet.images import UnfitImage, check_size, clean_jpeg
 from trashnet.ledger import FrameRow
+from trashnet.quarantine import QuarantineReason
 from trashnet.store import NoSuchObject, ObjectStore, ObjectTooLarge
 from trashnet.taxonomy import Taxonomy
-
-Refusal = Literal["bad-key", "bad-sidecar", "too-many-bytes", "wrong-checksum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
+class OrphanSidecar:
     """A sidecar without its picture: it comes later, or was dealt with in a run that died and the ledger has
     one of ``known_as``.
     """
@@ -52,7 +50,7 @@ class Orphan:
     known_as: frozenset[str]
 
 
-class Examiner:
+class UploadValidator:
     """Looks at uploads; used by many threads at once."""
 
     def __init__(
@@ -62,39 +60,46 @@ class Examiner:
         self._labels = frozenset(taxonomy.names)
         self._published = cache(self._is_published)
 
-    def examine(self, key: str) -> Upload | Orphan | None:
+    def validate(self, key: str) -> Upload | OrphanSidecar | None:
         """Look at the upload with this sidecar; ``None`` if it is gone: another run has dealt with it."""
         try:
             raw = self._store.get(key, limit=self._params.max_sidecar_bytes)
         except NoSuchObject:
             return None
         except ObjectTooLarge:
-            return self._refused(
-                key, None, "bad-sidecar", f"more than {self._params.max_sidecar_bytes:,} bytes"
+            return self._quarantine(
+                key, None, QuarantineReason.BAD_SIDECAR, f"more than {self._params.max_sidecar_bytes:,} bytes"
             )
-        place = place_of(key)
-        if place is None:
-            return self._refused(key, raw, "bad-key", "not named inbox/<bin>/<date>/<sha256>.json")
+        inbox_key = parse_inbox_key(key)
+        if inbox_key is None:
+            return self._quarantine(
+                key, raw, QuarantineReason.BAD_KEY, "not named inbox/<bin>/<date>/<sha256>.json"
+            )
         try:
-            sidecar = parse_sidecar(raw, place)
+            sidecar = parse_sidecar(raw, inbox_key)
         except BadSidecar as bad:
-            return self._refused(key, raw, "bad-sidecar", str(bad))
+            return self._quarantine(key, raw, QuarantineReason.BAD_SIDECAR, str(bad))
         try:
-            data = self._store.get(place.frame, limit=self._params.max_bytes)
+            data = self._store.get(inbox_key.frame, limit=self._params.max_bytes)
         except NoSuchObject:
-            return Orphan((key,), frozenset({place.sha256, refusal_id(key, raw)}))
+            return OrphanSidecar((key,), frozenset({inbox_key.sha256, refusal_digest(key, raw)}))
         except ObjectTooLarge:
-            return self._refused(key, raw, "too-many-bytes", f"more than {self._params.max_bytes:,} bytes")
-        if (uploaded := hashlib.sha256(data).hexdigest()) != place.sha256:
-            return self._refused(
-                key, raw, "wrong-checksum", f"named {place.sha256}, but its bytes have SHA-256 {uploaded}"
+            return self._quarantine(
+                key, raw, QuarantineReason.TOO_MANY_BYTES, f"more than {self._params.max_bytes:,} bytes"
             )
-        return self._judged(place, sidecar, raw, data)
+        if (uploaded := hashlib.sha256(data).hexdigest()) != inbox_key.sha256:
+            return self._quarantine(
+                key,
+                raw,
+                QuarantineReason.WRONG_CHECKSUM,
+                f"named {inbox_key.sha256}, but its bytes have SHA-256 {uploaded}",
+            )
+        return self._validate_picture(inbox_key, sidecar, raw, data)
 
-    def _judged(self, place: Place, sidecar: Sidecar, raw: bytes, data: bytes) -> Upload:
+    def _validate_picture(self, inbox_key: InboxKey, sidecar: Sidecar, raw: bytes, data: bytes) -> Upload:
         """A whole upload: its picture is what its name says, and now decides."""
-        row = self._told(place, sidecar)
-        inbox = (place.frame, place.sidecar)
+        row = self._row_from_sidecar(inbox_key, sidecar)
+        inbox = (inbox_key.frame, inbox_key.sidecar)
         try:
             clean = clean_jpeg(data)
             check_size(
@@ -102,10 +107,12 @@ class Examiner:
             )
             seen = self._decoders.decode(clean.data)
         except UnfitImage as unfit:
-            picture, beside = (quarantine_key(unfit.fault, place.sha256, kind) for kind in ("jpg", "json"))
+            picture, beside = (
+                quarantine_key(unfit.fault, inbox_key.sha256, kind) for kind in ("jpg", "json")
+            )
             self._store.put(picture, data, JPEG)
             self._store.put(beside, raw, JSON)
-            what = cut(f"{unfit.what}; {row.note}" if row.note else unfit.what)
+            what = shorten(f"{unfit.what}; {row.note}" if row.note else unfit.what)
             row = replace(row, state="quarantined", key=picture, quarantine_reason=unfit.fault, note=what)
             return Upload(row, (picture, beside), inbox)
         boxes, notes = usable_boxes(sidecar.detections, seen.width, seen.height, self._labels)
@@ -121,15 +128,15 @@ class Examiner:
             height=seen.height,
             phash=seen.phash,
             descriptor=seen.descriptor,
-            note=cut("; ".join([row.note, *notes] if row.note else notes)) or None,
+            note=shorten("; ".join([row.note, *notes] if row.note else notes)) or None,
         )
         return Upload(row, (key,), inbox)
 
-    def _told(self, place: Place, sidecar: Sidecar) -> FrameRow:
+    def _row_from_sidecar(self, inbox_key: InboxKey, sidecar: Sidecar) -> FrameRow:
         """The row of an upload as far as its sidecar tells it."""
         time, about_time = capture_time(sidecar.captured_at, datetime.now(UTC), self._params)
         if time is None:
-            arrived = self._store.stat(place.sidecar)
+            arrived = self._store.stat(inbox_key.sidecar)
             time = arrived.modified if arrived else datetime.now(UTC)
         notes = [about_time] if about_time else []
         if sidecar.release is not None and not self._published(sidecar.release):
@@ -137,16 +144,16 @@ class Examiner:
         if sidecar.model_extra:
             notes.append(f"unknown fields: {', '.join(sorted(map(repr, sidecar.model_extra)))}")
         return FrameRow(
-            sha256=place.sha256,
-            uploaded_sha256=place.sha256,
+            sha256=inbox_key.sha256,
+            uploaded_sha256=inbox_key.sha256,
             state="received",
-            inbox_key=place.sidecar,
-            bin_id=place.bin_id,
+            inbox_key=inbox_key.sidecar,
+            bin_id=inbox_key.bin_id,
             burst=sidecar.burst,
             captured_at=time,
             release=sidecar.release,
             reason=sidecar.reason,
-            note=cut("; ".join(notes)) or None,
+            note=shorten("; ".join(notes)) or None,
         )
 
     def _is_published(self, release: str) -> bool:
@@ -155,27 +162,29 @@ class Examiner:
             and next(self._store.list(f"models/{release}/"), None) is not None
         )
 
-    def _refused(self, key: str, raw: bytes | None, reason: Refusal, what: str) -> Upload | Orphan:
+    def _quarantine(
+        self, key: str, raw: bytes | None, reason: QuarantineReason, what: str
+    ) -> Upload | OrphanSidecar:
         """Copy an upload to quarantine whose picture is not what counts against it."""
-        sha256 = refusal_id(key, raw or b"")
+        sha256 = refusal_digest(key, raw or b"")
         frame = f"{key.removesuffix('.json')}.jpg"
         picture, beside = (quarantine_key(reason, sha256, kind) for kind in ("jpg", "json"))
-        place = place_of(key)
+        inbox_key = parse_inbox_key(key)
         written = [beside]
         try:
             self._store.copy(frame, picture)
             written.insert(0, picture)
         except NoSuchObject:
-            if place is not None:
-                return Orphan((key,), frozenset({place.sha256, sha256}))
+            if inbox_key is not None:
+                return OrphanSidecar((key,), frozenset({inbox_key.sha256, sha256}))
         try:
             self._store.copy(key, beside)
         except NoSuchObject:
-            return Orphan((key,), frozenset())  # another run has dealt with it meanwhile
-        bin_id = place.bin_id if place else None
+            return OrphanSidecar((key,), frozenset())  # another run has dealt with it meanwhile
+        bin_id = inbox_key.bin_id if inbox_key else None
         row = FrameRow(
             sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=key, key=written[0],
             bin_id=bin_id,
-            quarantine_reason=reason, note=cut(what),
+            quarantine_reason=reason, note=shorten(what),
         )  # fmt: skip
         return Upload(row, tuple(written), (frame, key))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingest.deduplication import DeduplicationCounts
-from ingest.reception import ReceptionCounts, waiting
+from ingest.reception import ReceptionCounts, pending_uploads
 from trashnet.due import Due
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
@@ -21,7 +21,7 @@ class IngestRound:
 
 def ingest_due(store: ObjectStore, ledger: Ledger) -> Due:
     """Whether complete uploads lie in the inbox, or received frames wait for deduplication."""
-    uploads, received = len(waiting(store)), ledger.count_in_state("received")
+    uploads, received = len(pending_uploads(store)), ledger.count_in_state("received")
     return Due(uploads + received > 0, f"{uploads} uploads in the inbox, {received} frames not deduplicated")
 
 

@@ -20,6 +20,29 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
+# Fixtures that start a server or drive a browser: a test that uses them, however indirectly, is no quick one.
+SERVER_FIXTURES = {
+    "browser",
+    "database",
+    "deployment",
+    "label_studio_server",
+    "mongod_program",
+    "postgres_server",
+    "prefect_server",
+    "s3_server",
+    "small_stack",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that use a server, so that `make test-quick` leaves them out."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_postgresql = parameters is not None and "postgresql" in parameters.params.values()
+        if on_postgresql or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
+
 @pytest.fixture(scope="session")
 def taxonomy() -> Taxonomy:
     """The 57 classes as shipped."""

@@ -10,10 +10,11 @@ import warnings
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
+
+from trashnet.quarantine import QuarantineReason
 
 # What Pillow's decoders raise.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -31,17 +32,6 @@ FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT
 # Baseline, extended and progressive Huffman coding: browsers, OpenCV and TensorFlow all read these.
 SUPPORTED_CODINGS = {0xC0, 0xC1, 0xC2}
 JFIF_HEADER_BYTES, ADOBE_HEADER_BYTES = 14, 12  # of payload; a thumbnail and trailing bytes are not needed
-
-
-class QuarantineReason(StrEnum):
-    """What is wrong with a picture; the words are those of the quarantine's folders."""
-
-    NOT_AN_IMAGE = "not-an-image"
-    WRONG_FORMAT = "wrong-format"
-    BROKEN = "broken-image"
-    TOO_SMALL = "too-small"
-    TOO_LARGE = "too-many-pixels"
-    TOO_COSTLY = "too-costly"
 
 
 class UnfitImage(Exception):

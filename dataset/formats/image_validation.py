@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from dataset.formats.faults import Fault, FaultKind
 from trashnet import images
-from trashnet.images import DECODE_ERRORS, QuarantineReason, open_image, perceptual_hash, strip_exif
+from trashnet.images import DECODE_ERRORS, open_image, perceptual_hash, strip_exif
+from trashnet.quarantine import QuarantineReason
 
 Progress = Callable[[int, int], None]
 

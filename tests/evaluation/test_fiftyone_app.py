@@ -164,6 +164,7 @@ def test_without_a_database_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch,
         mongod.ensure_database(tmp_path)
 
 
+@pytest.mark.server
 def test_a_mongod_that_dies_is_quoted(tmp_path: Path) -> None:
     """A program that does not come up is an error with the data folder in it, not a wait without end."""
     program = tmp_path / "mongod"

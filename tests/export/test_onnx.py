@@ -24,6 +24,8 @@ from trashnet.files import write_json
 from trashnet.letterbox import IMAGENET_MEAN, IMAGENET_STD, letterbox
 from trashnet.taxonomy import Taxonomy, WasteClass
 
+pytestmark = pytest.mark.training
+
 IMAGE_SIZE = 256
 D0_ANCHORS = {
     "min_level": 3,

@@ -22,6 +22,8 @@ from trashnet.detectors._tflite import TfliteDetector, normalise, stretch
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
+pytestmark = pytest.mark.training
+
 PARAMS = ExportParams(calibration_images=16)
 
 

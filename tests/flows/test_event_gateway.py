@@ -147,13 +147,13 @@ def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
     """Let the event gateway's loop run until something is so."""
     assert client.portal is not None
 
-    async def waiting() -> None:
+    async def poll() -> None:
         for _ in range(int(seconds / 0.02)):
             if true():
                 return
             await asyncio.sleep(0.02)
 
-    client.portal.call(waiting)
+    client.portal.call(poll)
     assert true()
 
 

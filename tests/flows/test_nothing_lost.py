@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
 from flows.sweep_up import DEPLOYMENTS
-from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, drain_inbox, receive, shards, waiting
+from ingest import (
+    Decoders,
+    IngestParams,
+    ReceptionCounts,
+    deduplicate,
+    drain_inbox,
+    pending_uploads,
+    receive,
+    shards,
+)
 from labeling import (
     Client,
     LabelingParams,
@@ -116,7 +125,7 @@ class World:
         """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
             rounds = drain_inbox(
-                lambda: shards(waiting(self.store), 2),
+                lambda: shards(pending_uploads(self.store), 2),
                 self._receive,
                 lambda: deduplicate(self.store, self.ledger, INGEST),
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest import Decoders, IngestParams, deduplicate, receive, waiting
+from ingest import Decoders, IngestParams, deduplicate, pending_uploads, receive
 from operations.stack import free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload
@@ -49,16 +49,16 @@ def test_a_store_with_a_full_disk_loses_no_frame(
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     with Decoders(PARAMS) as decoders:
         with pytest.raises(UserError, match="S3"):
-            receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
-        assert len(waiting(store)) == 3
+            receive(store, ledger, pending_uploads(store), taxonomy, PARAMS, decoders=decoders)
+        assert len(pending_uploads(store)) == 3
         for row in frames_in_state(ledger, "received", "accepted"):
             assert row.key is not None
             assert hashlib.sha256(store.get(row.key)).hexdigest() == row.sha256
         for number in range(ballast + 1):
             store.remove(f"ballast/{number}")
-        receive(store, ledger, waiting(store), taxonomy, PARAMS, decoders=decoders)
+        receive(store, ledger, pending_uploads(store), taxonomy, PARAMS, decoders=decoders)
     assert deduplicate(store, ledger, PARAMS).accepted == 3
     for row in frames_in_state(ledger, "accepted"):
         assert hashlib.sha256(store.get(row.key or "")).hexdigest() == row.sha256
-    assert not waiting(store)
+    assert not pending_uploads(store)
     ledger.close()

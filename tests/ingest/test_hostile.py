@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, receive, sweep_inbox, waiting
+from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, pending_uploads, receive, sweep_inbox
 from ingest.params import IngestParams as Params
-from ingest.sidecar import BadSidecar, Place, parse_sidecar, place_of, usable_boxes
+from ingest.sidecar import BadSidecar, InboxKey, parse_inbox_key, parse_sidecar, usable_boxes
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.images import UnfitImage, clean_jpeg
@@ -58,7 +58,7 @@ def test_a_bad_picture_goes_to_quarantine(
     """Its bytes and sidecar are kept as they came, the ledger says why, and the frame beside it comes in."""
     upload(store, data)
     upload(store, jpeg(scene(2)))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(
         received=1, quarantined=1
     )
     (row,) = frames_in_state(ledger, "quarantined")
@@ -66,7 +66,7 @@ def test_a_bad_picture_goes_to_quarantine(
     assert what in str(row.note)
     assert store.get(str(row.key)) == data
     assert json.loads(store.get(str(row.key).replace(".jpg", ".json"))) == sidecar()
-    assert waiting(store) == []
+    assert pending_uploads(store) == []
 
 
 DEEP = b'{"detections":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
@@ -117,13 +117,13 @@ def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
     Sent again with a right sidecar, the same frame comes in.
     """
     upload(store, WHOLE, told)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(quarantined=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(quarantined=1)
     (row,) = frames_in_state(ledger, "quarantined")
     assert row.quarantine_reason == "bad-sidecar"
     assert what in str(row.note)
     assert store.get(str(row.key)) == WHOLE
     upload(store, WHOLE)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
 
 
 def test_a_confused_bin_keeps_its_frame(
@@ -139,7 +139,7 @@ def test_a_confused_bin_keeps_its_frame(
     told = sidecar(captured_at="1970-01-01T00:00:12Z", release="../../r99", detections=found, mood="fine")
     upload(store, WHOLE, told)
     before = datetime.now(UTC) - timedelta(minutes=1)
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     (row,) = frames_in_state(ledger, "received")
     assert row.captured_at is not None
     assert before < row.captured_at < datetime.now(UTC) + timedelta(minutes=1)
@@ -170,7 +170,7 @@ def test_a_time_that_cannot_be_right(
 ) -> None:
     """Whatever a clock tells, the frame stays."""
     upload(store, WHOLE, sidecar(captured_at=told))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     assert "arrival taken" in str(frames_in_state(ledger, "received")[0].note)
 
 
@@ -180,7 +180,7 @@ def test_a_release_that_was_published_is_no_news(
     """Published is what lies under models/."""
     store.put("models/r7/manifest.json", b"{}")
     upload(store, WHOLE, sidecar(release="r7"))
-    receive(store, ledger, waiting(store), taxonomy, params)
+    receive(store, ledger, pending_uploads(store), taxonomy, params)
     assert frames_in_state(ledger, "received")[0].note is None
 
 
@@ -193,14 +193,14 @@ def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, 
     upload(store, WHOLE, name="holiday")
     upload(store, WHOLE + bytes(2000))
     small = params.model_copy(update={"max_bytes": len(WHOLE) + 1000})
-    assert receive(store, ledger, waiting(store), taxonomy, small) == ReceptionCounts(quarantined=3)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, small) == ReceptionCounts(quarantined=3)
     assert sorted(str(row.quarantine_reason) for row in frames_in_state(ledger, "quarantined")) == [
         "bad-key",
         "too-many-bytes",
         "wrong-checksum",
     ]
     upload(store, WHOLE)
-    assert receive(store, ledger, waiting(store), taxonomy, small) == ReceptionCounts(received=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, small) == ReceptionCounts(received=1)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, 
 )
 def test_a_key_leads_nowhere_else(key: str) -> None:
     """Only inbox/<bin>/<date>/<sha256> is a frame's place."""
-    assert place_of(f"inbox/{key}/{'a' * 64}.json") is None
-    assert place_of(f"inbox/bin01/2026-11-20/{'a' * 64}.json") == Place(
+    assert parse_inbox_key(f"inbox/{key}/{'a' * 64}.json") is None
+    assert parse_inbox_key(f"inbox/bin01/2026-11-20/{'a' * 64}.json") == InboxKey(
         "bin01", "a" * 64, f"inbox/bin01/2026-11-20/{'a' * 64}"
     )
 
@@ -232,7 +232,7 @@ def test_what_is_never_complete_is_swept(
     store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", json.dumps(sidecar()).encode())
     whole = upload(store, WHOLE)
     assert receive(
-        store, ledger, [key for key in waiting(store) if key != whole], taxonomy, params
+        store, ledger, [key for key in pending_uploads(store) if key != whole], taxonomy, params
     ) == ReceptionCounts(left=1)
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=23)) == 0
     assert sweep_inbox(store, ledger, params, datetime.now(UTC) + timedelta(hours=25)) == 2
@@ -251,7 +251,7 @@ def test_a_still_camera_and_a_small_new_thing(
     more.paste(Image.new("RGB", (9, 7), "white"), (30, 30))
     for minute, picture in enumerate((jpeg(scene(1)), jpeg(scene(1), quality=85), jpeg(more))):
         upload(store, picture, sidecar(captured_at=(NOON + timedelta(minutes=minute)).isoformat(), burst="b"))
-    receive(store, ledger, waiting(store), taxonomy, params)
+    receive(store, ledger, pending_uploads(store), taxonomy, params)
     assert (deduplicate(store, ledger, params).accepted, len(frames_in_state(ledger, "duplicate"))) == (2, 1)
 
 
@@ -350,7 +350,7 @@ def test_no_sidecar_breaks_the_reader(data: bytes) -> None:
     """Whatever comes, it is read or refused as a bad sidecar, in few words."""
     said = ""
     try:
-        parse_sidecar(data, Place("bin01", "a" * 64, "inbox/bin01/2026-11-20/" + "a" * 64))
+        parse_sidecar(data, InboxKey("bin01", "a" * 64, "inbox/bin01/2026-11-20/" + "a" * 64))
     except BadSidecar as bad:
         said = str(bad)
     assert len(said) <= 2000
@@ -370,7 +370,7 @@ numbers = st.floats(-1e6, 1e6)
 def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list[float]]]) -> None:
     """Known labels, area, best first, inside: what every reader of the ledger may rely on."""
     told = sidecar(detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes])
-    read = parse_sidecar(json.dumps(told).encode(), Place("bin01", "a" * 64, "x"))
+    read = parse_sidecar(json.dumps(told).encode(), InboxKey("bin01", "a" * 64, "x"))
     kept, _ = usable_boxes(read.detections, 96, 72, {"Shoe"})
     assert [box.confidence for box in kept] == sorted((box.confidence for box in kept), reverse=True)
     for box in kept:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import Decoders, IngestParams, deduplicate, receive, shards, sweep_inbox, waiting
+from ingest import Decoders, IngestParams, deduplicate, pending_uploads, receive, shards, sweep_inbox
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
 from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
@@ -58,9 +58,9 @@ def fill(store: ObjectStore) -> None:
     store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", b"no picture")
 
 
-def turn(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decoders) -> None:
+def run_ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decoders) -> None:
     """What the ingest flow does when something rings."""
-    for shard in shards(waiting(store), 4):
+    for shard in shards(pending_uploads(store), 4):
         receive(store, ledger, shard, taxonomy, PARAMS, decoders=decoders)
     deduplicate(store, ledger, PARAMS)
     sweep_inbox(store, ledger, PARAMS, LATER)
@@ -90,7 +90,7 @@ def test_shards_and_their_order_change_nothing(
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
         fill(store := MemoryStore())
         ledger = open_ledger(f"sqlite:///{tmp_path}/shards{number}.sqlite")
-        for shard in shards(waiting(store), size)[::step]:
+        for shard in shards(pending_uploads(store), size)[::step]:
             receive(store, ledger, shard[::step], taxonomy, PARAMS, decoders=decoders)
         deduplicate(store, ledger, PARAMS)
         rows, objects = ended(store, ledger)
@@ -143,7 +143,7 @@ def test_events_may_be_dropped_doubled_and_reordered(
         ):
             noisy.put(key, content)
             for _ in range(times):
-                keys, old = (old if late else waiting(noisy)), waiting(noisy)
+                keys, old = (old if late else pending_uploads(noisy)), pending_uploads(noisy)
                 fused = FusedLedger(ledgers[1].url, fuse := Fuse(killed))
                 with suppress(Killed):
                     receive(
@@ -158,7 +158,7 @@ def test_events_may_be_dropped_doubled_and_reordered(
                 fused.close()
     ends = []
     for store, ledger in ((calm, ledgers[0]), (noisy, ledgers[1])):
-        turn(store, ledger, taxonomy, decoders)
+        run_ingest(store, ledger, taxonomy, decoders)
         ends.append(ended(store, ledger))
         ledger.close()
     assert ends[0] == ends[1]
@@ -201,10 +201,10 @@ def run_on(
     store.fuse = fuse = Fuse(at)
     fused = FusedLedger(url, fuse)
     with suppress(Killed):
-        turn(store, fused, taxonomy, decoders)
+        run_ingest(store, fused, taxonomy, decoders)
     assert (fuse.effects == at) or at is None
     effects, fuse.at = fuse.effects, None
-    turn(store, fused, taxonomy, decoders)
+    run_ingest(store, fused, taxonomy, decoders)
     result = ended(store, fused)
     fused.close()
     return result, effects
@@ -235,7 +235,7 @@ def undisturbed(
     fill(objects)
     open_ledger(url := f"sqlite:///{folder}/calm.sqlite").close()
     ledger = FusedLedger(url, fuse)
-    turn(store := FusedStore(objects.objects, fuse), ledger, taxonomy, decoders)
+    run_ingest(store := FusedStore(objects.objects, fuse), ledger, taxonomy, decoders)
     effects = fuse.effects
     result = ended(store, ledger)
     ledger.close()
@@ -283,8 +283,8 @@ def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, dec
         ledger = open_ledger(url)
         fused = FusedLedger(url, fuse := Fuse(at))
         with pytest.raises(Killed):
-            turn(FusedStore(store.objects, fuse), fused, taxonomy, decoders)
+            run_ingest(FusedStore(store.objects, fuse), fused, taxonomy, decoders)
         fused.close()
-        turn(store, ledger, taxonomy, decoders)
+        run_ingest(store, ledger, taxonomy, decoders)
         assert ended(store, ledger) == expected, f"killed at effect {at}"
         ledger.close()

@@ -1,7 +1,15 @@
 import hashlib
 from datetime import timedelta
 
-from ingest import DeduplicationCounts, IngestParams, ReceptionCounts, deduplicate, receive, shards, waiting
+from ingest import (
+    DeduplicationCounts,
+    IngestParams,
+    ReceptionCounts,
+    deduplicate,
+    pending_uploads,
+    receive,
+    shards,
+)
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.boxes import Box
@@ -25,7 +33,7 @@ def test_an_upload_becomes_a_frame(
     exif[0x010E] = "taken at 52.1, 4.3"
     data = jpeg(scene(1), exif=exif)
     upload(store, data, sidecar(burst="b1"))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(received=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     (key,) = keys(store)
     stored = store.get(key)
     assert key == f"frames/{hashlib.sha256(stored).hexdigest()}.jpg"
@@ -51,7 +59,7 @@ def test_a_reencode_is_a_duplicate(
         )
     upload(store, jpeg(scene(3), quality=70), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
     assert sum(
-        (receive(store, ledger, shard, taxonomy, params) for shard in shards(waiting(store), 5)),
+        (receive(store, ledger, shard, taxonomy, params) for shard in shards(pending_uploads(store), 5)),
         ReceptionCounts(),
     ) == ReceptionCounts(13)
     assert deduplicate(store, ledger, params) == DeduplicationCounts(12, 1)
@@ -70,11 +78,11 @@ def test_an_upload_that_comes_again_changes_nothing(
     A stored frame that got lost is put back by the bin's second copy.
     """
     upload(store, jpeg(scene(1)))
-    receive(store, ledger, waiting(store), taxonomy, params)
+    receive(store, ledger, pending_uploads(store), taxonomy, params)
     deduplicate(store, ledger, params)
     (row,) = frames_in_state(ledger, "accepted")
     store.remove(str(row.key))
     upload(store, jpeg(scene(1)), bin_id="bin02", told=sidecar("bin02"))
-    assert receive(store, ledger, waiting(store), taxonomy, params) == ReceptionCounts(repeated=1)
+    assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(repeated=1)
     assert frames_in_state(ledger, "accepted") == [row]
     assert keys(store) == [row.key]

@@ -165,6 +165,7 @@ def test_settings_for_other_servers_do_not_reach_ours(
     assert (tmp_path / "log").read_text().split() == ["None", "example.org,127.0.0.1,localhost"]
 
 
+@pytest.mark.server
 def test_a_server_stopped_can_start_again_on_its_port_with_its_data(tmp_path: Path) -> None:
     """Ports and data are kept from one start to the next."""
     port = free_port()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest import IngestParams, deduplicate, receive, waiting
+from ingest import IngestParams, deduplicate, pending_uploads, receive
 from selection import SelectionParams, sample_frames, score_frames
 from selection.acquisition import (
     ModelDisagreement,
@@ -185,7 +185,7 @@ def ingest(
             jpeg(scene(number)),
             sidecar(captured_at=when.isoformat(), burst=f"b{number // 3}", **values),
         )
-    receive(store, ledger, waiting(store), taxonomy, params)
+    receive(store, ledger, pending_uploads(store), taxonomy, params)
     deduplicate(store, ledger, params)
 
 

@@ -17,6 +17,8 @@ from training.efficientdet.average_precision import decode_detections
 from training.efficientdet.lightning_module import learning_rate_factor
 from training.efficientdet.targets import Targets
 
+pytestmark = pytest.mark.training
+
 
 def config_for(size: int, num_classes: int = 3) -> object:
     """D0's configuration at another input size."""

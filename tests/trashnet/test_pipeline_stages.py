@@ -3,8 +3,12 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPOSITORY
 from trashnet.pipeline import load_stages
+
+pytestmark = pytest.mark.server
 
 
 def test_the_shipped_stages_are_two_branches_that_meet_in_the_report() -> None:

@@ -96,6 +96,7 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
     ],
     ids=["put", "get", "stat", "list", "remove", "copy", "ensure_bucket"],
 )
+@pytest.mark.server
 def test_a_store_that_is_down_is_one_line_that_names_it(call: Callable[[ObjectStore], object]) -> None:
     """No method pretends that there is nothing: listing a store that is down is not an empty listing."""
     address = f"http://127.0.0.1:{free_port()}"
@@ -137,6 +138,7 @@ class _FlakyHandler(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (9, False)])
+@pytest.mark.server
 def test_a_transient_error_is_retried(failures: int, succeeds: bool) -> None:
     """Two answers of 503, then success; a store that goes on answering 503 is down."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _FlakyHandler)

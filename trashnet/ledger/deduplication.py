@@ -12,6 +12,7 @@ from trashnet.ledger.database import Database
 from trashnet.ledger.frames import hash_bands, move_frame
 from trashnet.ledger.rows import UNIQUE_STATES
 from trashnet.ledger.tables import HASH_BANDS, frames
+from trashnet.quarantine import QuarantineReason
 
 MAX_HASH_DISTANCE = HASH_BANDS - 1  # bits: hashes farther apart may share no band, and the index misses them
 
@@ -79,7 +80,7 @@ class DeduplicationQueries(Database):
                     values = {
                         "key": duplicate.key,
                         "duplicate_of": duplicate.duplicate_of,
-                        "quarantine_reason": "duplicate",
+                        "quarantine_reason": QuarantineReason.DUPLICATE,
                     }
                     note = f"re-encodes {duplicate.duplicate_of}"
                     duplicates += move_frame(connection, sha256, "received", "duplicate", note=note, **values)

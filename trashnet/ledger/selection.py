@@ -12,6 +12,7 @@ from trashnet.ledger.database import Database, batched
 from trashnet.ledger.frames import move_frame
 from trashnet.ledger.rows import ASKED_STATES
 from trashnet.ledger.tables import frames
+from trashnet.quarantine import QuarantineReason
 
 EXPLORATION = (
     "exploration: chosen at random"  # how the explanation of a frame begins that was drawn at random
@@ -102,7 +103,7 @@ class SelectionQueries(Database):
                     "accepted",
                     "quarantined",
                     note=f"{key} is gone",
-                    quarantine_reason="lost",
+                    quarantine_reason=QuarantineReason.LOST,
                     key=None,
                 )
 
