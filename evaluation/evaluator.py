@@ -1,6 +1,5 @@
 """Run a detector over a split and say everything there is to say about it."""
 
-import csv
 import hashlib
 import os
 import platform
@@ -18,6 +17,7 @@ from evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoMetrics, coco_metrics
 from evaluation.errors import CAUSES, HIT, count_causes, find_causes
 from evaluation.flat_arrays import SIZES, GroundTruth, Predictions
 from evaluation.params import EvaluationParams
+from evaluation.plot_tables import write_plots
 from evaluation.scorecard import (
     ClassScore,
     ConfusionCell,
@@ -44,7 +44,7 @@ from evaluation.sorting_accuracy import (
 )
 from trashnet.detectors import Detections, Detector
 from trashnet.errors import UserError
-from trashnet.files import atomic_write, write_json
+from trashnet.files import write_json
 from trashnet.taxonomy import Taxonomy
 
 MOST_BINS = 50  # slices per bin, the bins with most frames first: beyond that nobody reads the table
@@ -379,49 +379,3 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def write_plots(scorecard: Scorecard, folder: Path) -> None:
-    """The tables behind ``dvc plots``.
-
-    ``precision_recall.csv`` and ``operating_points.csv`` (template linear), ``confusion.csv`` and
-    ``stream_confusion.csv`` (confusion: a row per item, DVC counts them), ``per_class.csv`` and
-    ``causes.csv`` (bar_horizontal).
-    """
-    curves = scorecard.curves
-    _write_csv(
-        folder / "precision_recall.csv",
-        ("recall", "precision_50", "precision_75", "precision"),
-        zip(curves.recall, curves.precision_50, curves.precision_75, curves.precision_mean, strict=True),
-    )
-    for file, cells in (
-        ("confusion.csv", scorecard.confusion),
-        ("stream_confusion.csv", scorecard.stream_confusion),
-    ):
-        rows = (
-            (cell.actual or "(nothing)", cell.predicted or "(missed)")
-            for cell in cells
-            for _ in range(cell.count)
-        )
-        _write_csv(folder / file, ("actual", "predicted"), rows)
-    judged = sorted((c for c in scorecard.classes if c.ap is not None), key=lambda c: -(c.ap or 0))
-    _write_csv(
-        folder / "per_class.csv",
-        ("class", "ap", "ap50", "recall", "test_boxes", "train_boxes"),
-        ((c.name, c.ap, c.ap50, c.recall, c.test_boxes, c.train_boxes) for c in judged),
-    )
-    _write_csv(
-        folder / "causes.csv", ("cause", "count"), ((k, v) for k, v in scorecard.causes.items() if k != HIT)
-    )
-    _write_csv(
-        folder / "operating_points.csv",
-        ("score", "sorting_accuracy", "contamination", "false_per_frame"),
-        ((p.score, p.accuracy, p.contamination, p.false_per_frame) for p in scorecard.operating_points),
-    )
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow(header)
-        writer.writerows(rows)

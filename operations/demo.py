@@ -157,102 +157,105 @@ def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
 
 
 def run_demo(context: FlowContext, frames: int, say: Say) -> str:
-    """Turn the wheel once and return a table of what happened.
+    """Turn the flywheel once and return a table of what happened.
 
-    Raises :class:`UserError` if a step does not come about.
+    Raises :class:`UserError` if a step does not happen in time.
     """
     watch = _Watch(say)
     if load_newest_candidate(context.store) is None and STARTING.is_file():
         begin_with(context, STARTING)
     before, released = context.ledger.count_by_state(), load_newest_candidate(context.store)
-    student = context.detector(STUDENT)
-    say(
-        f"bins run {released.version}"
-        if released and student
-        else "bins have no model yet: they upload at random"
-    )
-    seed = int(datetime.now(UTC).timestamp())
-    drawn = list(
-        captures(
-            seed,
-            frames * (2 if student else 1),
-            student,
-            context.taxonomy,
-            load_params("labeling", LabelingParams).prelabel_score,
-        )
-    )
-    unsure = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
-    for capture in unsure:
-        upload(context, capture, released.version if released and student else None)
-    how = "those that their model was least sure of" if student else "at random"
-    watch.done("uploaded", f"{len(unsure)} of {len(drawn)} frames from {BINS} bins, {how}")
-
-    ledger = context.ledger
-    known = watch.until(
-        "ingested",
-        lambda: [
-            row for c in unsure if (row := ledger.frame_by_upload(c.sha256)) and row.state != "received"
-        ],
-        frames,
-        300,
-    )
-    refused = [row for row in known if row.state in ("duplicate", "quarantined")]
-    asked = len(known) - len(refused)
-    watch.done("ingested by event", f"{asked} accepted, {len(refused)} duplicates or refused")
-    truths = {
-        row.sha256: c.truth
-        for c in unsure
-        if (row := ledger.frame_by_upload(c.sha256)) and row not in refused
-    }
-    tasked = watch.until(
-        "tasks",
-        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"],
-        asked,
-        400,
-    )
-    guesses = (
-        "with the teacher's boxes"
-        if context.detector(TEACHER)
-        else "with the bins' boxes"
-        if student
-        else "bare, as there is no model"
-    )
-    watch.done("asked for labels", f"{len(tasked)} tasks, {guesses}: {context.project.url}")
-
+    uploads = _upload_uncertain(context, frames, released, watch)
+    truths = _wait_until_tasked(context, uploads, watch)
     answer(context, truths)
+    ledger = context.ledger
     watch.until(
         "labels",
         lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"],
-        asked,
+        len(truths),
         300,
     )
-    watch.done("answered", f"{asked} tasks by {ANNOTATORS[0]}, who knows what was drawn; collected by event")
+    watch.done(
+        "answered", f"{len(truths)} tasks by {ANNOTATORS[0]}, who knows what was drawn; collected by event"
+    )
 
     _finished(watch, "grow/grow", {"at_least": 1})
     turn = ledger.finished_turns()[-1]
-    watch.done(
-        "grown",
-        f"dataset {turn.version}: {turn.frames} frames, {turn.boxes} boxes; `git log flywheel`, `git show "
-        f"{turn.version}`",
-    )
+    contents = f"{turn.frames} frames, {turn.boxes} boxes"
+    watch.done("grown", f"dataset {turn.version}: {contents}; `git log {BRANCH}`, `git show {turn.version}`")
     _finished(watch, "retrain/retrain", {"at_least": 1, "changes": SMALL})
     watch.done("retrained", "both models, briefly")
     candidate = watch.until("candidate", lambda: _newer(context, released), 1, 400)[0]
     watch.done("published", f"candidate {candidate.version}, by event")
-    after = context.ledger.count_by_state()
-    moved = ", ".join(
-        f"{after.get(s, 0) - before.get(s, 0):+d} {s}" for s in after if after.get(s, 0) != before.get(s, 0)
+    return _summary(context, candidate, before, watch)
+
+
+def _upload_uncertain(
+    context: FlowContext, frames: int, released: Candidate | None, watch: "_Watch"
+) -> list[Capture]:
+    """Let the bins upload the frames that their model is least sure of, or any where they have no model."""
+    student = context.detector(STUDENT)
+    release = released.version if released and student else None
+    watch.say(f"bins run {release}" if release else "bins have no model yet: they upload at random")
+    seed = int(datetime.now(UTC).timestamp())
+    confidence = load_params("labeling", LabelingParams).prelabel_score
+    count = frames * (2 if student else 1)
+    drawn = list(captures(seed, count, student, context.taxonomy, confidence))
+    uploads = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
+    for capture in uploads:
+        upload(context, capture, release)
+    how = "those that their model was least sure of" if student else "at random"
+    watch.done("uploaded", f"{len(uploads)} of {len(drawn)} frames from {BINS} bins, {how}")
+    return uploads
+
+
+def _wait_until_tasked(
+    context: FlowContext, uploads: Sequence[Capture], watch: "_Watch"
+) -> dict[str, Sequence[Box]]:
+    """What was drawn on each frame that became a task, by SHA-256."""
+    ledger = context.ledger
+
+    def ingested() -> list[FrameRow]:
+        rows = [ledger.frame_by_upload(capture.sha256) for capture in uploads]
+        return [row for row in rows if row is not None and row.state != "received"]
+
+    rows = {row.uploaded_sha256: row for row in watch.until("ingested", ingested, len(uploads), 300)}
+    truths: dict[str, Sequence[Box]] = {
+        rows[capture.sha256].sha256: capture.truth
+        for capture in uploads
+        if rows[capture.sha256].state not in ("duplicate", "quarantined")
+    }
+    refused = len(uploads) - len(truths)
+    watch.done("ingested by event", f"{len(truths)} accepted, {refused} duplicates or refused")
+    tasked = watch.until(
+        "tasks",
+        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"],
+        len(truths),
+        400,
     )
-    places = [
+    boxes = "without boxes, as there is no model"
+    if context.detector(TEACHER):
+        boxes = "with the teacher's boxes"
+    elif context.detector(STUDENT):
+        boxes = "with the bins' boxes"
+    watch.done("asked for labels", f"{len(tasked)} tasks, {boxes}: {context.project.url}")
+    return truths
+
+
+def _summary(context: FlowContext, candidate: Candidate, before: Mapping[str, int], watch: "_Watch") -> str:
+    """Steps with their seconds, changes of the ledger, scores, and where to look further."""
+    after = context.ledger.count_by_state()
+    changes = {state: after.get(state, 0) - before.get(state, 0) for state in after}
+    moved = ", ".join(f"{change:+d} {state}" for state, change in changes.items() if change)
+    addresses = [
         f"annotators' tasks   {context.project.url}",
         f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
         f"frames and models   {context.store.endpoint}/{context.store.bucket}",
         f"credentials         {STACK_ENVIRONMENT_FILE}",
         f"dataset and models  git log {BRANCH}; git tag",
     ]
-    return "\n".join(
-        ["", watch.table(), "", f"ledger: {moved}", "", compare_scores({}, candidate.scores), "", *places]
-    )
+    scores = compare_scores({}, candidate.scores)
+    return "\n".join(["", watch.table(), "", f"ledger: {moved}", "", scores, "", *addresses])
 
 
 def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
@@ -325,7 +328,7 @@ class _Watch:
     """Waits for what others do, and remembers how long each step took."""
 
     def __init__(self, say: Say) -> None:
-        self._say, self._steps = say, list[tuple[str, float, str]]()
+        self.say, self._steps = say, list[tuple[str, float, str]]()
         self._began = self._last = time.monotonic()
 
     def until(
@@ -341,7 +344,7 @@ class _Watch:
                 )
             if len(now) != reported:
                 reported = len(now)
-                self._say(f"  waiting for {what}: {reported} of {count}")
+                self.say(f"  waiting for {what}: {reported} of {count}")
             time.sleep(1)
         return now
 
@@ -350,7 +353,7 @@ class _Watch:
         now = time.monotonic()
         self._steps.append((step, now - self._last, what))
         self._last = now
-        self._say(f"{step}: {what}")
+        self.say(f"{step}: {what}")
 
     def table(self) -> str:
         """All steps with their seconds."""
