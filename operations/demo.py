@@ -32,7 +32,7 @@ from trashnet.boxes import Box, to_percent
 from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
-from trashnet.ledger import FrameRow
+from trashnet.ledger import FrameRow, State
 from trashnet.models import STUDENT, TEACHER
 from trashnet.params import load_params
 from trashnet.settings import STACK_ENVIRONMENT_FILE
@@ -242,7 +242,7 @@ def _wait_until_tasked(
     return truths
 
 
-def _summary(context: FlowContext, candidate: Candidate, before: Mapping[str, int], watch: "_Watch") -> str:
+def _summary(context: FlowContext, candidate: Candidate, before: Mapping[State, int], watch: "_Watch") -> str:
     """Steps with their seconds, changes of the ledger, scores, and where to look further."""
     after = context.ledger.count_by_state()
     changes = {state: after.get(state, 0) - before.get(state, 0) for state in after}
