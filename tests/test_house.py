@@ -3,8 +3,10 @@ does.
 """
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,68 @@ def test_every_command_is_documented_with_the_help_it_prints() -> None:
     assert page == fresh
     for name, _ in commands(cli, Context(cli, info_name="trashnet")):
         assert f"## `{name}`" in page
+
+
+def dotted(path: Path) -> str:
+    """A module's name as it is imported."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not at the top, in a function, or for types alone; a front door may import its own room's parts."""
+    names = {dotted(path): path for path in modules()}
+    doors = {name for name, path in names.items() if path.name == "__init__.py"}
+    graph = {
+        name: {other for other in imported(path) if other in names and other not in doors} - {name}
+        for name, path in names.items()
+        if name not in doors
+    }
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError with the circle
+
+
+NOUNS_IN_ING = {"box_drawing", "drawing", "mapping", "retraining", "sampling", "scoring"}
+
+
+def test_modules_are_called_by_nouns() -> None:
+    """No module is named for a deed in progress; the few words of that form are the field's own nouns."""
+    gerunds = {path.stem for path in modules() if path.stem.endswith("ing")}
+    assert gerunds <= NOUNS_IN_ING
+
+
+def rows_of_where_is_what() -> list[str]:
+    """The places that the table of docs/architecture.md names, ``path:Name`` each."""
+    page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## Where is what")[2].partition("\n## ")[0]
+    return re.findall(r"`([\w/.]+\.\w+(?::\w+)?)`", table)
+
+
+def test_the_table_of_where_is_what_has_about_fifteen_rows() -> None:
+    """A table that names nothing would hold whatever the code does."""
+    assert len(rows_of_where_is_what()) >= 15
+
+
+@pytest.mark.parametrize("where", rows_of_where_is_what())
+def test_what_the_architecture_names_is_there(where: str) -> None:
+    """Each file exists, and defines the function, class or constant named behind the colon."""
+    path, _, name = where.partition(":")
+    assert (REPOSITORY / path).is_file()
+    if name:
+        body = ast.parse((REPOSITORY / path).read_text(encoding="utf-8")).body
+        defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+        annotated = [node.target for node in body if isinstance(node, ast.AnnAssign)]
+        defined |= {target.id for target in [*targets, *annotated] if isinstance(target, ast.Name)}
+        assert name in defined
+
+
+def test_only_the_ledger_speaks_sql() -> None:
+    """No module outside trashnet/ledger imports SQLAlchemy or the ledger's tables."""
+    for path in modules():
+        here = path.relative_to(REPOSITORY).as_posix()
+        if not here.startswith("trashnet/ledger/"):
+            names = imported(path)
+            assert not {
+                n for n in names if n.split(".")[0] == "sqlalchemy" or n == "trashnet.ledger.tables"
+            }, here
