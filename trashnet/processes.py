@@ -12,11 +12,11 @@ def die_with_parent() -> list[str]:
     return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
-def stop_process(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a child to end, and make it after 20 seconds."""
+def stop_process(process: "subprocess.Popen[bytes]", grace_seconds: float = 20.0) -> None:
+    """Ask a child to end, and kill it if it has not ended after ``grace_seconds``."""
     process.terminate()
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=grace_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from trashnet.errors import UserError
+from trashnet.processes import stop_process
+
+GRACE_SECONDS = 3.0  # for Streamlit to end by itself
 
 APP = Path(__file__).with_name("app.py")
 
@@ -92,8 +95,9 @@ def run(
     process = subprocess.Popen(command(options, address, port, browser=browser))
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # the terminal has sent it to Streamlit too
-        process.wait()
+    except KeyboardInterrupt:
+        # Streamlit waits for open pages and running scripts without a limit. The app has nothing to lose.
+        stop_process(process, GRACE_SECONDS)
         return
     if code:
         raise UserError(

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from dataset import Log
 from tests.conftest import REPOSITORY
+from trashnet.processes import stop_process
 from viewer.server import Options, command
 
 PATIENCE = 60_000  # milliseconds; the first photo opens three models
@@ -43,8 +44,8 @@ def served(options: Options, log: Path) -> Iterator[str]:
                 time.sleep(0.2)
             yield address
         finally:
-            process.terminate()
-            process.wait(10)
+            # Streamlit waits for open pages without a limit: its end must not depend on what is open.
+            stop_process(process, grace_seconds=3)
 
 
 def is_up(address: str) -> bool:
