@@ -61,7 +61,7 @@ def upload(store: ObjectStore, first: int, count: int) -> int:
         bin_id = f"bin{number % 20:02d}"
         stem = f"inbox/{bin_id}/{captured:%Y-%m-%d}/{hashlib.sha256(data).hexdigest()}"
         box = {"label": "Drink can", "score": 0.5, "box": [10, 10, 80, 60]}
-        told = {
+        content = {
             "bin_id": bin_id,
             "captured_at": captured.isoformat(),
             "release": None,
@@ -69,7 +69,7 @@ def upload(store: ObjectStore, first: int, count: int) -> int:
             "burst": str(number // 60),
         }
         store.put(f"{stem}.jpg", data)
-        store.put(f"{stem}.json", json.dumps(told).encode())
+        store.put(f"{stem}.json", json.dumps(content).encode())
         return len(data)
 
     with ThreadPoolExecutor(PARAMS.threads) as threads:
@@ -133,9 +133,9 @@ def throughput(folder: Path) -> None:
         received = time.perf_counter() - start
         assert done.received == FRAMES, done
         start = time.perf_counter()
-        settled = deduplicate(store, ledger, PARAMS)
+        deduplicated = deduplicate(store, ledger, PARAMS)
         settling = time.perf_counter() - start
-        assert settled.accepted == FRAMES, settled
+        assert deduplicated.accepted == FRAMES, deduplicated
         ledger.close()
     print(f"{FRAMES} frames of {size / 1000:.0f} KB, {PARAMS.threads} threads")
     print(f"  bare get and put {FRAMES / without:7.0f} frames/s")

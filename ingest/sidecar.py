@@ -105,16 +105,16 @@ def parse_sidecar(data: bytes, key: InboxKey) -> Sidecar:
     return sidecar
 
 
-def capture_time(told: str, now: datetime, params: IngestParams) -> tuple[datetime | None, str | None]:
+def capture_time(value: str, now: datetime, params: IngestParams) -> tuple[datetime | None, str | None]:
     """The time a sidecar tells, in UTC, ``None`` if it cannot be right; and what is to be noted about it."""
     try:
-        time = datetime.fromisoformat(told)
+        time = datetime.fromisoformat(value)
         note = "captured_at has no zone: taken as UTC" if time.tzinfo is None else None
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
-        return None, f"captured_at {told!r} is no time: arrival taken"
+        return None, f"captured_at {value!r} is no time: arrival taken"
     if not params.not_before <= time <= now + timedelta(hours=params.clock_ahead_hours):
-        return None, f"captured_at {told!r} cannot be right: arrival taken"
+        return None, f"captured_at {value!r} cannot be right: arrival taken"
     return time, note
 
 

@@ -1,4 +1,4 @@
-"""The group that all commands belong to, and how its errors are told."""
+"""The group that all commands belong to, and how its errors are printed."""
 
 import errno
 import sys

@@ -18,12 +18,12 @@ SHOWN = {
 
 
 class RunFeed:
-    """Remembers which runs it has told of; runs that ended before it was made are old changes."""
+    """Remembers the states that it has reported; runs that ended before it was made are not reported."""
 
     def __init__(self, api: str) -> None:
         self._client = httpx.Client(base_url=api, trust_env=False, timeout=10)
         self._since = datetime.now(UTC).isoformat()
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._flows: dict[str, str] = {}
 
     def changes(self) -> list[str]:
@@ -40,9 +40,9 @@ class RunFeed:
 
     def _line(self, run: dict[str, Any]) -> str | None:
         kind = run["state_type"]
-        if kind not in SHOWN or self._told.get(run["id"]) == kind:
+        if kind not in SHOWN or self._reported.get(run["id"]) == kind:
             return None
-        self._told[run["id"]] = kind
+        self._reported[run["id"]] = kind
         seconds = f" in {run['total_run_time']:.0f} s" if kind != "RUNNING" else ""
         said = (run["state"].get("message") or "").partition("\n")[0][:160]
         message = f": {said}" if said and kind in {"FAILED", "CRASHED"} else ""

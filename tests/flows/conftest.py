@@ -40,7 +40,7 @@ class Deployment:
 
     def run_flow(self, name: str, **parameters: Any) -> None:
         """Run a flow's deployment to its end, as Prefect's own command line does."""
-        told = [
+        variables = [
             part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")
         ]
         command = [
@@ -53,7 +53,7 @@ class Deployment:
             "--watch",
             "--watch-timeout",
             "2400",
-            *told,
+            *variables,
         ]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
         logs = "\n".join(

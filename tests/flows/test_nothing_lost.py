@@ -1,6 +1,6 @@
 """Nothing lost, nothing twice, on a frame's whole way: inbox, ledger, tasks, annotations, dataset versions.
 
-What happens in the world is fixed: two days on which bins upload and people answer. What rings, how often, in
+What happens in the world is fixed: two days on which bins upload and people answer. Which events arrive, in
 which order, and where the process dies is not; the scheduled sweep comes at the end of each moment. Label
 Studio, git and DVC are real.
 """
@@ -273,7 +273,7 @@ def make_world(
     def make() -> World:
         root = tmp_path_factory.mktemp("world") / "here"
         shutil.copytree(begun, root)
-        told = Settings(
+        settings_ = Settings(
             _env_file=None,
             s3_endpoint=s3_server.url,
             s3_access_key=s3_server.access_key,
@@ -286,10 +286,10 @@ def make_world(
             gateway_url="http://127.0.0.1:9",
             gateway_secret="a-secret-of-the-tests",
         )
-        client = FusedClient(told.label_studio_url, told.label_studio_token.get_secret_value())
-        project = ensure_project(client, told, taxonomy, LABELING)
-        open_ledger(told.ledger_url).close()
-        store, ledger = FusedFrames({}, Fuse()), FusedLedger(told.ledger_url, Fuse())
+        client = FusedClient(settings_.label_studio_url, settings_.label_studio_token.get_secret_value())
+        project = ensure_project(client, settings_, taxonomy, LABELING)
+        open_ledger(settings_.ledger_url).close()
+        store, ledger = FusedFrames({}, Fuse()), FusedLedger(settings_.ledger_url, Fuse())
         made.append(
             World(root, client, project, store, ledger, FusedClone(root / "clone"), taxonomy, decoders)
         )
@@ -302,7 +302,7 @@ def make_world(
 
 @pytest.fixture(scope="module")
 def undisturbed(make_world: Callable[[], World]) -> dict[str, Any]:
-    """How the two days end if nothing rings and nothing dies: the sweep does it all."""
+    """How the two days end if no event arrives and nothing dies: the sweep does it all."""
     world = make_world()
     for moment in range(MOMENTS):
         world.happen(moment)
@@ -339,20 +339,20 @@ def test_every_step_of_the_way_may_die_once(
     assert world.ended() == undisturbed
 
 
-RINGS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30)), max_size=6)
+EVENTS = st.lists(st.tuples(st.sampled_from(VERBS), st.none() | st.integers(0, 30)), max_size=6)
 
 
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
-@example(rings=[[("grow", None), ("collect-labels", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
-@given(rings=st.lists(RINGS, min_size=MOMENTS, max_size=MOMENTS))
+@example(events=[[("grow", None), ("collect-labels", None), ("ingest", None), ("ingest", None)]] * MOMENTS)
+@given(events=st.lists(EVENTS, min_size=MOMENTS, max_size=MOMENTS))
 def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die(
-    rings: list[list[tuple[str, int | None]]], make_world: Callable[[], World], undisturbed: dict[str, Any]
+    events: list[list[tuple[str, int | None]]], make_world: Callable[[], World], undisturbed: dict[str, Any]
 ) -> None:
     """After every upload and answer flows run in any order, some are killed; after a sweep: the same end."""
     world = make_world()
     for moment in range(MOMENTS):
         worth_a_turn = world.happen(moment)
-        for verb, killed in rings[moment]:
+        for verb, killed in events[moment]:
             world.light(Fuse(killed))
             with suppress(Killed):
                 world.run_flow(verb, worth_a_turn)

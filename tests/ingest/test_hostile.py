@@ -107,16 +107,16 @@ SIDECARS = [
 
 
 @pytest.mark.parametrize(
-    ("told", "what"), [case[1:] for case in SIDECARS], ids=[case[0] for case in SIDECARS]
+    ("content", "what"), [case[1:] for case in SIDECARS], ids=[case[0] for case in SIDECARS]
 )
 def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
-    told: bytes, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+    content: bytes, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
     """Both go to quarantine, and the note says what is wrong.
 
     Sent again with a right sidecar, the same frame comes in.
     """
-    upload(store, WHOLE, told)
+    upload(store, WHOLE, content)
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(quarantined=1)
     (row,) = frames_in_state(ledger, "quarantined")
     assert row.quarantine_reason == "bad-sidecar"
@@ -136,8 +136,8 @@ def test_a_confused_bin_keeps_its_frame(
     found = [{"label": "Shoe", "score": 0.5, "box": box} for box in boxes] + [
         {"label": "Dragon", "score": 0.9, "box": [1, 2, 3, 4]}
     ]
-    told = sidecar(captured_at="1970-01-01T00:00:12Z", release="../../r99", detections=found, mood="fine")
-    upload(store, WHOLE, told)
+    content = sidecar(captured_at="1970-01-01T00:00:12Z", release="../../r99", detections=found, mood="fine")
+    upload(store, WHOLE, content)
     before = datetime.now(UTC) - timedelta(minutes=1)
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     (row,) = frames_in_state(ledger, "received")
@@ -155,7 +155,7 @@ def test_a_confused_bin_keeps_its_frame(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         "yesterday",
         "",
@@ -166,10 +166,10 @@ def test_a_confused_bin_keeps_its_frame(
     ],
 )
 def test_a_time_that_cannot_be_right(
-    told: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+    content: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
     """Whatever a clock tells, the frame stays."""
-    upload(store, WHOLE, sidecar(captured_at=told))
+    upload(store, WHOLE, sidecar(captured_at=content))
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     assert "arrival taken" in str(frames_in_state(ledger, "received")[0].note)
 
@@ -369,8 +369,11 @@ numbers = st.floats(-1e6, 1e6)
 )
 def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list[float]]]) -> None:
     """Known labels, area, best first, inside: what every reader of the ledger may rely on."""
-    told = sidecar(detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes])
-    read = parse_sidecar(json.dumps(told).encode(), InboxKey("bin01", "a" * 64, "x"))
+    detections = [{"label": label, "score": score, "box": box} for label, score, box in boxes]
+    content = sidecar(detections=detections)
+        detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes]
+    )
+    read = parse_sidecar(json.dumps(content).encode(), InboxKey("bin01", "a" * 64, "x"))
     kept, _ = usable_boxes(read.detections, 96, 72, {"Shoe"})
     assert [box.confidence for box in kept] == sorted((box.confidence for box in kept), reverse=True)
     for box in kept:

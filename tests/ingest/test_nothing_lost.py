@@ -1,4 +1,4 @@
-"""Nothing lost, nothing twice: whatever dies, whenever, and whatever rings how often, the ledger and the
+"""Nothing lost, nothing twice: whatever dies and whichever events arrive, the ledger and the
 store end the same.
 """
 
@@ -59,7 +59,7 @@ def fill(store: ObjectStore) -> None:
 
 
 def run_ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decoders) -> None:
-    """What the ingest flow does when something rings."""
+    """What the ingest flow does when an event arrives."""
     for shard in shards(pending_uploads(store), 4):
         receive(store, ledger, shard, taxonomy, PARAMS, decoders=decoders)
     deduplicate(store, ledger, PARAMS)
@@ -83,7 +83,7 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
 def test_shards_and_their_order_change_nothing(
     tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
-    """One upload at a time, backwards, or all at once: the same frames in the same states, told about by the
+    """One upload at a time, backwards, or all at once: the same frames in the same states, with the sidecar of the
     earliest upload.
     """
     ends = []
@@ -116,12 +116,12 @@ SCENES = [
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rings=st.lists(
+    events=st.lists(
         st.tuples(st.integers(0, 2), st.booleans(), st.none() | st.integers(0, 25)), min_size=12, max_size=12
     )
 )
 def test_events_may_be_dropped_doubled_and_reordered(
-    rings: list[tuple[int, bool, int | None]],
+    events: list[tuple[int, bool, int | None]],
     tmp_path_factory: pytest.TempPathFactory,
     taxonomy: Taxonomy,
     decoders: Decoders,
@@ -134,12 +134,12 @@ def test_events_may_be_dropped_doubled_and_reordered(
     calm, noisy, old = MemoryStore(), MemoryStore(), list[str]()
     ledgers = [open_ledger(f"sqlite:///{folder}/{name}.sqlite") for name in ("calm", "noisy")]
     for number, (picture, quality) in enumerate(SCENES):
-        told = sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat())
+        settings_ = sidecar(captured_at=(NOON + timedelta(minutes=number)).isoformat())
         data, arrived = jpeg(scene(picture), quality=quality), MemoryStore()
-        upload(calm, data, told)
-        upload(arrived, data, told)
+        upload(calm, data, settings_)
+        upload(arrived, data, settings_)
         for (key, (content, _)), (times, late, killed) in zip(
-            arrived.objects.items(), rings[2 * number :][:2], strict=True
+            arrived.objects.items(), events[2 * number :][:2], strict=True
         ):
             noisy.put(key, content)
             for _ in range(times):
