@@ -371,8 +371,6 @@ def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list
     """Known labels, area, best first, inside: what every reader of the ledger may rely on."""
     detections = [{"label": label, "score": score, "box": box} for label, score, box in boxes]
     content = sidecar(detections=detections)
-        detections=[{"label": label, "score": score, "box": box} for label, score, box in boxes]
-    )
     read = parse_sidecar(json.dumps(content).encode(), InboxKey("bin01", "a" * 64, "x"))
     kept, _ = usable_boxes(read.detections, 96, 72, {"Shoe"})
     assert [box.confidence for box in kept] == sorted((box.confidence for box in kept), reverse=True)

@@ -83,9 +83,7 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
 def test_shards_and_their_order_change_nothing(
     tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
 ) -> None:
-    """One upload at a time, backwards, or all at once: the same frames in the same states, with the sidecar of the
-    earliest upload.
-    """
+    """One upload at a time, backwards, or all at once: the same frames in the same states."""
     ends = []
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
         fill(store := MemoryStore())
