@@ -26,7 +26,7 @@ help: ## Say what each word does
 
 install: $(INSTALLED) ## Install everything into .venv (uv is fetched when missing)
 
-demo: install .tools/label-studio ## One whole turn on the embedded stack, with simulated bins: 10 minutes on 2 cores
+demo: install .tools/label-studio ## One whole turn on the embedded stack, with simulated bins: 6 to 10 minutes on 2 cores
 	dvc pull operations/demo_student.tflite
 	trashnet up --detach
 	trashnet demo || { trashnet down; exit 1; }
