@@ -36,8 +36,8 @@ demo: install .tools/label-studio ## One whole turn on the embedded stack, with 
 view: install ## Open the viewer: a photo through all three models
 	$(BIN)/trashnet view
 
-test-quick: install ## The inner loop, under 2 minutes: no server, no network, no training
-	$(BIN)/pytest -m "not slow and not server and not training" --disable-socket --allow-unix-socket
+test-quick: install ## The inner loop, under 2 minutes: no server, no network, nothing heavy
+	$(BIN)/pytest -m "not slow and not server and not heavy" --disable-socket --allow-unix-socket
 	$(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
 
 test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes

@@ -154,6 +154,7 @@ def test_opening_copies_no_image(tmp_path: Path, taxonomy: Taxonomy) -> None:
     assert pa.total_allocated_bytes() - before < 0.05 * sum(len(jpeg) for jpeg in kept)
 
 
+@pytest.mark.heavy
 def test_a_kill_at_any_line_of_an_append_changes_nothing(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A process killed at any line of append_turn leaves the log unchanged or whole; the next one works."""
     before = tmp_path / "before" / "data"

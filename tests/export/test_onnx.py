@@ -24,7 +24,7 @@ from trashnet.files import write_json
 from trashnet.letterbox import IMAGENET_MEAN, IMAGENET_STD, letterbox
 from trashnet.taxonomy import Taxonomy, WasteClass
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 IMAGE_SIZE = 256
 D0_ANCHORS = {

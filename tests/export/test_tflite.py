@@ -22,7 +22,7 @@ from trashnet.detectors._tflite import TfliteDetector, normalise, stretch
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 PARAMS = ExportParams(calibration_images=16)
 

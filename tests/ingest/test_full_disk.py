@@ -32,6 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
     server.stop()
 
 
+@pytest.mark.server
 def test_a_store_with_a_full_disk_loses_no_frame(
     store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:

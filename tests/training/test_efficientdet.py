@@ -25,7 +25,7 @@ from training.efficientdet.trainer import run_digest
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NO_AUGMENTATION = TransformParams(scale=(1.0, 1.0), flip=0, colour=0)

@@ -16,7 +16,7 @@ from training.efficientdet.params import EfficientDetParams, TransformParams
 from trashnet.letterbox import FILL, letterbox
 from trashnet.taxonomy import Taxonomy
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 NO_AUGMENTATION = TransformParams(scale=(1.0, 1.0), flip=0, colour=0)
 GEOMETRIC = TransformParams(scale=(0.4, 2.0), flip=0.5, colour=0, min_visibility=0.0)

@@ -17,7 +17,7 @@ from training.efficientdet.average_precision import decode_detections
 from training.efficientdet.lightning_module import learning_rate_factor
 from training.efficientdet.targets import Targets
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 
 def config_for(size: int, num_classes: int = 3) -> object:

@@ -12,7 +12,7 @@ from tests.overfitted import decode_boxes
 from training.ssd.anchors import feature_map_sizes, make_anchors, to_corners
 from training.ssd.loss import DetectionLoss, encode_boxes, focal_loss, match_anchors, pairwise_iou, smooth_l1
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 ROOT2 = math.sqrt(2)
 

@@ -19,7 +19,7 @@ from trashnet.errors import UserError
 from trashnet.params import load_params
 from trashnet.taxonomy import Taxonomy
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 PARAMS = TfrecordParams(train_shards=3, val_shards=2)
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from training.ssd.model import build_model, prepare_for_training
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.heavy
 
 TINY = SsdParams(image_size=64, epochs=4, batch_size=4, warmup_epochs=1, weights="none")
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -111,6 +111,7 @@ def test_a_folder_without_a_clone_says_what_makes_one(tmp_path: Path) -> None:
         Clone(tmp_path)
 
 
+@pytest.mark.heavy
 def test_a_retraining_waits_until_the_models_before_it_are_published(begun: Path, tmp_path: Path) -> None:
     """Publishing reads the training clone, so its version must not change meanwhile."""
     shutil.copytree(begun, tmp_path / "here")

@@ -207,6 +207,7 @@ def test_any_number_of_workers_writes_the_same_bytes(log: Log, tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "other", "two"]
 
 
+@pytest.mark.heavy
 def test_processes_write_the_same_bytes_as_threads(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

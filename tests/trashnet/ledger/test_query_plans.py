@@ -15,6 +15,8 @@ from trashnet.ledger import Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
 from trashnet.ledger.tables import annotations, frames, turns
 
+pytestmark = pytest.mark.heavy
+
 FRAMES = 100_000
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATES = ["released"] * 80 + ["duplicate"] * 8 + ["accepted"] * 8 + ["labelled"] * 2 + ["tasked", "received"]
