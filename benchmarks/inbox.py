@@ -18,13 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import insert
 
 from ingest import IngestParams, deduplicate, pending_uploads, receive
 from operations.stack import free_port, start_s3
 from selection import SelectionParams, sample_frames, score_frames
-from trashnet.ledger import Ledger, open_ledger
-from trashnet.ledger.tables import frames
+from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import load_taxonomy
@@ -91,21 +89,29 @@ def fill(ledger: Ledger, count: int) -> None:
     """
     rng = np.random.default_rng(1)
     for first in range(0, count, 5000):
-        rows = []
+        rows: list[FrameRow] = []
         for number in range(first, min(first + 5000, count)):
             sha256, phash = hashlib.sha256(f"old {number}".encode()).hexdigest(), rng.bytes(8).hex()
-            bands = {f"band{i}": int(phash[4 * i : 4 * i + 4], 16) for i in range(4)}
-            state, when = ("labelled", "accepted")[number % 2], START - timedelta(seconds=10 * number)
+            when = START - timedelta(seconds=10 * number)
             rows.append(
-                {"sha256": sha256, "uploaded_sha256": sha256, "state": state, "phash": phash}
-                | {"inbox_key": f"inbox/bin00/x/{sha256}.json", "captured_at": when}
-                | {"key": f"frames/{sha256}.jpg", "bin_id": f"bin{number % 20:02d}"}
-                | {"burst": f"old {number // 60}", "model": "none", "descriptor": rng.bytes(192)}
-                | {"received_at": when, "changed_at": when, "score": float(rng.random())}
-                | {"detections": [], "explanation": "nothing stands out"} | bands
-            )  # fmt: skip
-        with ledger.transaction() as connection:
-            connection.execute(insert(frames), rows)
+                FrameRow(
+                    sha256=sha256,
+                    uploaded_sha256=sha256,
+                    state=("labelled", "accepted")[number % 2],  # type: ignore[arg-type]
+                    inbox_key=f"inbox/bin00/x/{sha256}.json",
+                    key=f"frames/{sha256}.jpg",
+                    bin_id=f"bin{number % 20:02d}",
+                    burst=f"old {number // 60}",
+                    captured_at=when,
+                    received_at=when,
+                    phash=phash,
+                    descriptor=rng.bytes(192),
+                    score=float(rng.random()),
+                    explanation="nothing stands out",
+                    model="none",
+                )
+            )
+        ledger.upsert_uploads(rows)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ingest import (
     drain_inbox,
     pending_uploads,
     receive,
-    shards,
+    split_into_shards,
     sweep_inbox,
 )
 from trashnet.params import load_params
@@ -32,7 +32,8 @@ def ingest() -> None:
 def list_shards() -> list[list[str]]:
     """The keys of the inbox's sidecars, in shards."""
     with open_context() as context:
-        return shards(pending_uploads(context.store), load_params("ingest", IngestParams).shard_size)
+        params = load_params("ingest", IngestParams)
+        return split_into_shards(pending_uploads(context.store), params.shard_size)
 
 
 def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:

@@ -1,14 +1,14 @@
 """Frames in: the inbox is drained, what is fit is cleaned, stored and entered in the ledger."""
 
-from ingest.decoders import Decoders
+from ingest.decoders import DecoderPool
 from ingest.deduplication import DeduplicationCounts, deduplicate
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
-from ingest.reception import ReceptionCounts, pending_uploads, receive, shards
+from ingest.reception import ReceptionCounts, pending_uploads, receive, split_into_shards
 from ingest.work import IngestRound, drain_inbox, ingest_due
 
 __all__ = [
-    "Decoders",
+    "DecoderPool",
     "DeduplicationCounts",
     "IngestParams",
     "IngestRound",
@@ -18,6 +18,6 @@ __all__ = [
     "ingest_due",
     "pending_uploads",
     "receive",
-    "shards",
+    "split_into_shards",
     "sweep_inbox",
 ]

@@ -1,9 +1,9 @@
-"""The process that decodes strangers' pictures: started as a script, fed through a pipe, and killed when one
-costs too much.
+"""The process that decodes untrusted pictures.
 
-It knows no credentials, writes no file, and sees only what is left of a JPEG once its metadata is gone.
-Requests are a length (4 bytes, big endian) and the picture's bytes; answers a length and JSON: ``{width,
-height, phash, descriptor}`` or ``{fault, what}``.
+It is started as a script, reads requests from a pipe, and is killed when a picture costs too much. It has no
+credentials, writes no file, and gets JPEGs without their metadata. A request is a length (4 bytes, big
+endian) and the picture's bytes; a response is a length and JSON: ``{width, height, phash, descriptor}`` or
+``{fault, what}``.
 """
 
 import json
@@ -18,18 +18,16 @@ from trashnet.images import DECODE_ERRORS, UnfitImage, open_image, perceptual_ha
 from trashnet.quarantine import QuarantineReason
 
 LENGTH = struct.Struct(">I")
-CELLS = 8  # a side of the descriptor
+CELLS_PER_SIDE = 8  # of the descriptor
 
 
 def describe(data: bytes, min_side: int, max_pixels: int) -> dict[str, Any]:
-    """Decode a picture in full and say its size, its perceptual hash and the mean colours of its 8 x 8 cells
-    (RGB, row by row).
-    """
+    """Decode a picture in full; returns its size, its hash and the mean RGB of 8 x 8 cells, row by row."""
     try:
         image = open_image(data, ("JPEG",), min_side=min_side, max_pixels=max_pixels)
         image.load()
         phash = perceptual_hash(image)
-        cells = image.convert("RGB").resize((CELLS, CELLS), Image.Resampling.BOX).tobytes()
+        cells = image.convert("RGB").resize((CELLS_PER_SIDE, CELLS_PER_SIDE), Image.Resampling.BOX).tobytes()
     except UnfitImage as unfit:
         return {"fault": unfit.fault, "what": unfit.what}
     except MemoryError:
@@ -55,13 +53,13 @@ def serve(memory_mb: int, cpu_seconds: int, min_side: int, max_pixels: int) -> N
     while header := sys.stdin.buffer.read(LENGTH.size):
         data = sys.stdin.buffer.read(LENGTH.unpack(header)[0])
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        # The limit counts the process's whole life; what is left of it is this picture's.
+        # The limit counts from the start of the process: it is raised by the seconds of this picture.
         resource.setrlimit(
             resource.RLIMIT_CPU,
             (int(usage.ru_utime + usage.ru_stime) + 1 + cpu_seconds, resource.RLIM_INFINITY),
         )
-        answer = json.dumps(describe(data, min_side, max_pixels)).encode()
-        sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
+        response = json.dumps(describe(data, min_side, max_pixels)).encode()
+        sys.stdout.buffer.write(LENGTH.pack(len(response)) + response)
         sys.stdout.buffer.flush()
 
 

@@ -1,5 +1,6 @@
-"""Decode pictures from strangers in processes of their own, which are limited in memory and time and replaced
-when a picture kills them.
+"""Decode untrusted pictures in separate processes.
+
+They are limited in memory and time, and replaced when a picture kills them.
 """
 
 import json
@@ -24,8 +25,10 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a picture showed: size in pixels, hash (16 hex digits, ``None`` if too plain), mean RGB of 8 x 8
-    cells (192 bytes).
+    """What decoding found: size in pixels, perceptual hash and colours.
+
+    ``phash`` is 16 hexadecimal digits, ``None`` for a picture too plain to have one; ``descriptor`` holds the
+    mean RGB of 8 x 8 cells, row by row, 192 bytes.
     """
 
     width: int
@@ -38,19 +41,19 @@ class DecoderDied(Exception):
     """The decoding process died or had to be killed."""
 
 
-class Decoders:
+class DecoderPool:
     """A few decoding processes that any number of threads share.
 
-    Started when first needed, stopped at the end of the ``with`` block.
+    A process starts when it is first needed; all stop at the end of the ``with`` block.
     """
 
     def __init__(self, params: IngestParams) -> None:
         self._params = params
-        self._idle: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()  # the one used last is warm
+        self._idle: queue.LifoQueue[_DecoderProcess | None] = queue.LifoQueue()  # the one used last is warm
         for _ in range(params.decoders or len(os.sched_getaffinity(0))):
             self._idle.put(None)
 
-    def __enter__(self) -> "Decoders":
+    def __enter__(self) -> "DecoderPool":
         return self
 
     def __exit__(
@@ -63,13 +66,13 @@ class Decoders:
     def decode(self, jpeg: bytes) -> Decoded:
         """Decode a picture in full. Raises :class:`UnfitImage`.
 
-        A process that dies proves nothing yet (the machine may be short of memory): the verdict falls when a
-        fresh one dies as well.
+        One process that dies proves nothing (the machine may be short of memory): the picture is refused when
+        a new one dies as well.
         """
         idle = self._idle.get()
         try:
             for _ in range(2):
-                decoder, idle = idle or _Decoder(self._params), None
+                decoder, idle = idle or _DecoderProcess(self._params), None
                 try:
                     decoded = decoder.decode(jpeg)
                 except UnfitImage:
@@ -77,19 +80,19 @@ class Decoders:
                     raise
                 except DecoderDied as died:
                     decoder.stop()
-                    what = str(died)
+                    reason = str(died)
                 except BaseException:
-                    decoder.stop()  # its answer, if it comes, would be taken for the next picture's
+                    decoder.stop()  # a late response would be taken for the next picture's
                     raise
                 else:
                     idle = decoder
                     return decoded
         finally:
             self._idle.put(idle)
-        raise UnfitImage(QuarantineReason.TOO_COSTLY, what)
+        raise UnfitImage(QuarantineReason.TOO_COSTLY, reason)
 
 
-class _Decoder:
+class _DecoderProcess:
     """One decoding process, used by one thread at a time."""
 
     def __init__(self, params: IngestParams) -> None:
@@ -113,11 +116,11 @@ class _Decoder:
             self._process.stdin.flush()
         except OSError:
             raise DecoderDied(self._exit_reason()) from None
-        answer = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
-        if "fault" in answer:
-            raise UnfitImage(QuarantineReason(answer["fault"]), answer["what"])
+        response = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
+        if "fault" in response:
+            raise UnfitImage(QuarantineReason(response["fault"]), response["what"])
         return Decoded(
-            answer["width"], answer["height"], answer["phash"], bytes.fromhex(answer["descriptor"])
+            response["width"], response["height"], response["phash"], bytes.fromhex(response["descriptor"])
         )
 
     def _read(self, count: int, deadline: float) -> bytes:
@@ -145,5 +148,5 @@ class _Decoder:
             if pipe is not None:
                 try:
                     pipe.close()
-                except BrokenPipeError:  # what was buffered for the dead
+                except BrokenPipeError:  # the rest of a request that the process did not read
                     continue

@@ -1,11 +1,10 @@
-"""What lies in the inbox and will never be complete goes to quarantine, with a row that says so."""
+"""Quarantine uploads that were never completed, and objects in the inbox that are no uploads."""
 
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from ingest.object_keys import INBOX, quarantine_key, refusal_digest
+from ingest.object_keys import INBOX, parse_inbox_key, quarantine_key, refusal_digest
 from ingest.params import IngestParams
-from ingest.sidecar import parse_inbox_key
 from trashnet.ledger import FrameRow, Ledger
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore, StoredObject
@@ -14,15 +13,18 @@ KINDS = {"jpg", "json"}
 
 
 def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: datetime) -> int:
-    """Move pictures without sidecars, sidecars without pictures and strays older than
-    ``params.incomplete_hours``; how many were moved.
+    """Quarantine pictures without sidecars, sidecars without pictures and stray objects.
 
-    Sidecars whose pictures are there are left: :func:`ingest.receive` deals with them.
+    Only objects older than ``params.incomplete_hours`` are moved. Complete uploads stay for
+    :func:`ingest.receive`.
+
+    Returns:
+        How many objects were moved.
     """
     oldest, swept = now - timedelta(hours=params.incomplete_hours), 0
     # X.jpg and X.json follow each other in the order of keys.
-    for _, lying in groupby(store.list(INBOX), key=lambda stored: stored.key.rpartition(".")[0]):
-        objects = list(lying)
+    for _, group in groupby(store.list(INBOX), key=lambda stored: stored.key.rpartition(".")[0]):
+        objects = list(group)
         if any(stored.key.endswith(".json") for stored in objects) and any(
             stored.key.endswith(".jpg") for stored in objects
         ):
@@ -35,7 +37,7 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
 
 
 def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> None:
-    """Objects first, then the row, then the inbox: as in ``ingest/reception.py``."""
+    """Copy the object, enter its row, empty the inbox: in this order, as ``ingest/reception.py`` explains."""
     inbox_key, kind = parse_inbox_key(stored.key), stored.key.rpartition(".")[2]
     reason = QuarantineReason.INCOMPLETE if inbox_key else QuarantineReason.STRAY
     sha256 = refusal_digest(stored.key, f"{stored.size} {stored.modified}".encode())
@@ -47,8 +49,14 @@ def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject)
         else "not the name of a frame or a sidecar"
     )
     row = FrameRow(
-        sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=stored.key, key=key,
-        bin_id=inbox_key.bin_id if inbox_key else None, quarantine_reason=reason, note=what,
-    )  # fmt: skip
+        sha256=sha256,
+        uploaded_sha256=sha256,
+        state="quarantined",
+        inbox_key=stored.key,
+        key=key,
+        bin_id=inbox_key.bin_id if inbox_key else None,
+        quarantine_reason=reason,
+        note=what,
+    )
     ledger.upsert_uploads([row])
     store.remove(stored.key)

@@ -1,25 +1,61 @@
-"""Where objects lie, by their keys; the inbox's own are in ``ingest/sidecar.py``."""
+"""The keys of objects in the store: uploads in the inbox, received frames, and what is in quarantine."""
 
 import hashlib
+import re
+from dataclasses import dataclass
 
 INBOX = "inbox/"
 JPEG, JSON = "image/jpeg", "application/json"
+MAX_NAME_LENGTH = 64
+
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: it cannot lead to another path
+RELEASE = re.compile(NAME)
+UPLOAD = re.compile(
+    rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InboxKey:
+    """The key of an upload in the inbox: ``inbox/<bin>/<date>/<sha256>`` and a suffix."""
+
+    bin_id: str
+    sha256: str
+    stem: str  # the key without its suffix
+
+    @property
+    def frame(self) -> str:
+        """The picture's key."""
+        return f"{self.stem}.jpg"
+
+    @property
+    def sidecar(self) -> str:
+        """The sidecar's key."""
+        return f"{self.stem}.json"
+
+
+def parse_inbox_key(key: str) -> InboxKey | None:
+    """Read an inbox key; ``None`` for one that bins do not write."""
+    found = UPLOAD.fullmatch(key)
+    if found is None or len(found["bin"]) > MAX_NAME_LENGTH:
+        return None
+    return InboxKey(found["bin"], found["sha256"], key.rpartition(".")[0])
 
 
 def frame_key(sha256: str) -> str:
-    """Where a frame lies once it is received."""
+    """The key of a received frame."""
     return f"frames/{sha256}.jpg"
 
 
 def quarantine_key(reason: str, sha256: str, kind: str = "jpg") -> str:
-    """Where a refused frame (``jpg``) or its sidecar (``json``) lies."""
+    """The key of a refused frame (``jpg``) or its sidecar (``json``)."""
     return f"quarantine/{reason}/{sha256}.{kind}"
 
 
 def refusal_digest(inbox_key: str, sidecar: bytes) -> str:
-    """What stands for the SHA-256 of an upload that is refused for more than its picture's bytes, which may
-    come again and be right.
+    """The digest that replaces the SHA-256 of an upload whose picture is not the reason for its refusal.
 
-    It does not depend on the picture, so that a sidecar left alone in the inbox is still known.
+    The same picture may come again in an upload that is right. The digest does not depend on the picture, so
+    that a sidecar that was left alone in the inbox is still known.
     """
     return hashlib.sha256(inbox_key.encode() + b"\0" + sidecar).hexdigest()

@@ -1,11 +1,12 @@
-"""Drain the inbox: every upload ends as a row of the ledger and one object, in ``frames/`` or in
+"""Drain the inbox: every upload ends as a row of the ledger and one object, in ``frames/`` or
 ``quarantine/<reason>/``.
 
-Any step may die and be run again. So the order is always: first the objects are written where they will stay,
-then one transaction makes the rows that vouch for them, and the inbox is emptied last, the picture before its
-sidecar. Dying before the rows, the next run writes the same objects again (they are named by their contents);
-dying after, it finds the rows, takes back whatever it wrote that they do not point to, and goes on emptying.
-A sidecar left alone by that is known by its picture's hash, or, of a refused upload, by its own.
+A run may die at any step and is then run again. So the order is always the same: first the objects are
+written to their final keys, then one transaction enters the rows, and the inbox is emptied last, the picture
+before its sidecar. If a run dies before the rows, the next one writes the same objects again (they are named
+by their contents). If it dies after them, the next one finds the rows, removes the objects that it wrote and
+no row points to, and continues to empty the inbox. A sidecar that was left alone by that is known by its
+picture's hash or, of a refused upload, by the digest of the sidecar itself.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ingest.decoders import Decoders
+from ingest.decoders import DecoderPool
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.validation import OrphanSidecar, Upload, UploadValidator
+from ingest.validation import OrphanSidecar, UploadValidator, ValidatedUpload
 from trashnet.ledger import Ledger, Upserted
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -24,9 +25,7 @@ from trashnet.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class ReceptionCounts:
-    """What became of the uploads: new frames, those the ledger knew already, refused ones, and those not
-    complete yet.
-    """
+    """How many uploads were new frames, known to the ledger already, refused, or not complete yet."""
 
     received: int = 0
     repeated: int = 0
@@ -44,11 +43,15 @@ class ReceptionCounts:
 
 def pending_uploads(store: ObjectStore) -> list[str]:
     """The keys of the sidecars in the inbox, sorted: uploads that are complete."""
-    return [found.key for found in store.list(INBOX) if found.key.endswith(".json")]
+    return [stored.key for stored in store.list(INBOX) if stored.key.endswith(".json")]
 
 
-def shards(keys: Sequence[str], size: int) -> list[list[str]]:
-    """Cut the keys into lists of at most ``size``, for as many workers."""
+def split_into_shards(keys: Sequence[str], size: int) -> list[list[str]]:
+    """The keys in lists of at most ``size``, in order.
+
+    >>> split_into_shards(["a", "b", "c"], 2)
+    [['a', 'b'], ['c']]
+    """
     return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
 
@@ -59,66 +62,72 @@ def receive(
     taxonomy: Taxonomy,
     params: IngestParams,
     *,
-    decoders: Decoders | None = None,
+    decoders: DecoderPool | None = None,
 ) -> ReceptionCounts:
-    """Check the uploads of these sidecars and enter them in the ledger.
+    """Validate uploads and enter them in the ledger.
 
     In memory are ``params.batch_size`` rows and a picture per thread.
 
-    ``decoders`` saves the start of new decoding processes (half a second) where a caller has running ones,
-    made with the same ``params``. Raises :class:`trashnet.store.StoreDown`; what was done until then stays
-    done, and the next call goes on.
+    Args:
+        store: Where the uploads are.
+        ledger: Where they are entered.
+        keys: The keys of their sidecars.
+        taxonomy: The labels that detections may have.
+        params: What an upload may cost.
+        decoders: Running decoding processes, made with the same ``params``; without them new ones are
+            started, which takes half a second.
+
+    Raises:
+        StoreDown: The store does not answer. What was received until then stays, and the next call continues.
     """
     total = ReceptionCounts()
     with ExitStack() as stack:
-        decoders = decoders or stack.enter_context(Decoders(params))
+        decoders = decoders or stack.enter_context(DecoderPool(params))
         threads = stack.enter_context(ThreadPoolExecutor(params.threads))
         validator = UploadValidator(store, taxonomy, params, decoders)
         emptying: list[Future[None]] = []
-        for batch in shards(keys, params.batch_size):
+        for batch in split_into_shards(keys, params.batch_size):
             validated = list(threads.map(validator.validate, batch))
-            _finish(emptying)  # of the batch before: it went on while this one was looked at
-            uploads = [found for found in validated if isinstance(found, Upload)]
-            entered = ledger.upsert_uploads([upload.row for upload in uploads])
+            _wait(emptying)  # the inbox of the batch before was emptied while this batch was validated
+            uploads = [found for found in validated if isinstance(found, ValidatedUpload)]
+            upserted = ledger.upsert_uploads([upload.row for upload in uploads])
             emptying = [
-                threads.submit(_empty, store, upload, done)
-                for upload, done in zip(uploads, entered, strict=True)
+                threads.submit(_remove_upload, store, upload, result)
+                for upload, result in zip(uploads, upserted, strict=True)
             ]
             orphans = [found for found in validated if isinstance(found, OrphanSidecar)]
-            total += _count(uploads, entered) + _clear(store, ledger, orphans)
-        _finish(emptying)
+            total += _count(uploads, upserted) + _remove_orphans(store, ledger, orphans)
+        _wait(emptying)
     return total
 
 
-def _finish(running: Sequence[Future[None]]) -> None:
+def _wait(running: Sequence[Future[None]]) -> None:
     for future in running:
         future.result()
 
 
-def _empty(store: ObjectStore, upload: Upload, entered: Upserted) -> None:
-    """Remove an upload from the inbox, now that the ledger vouches for it, and what was written for it but is
-    kept elsewhere.
-    """
-    if not entered.new and entered.key not in upload.written:
-        if entered.key is not None and store.stat(entered.key) is None:
-            store.copy(upload.written[0], entered.key)
-        for key in upload.written:
+def _remove_upload(store: ObjectStore, upload: ValidatedUpload, upserted: Upserted) -> None:
+    """Remove an entered upload from the inbox, and the objects written for it if the ledger has others."""
+    if not upserted.new and upserted.key not in upload.written_keys:
+        if upserted.key is not None and store.stat(upserted.key) is None:
+            store.copy(upload.written_keys[0], upserted.key)
+        for key in upload.written_keys:
             store.remove(key)
-    for key in upload.inbox:
+    for key in upload.inbox_keys:
         store.remove(key)
 
 
-def _clear(store: ObjectStore, ledger: Ledger, orphans: Sequence[OrphanSidecar]) -> ReceptionCounts:
-    """Remove sidecars whose pictures were dealt with in a run that died; the others wait for theirs."""
-    known = ledger.known_uploads({name for orphan in orphans for name in orphan.known_as})
-    done = [orphan for orphan in orphans if orphan.known_as & known]
-    for orphan in done:
-        for key in orphan.inbox:
+def _remove_orphans(store: ObjectStore, ledger: Ledger, orphans: Sequence[OrphanSidecar]) -> ReceptionCounts:
+    """Remove sidecars whose pictures were entered by a run that died; the others wait for their pictures."""
+    known = ledger.known_uploads({sha256 for orphan in orphans for sha256 in orphan.known_sha256s})
+    entered = [orphan for orphan in orphans if orphan.known_sha256s & known]
+    for orphan in entered:
+        for key in orphan.inbox_keys:
             store.remove(key)
-    return ReceptionCounts(repeated=len(done), left=len(orphans) - len(done))
+    return ReceptionCounts(repeated=len(entered), left=len(orphans) - len(entered))
 
 
-def _count(uploads: Sequence[Upload], entered: Sequence[Upserted]) -> ReceptionCounts:
-    new = [upload.row.state for upload, done in zip(uploads, entered, strict=True) if done.new]
+def _count(uploads: Sequence[ValidatedUpload], upserted: Sequence[Upserted]) -> ReceptionCounts:
+    new = [upload.row.state for upload, result in zip(uploads, upserted, strict=True) if result.new]
     refused = new.count("quarantined")
     return ReceptionCounts(received=len(new) - refused, repeated=len(uploads) - len(new), quarantined=refused)

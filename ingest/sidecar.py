@@ -1,62 +1,36 @@
-"""The JSON beside a frame: who took it, when, and what the bin's own model saw.
+"""The JSON beside a frame: which bin took it, when, and what the bin's own model detected.
 
-Written last, so its presence means the upload is complete.
+A bin writes it last, so its presence means that the upload is complete.
 
 A sidecar that cannot be understood refuses its frame. One that is merely wrong about something (a clock in
 1970, a release or a label that nobody knows, a box outside the picture) does not: the frame is worth keeping,
 and what was wrong is noted.
 """
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ingest.object_keys import INBOX
+from ingest.object_keys import MAX_NAME_LENGTH, InboxKey
 from ingest.params import IngestParams
 from trashnet.boxes import Box
 
-NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: no path leads anywhere with it
-KEY = re.compile(
-    rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)"
-)
-RELEASE = re.compile(NAME)
-MAX_NAME, MAX_WORD, MAX_TEXT, MAX_NOTE = 64, 128, 500, 2000
-MAX_PIXEL = 1e6  # pixels: no camera's
+MAX_SHORT_TEXT_LENGTH, MAX_TEXT_LENGTH, MAX_NOTE_LENGTH = 128, 500, 2000
+MAX_PIXEL = 1e6  # no camera takes wider pictures
 
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Word = Annotated[Text, StringConstraints(max_length=MAX_WORD)]
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ShortText = Annotated[Text, StringConstraints(max_length=MAX_SHORT_TEXT_LENGTH)]
+BinId = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 ]
 Pixels = Annotated[float, Field(ge=-MAX_PIXEL, le=MAX_PIXEL, allow_inf_nan=False)]
 
 
 class BadSidecar(Exception):
     """A sidecar that cannot be understood, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class InboxKey:
-    """Where an upload lies in the inbox, as its key tells: ``inbox/<bin>/<date>/<sha256>`` and a suffix."""
-
-    bin_id: str
-    sha256: str
-    stem: str  # the key without its suffix
-
-    @property
-    def frame(self) -> str:
-        """The picture's key."""
-        return f"{self.stem}.jpg"
-
-    @property
-    def sidecar(self) -> str:
-        """The sidecar's key."""
-        return f"{self.stem}.json"
 
 
 class SidecarBox(BaseModel):
@@ -74,20 +48,12 @@ class Sidecar(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
-    bin_id: Name
+    bin_id: BinId
     captured_at: Text
-    release: Word | None = None
+    release: ShortText | None = None
     reason: Text | None = None
-    burst: Word | None = None
+    burst: ShortText | None = None
     detections: Annotated[list[SidecarBox], Field(max_length=1000)] = []
-
-
-def parse_inbox_key(key: str) -> InboxKey | None:
-    """What an inbox key says, ``None`` for one that bins do not write."""
-    found = KEY.fullmatch(key)
-    if found is None or len(found["bin"]) > MAX_NAME:
-        return None
-    return InboxKey(found["bin"], found["sha256"], key.rpartition(".")[0])
 
 
 def parse_sidecar(data: bytes, key: InboxKey) -> Sidecar:
@@ -106,7 +72,7 @@ def parse_sidecar(data: bytes, key: InboxKey) -> Sidecar:
 
 
 def capture_time(value: str, now: datetime, params: IngestParams) -> tuple[datetime | None, str | None]:
-    """The time a sidecar tells, in UTC, ``None`` if it cannot be right; and what is to be noted about it."""
+    """The capture time in UTC, ``None`` if it cannot be right; and a note about what was wrong."""
     try:
         time = datetime.fromisoformat(value)
         note = "captured_at has no zone: taken as UTC" if time.tzinfo is None else None
@@ -140,5 +106,5 @@ def usable_boxes(
 
 
 def shorten(text: str) -> str:
-    """A note of bearable length."""
-    return text if len(text) <= MAX_NOTE else text[: MAX_NOTE - 4] + " ..."
+    """The text, cut to the length of a note."""
+    return text if len(text) <= MAX_NOTE_LENGTH else text[: MAX_NOTE_LENGTH - 4] + " ..."

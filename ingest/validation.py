@@ -1,4 +1,4 @@
-"""Look at one upload and write its objects where they will stay.
+"""Validate one upload and write its objects to their final keys.
 
 Nothing is entered in the ledger or removed from the inbox here.
 """
@@ -8,20 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
-from ingest.decoders import Decoders
-from ingest.object_keys import JPEG, JSON, frame_key, quarantine_key, refusal_digest
-from ingest.params import IngestParams
-from ingest.sidecar import (
+from ingest.decoders import DecoderPool
+from ingest.object_keys import (
+    JPEG,
+    JSON,
     RELEASE,
-    BadSidecar,
     InboxKey,
-    Sidecar,
-    capture_time,
+    frame_key,
     parse_inbox_key,
-    parse_sidecar,
-    shorten,
-    usable_boxes,
+    quarantine_key,
+    refusal_digest,
 )
+from ingest.params import IngestParams
+from ingest.sidecar import BadSidecar, Sidecar, capture_time, parse_sidecar, shorten, usable_boxes
 from trashnet.images import UnfitImage, check_size, clean_jpeg
 from trashnet.ledger import FrameRow
 from trashnet.quarantine import QuarantineReason
@@ -30,38 +29,41 @@ from trashnet.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """An upload that was looked at: the row it asks for, the objects written for it, and the inbox keys to
-    remove, in order.
+class ValidatedUpload:
+    """An upload with its row for the ledger, accepted or refused.
+
+    ``written_keys`` are those of the objects written for it, ``inbox_keys`` those to remove, in this order.
     """
 
     row: FrameRow
-    written: tuple[str, ...]
-    inbox: tuple[str, ...]
+    written_keys: tuple[str, ...]
+    inbox_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanSidecar:
-    """A sidecar without its picture: it comes later, or was dealt with in a run that died and the ledger has
-    one of ``known_as``.
+    """A sidecar without its picture.
+
+    The picture is still to come, or a run that died has removed it: then the ledger has an upload with one of
+    the ``known_sha256s``.
     """
 
-    inbox: tuple[str, ...]
-    known_as: frozenset[str]
+    inbox_keys: tuple[str, ...]
+    known_sha256s: frozenset[str]
 
 
 class UploadValidator:
-    """Looks at uploads; used by many threads at once."""
+    """Validates uploads; used by many threads at once."""
 
     def __init__(
-        self, store: ObjectStore, taxonomy: Taxonomy, params: IngestParams, decoders: Decoders
+        self, store: ObjectStore, taxonomy: Taxonomy, params: IngestParams, decoders: DecoderPool
     ) -> None:
         self._store, self._params, self._decoders = store, params, decoders
         self._labels = frozenset(taxonomy.names)
         self._published = cache(self._is_published)
 
-    def validate(self, key: str) -> Upload | OrphanSidecar | None:
-        """Look at the upload with this sidecar; ``None`` if it is gone: another run has dealt with it."""
+    def validate(self, key: str) -> ValidatedUpload | OrphanSidecar | None:
+        """Validate the upload with this sidecar; ``None`` if another run has removed it meanwhile."""
         try:
             raw = self._store.get(key, limit=self._params.max_sidecar_bytes)
         except NoSuchObject:
@@ -96,8 +98,10 @@ class UploadValidator:
             )
         return self._validate_picture(inbox_key, sidecar, raw, data)
 
-    def _validate_picture(self, inbox_key: InboxKey, sidecar: Sidecar, raw: bytes, data: bytes) -> Upload:
-        """A whole upload: its picture is what its name says, and now decides."""
+    def _validate_picture(
+        self, inbox_key: InboxKey, sidecar: Sidecar, raw: bytes, data: bytes
+    ) -> ValidatedUpload:
+        """The upload's key, sidecar and checksum are right: the picture decides."""
         row = self._row_from_sidecar(inbox_key, sidecar)
         inbox = (inbox_key.frame, inbox_key.sidecar)
         try:
@@ -107,14 +111,13 @@ class UploadValidator:
             )
             seen = self._decoders.decode(clean.data)
         except UnfitImage as unfit:
-            picture, beside = (
-                quarantine_key(unfit.fault, inbox_key.sha256, kind) for kind in ("jpg", "json")
-            )
+            picture = quarantine_key(unfit.fault, inbox_key.sha256, "jpg")
+            sidecar_copy = quarantine_key(unfit.fault, inbox_key.sha256, "json")
             self._store.put(picture, data, JPEG)
-            self._store.put(beside, raw, JSON)
-            what = shorten(f"{unfit.what}; {row.note}" if row.note else unfit.what)
-            row = replace(row, state="quarantined", key=picture, quarantine_reason=unfit.fault, note=what)
-            return Upload(row, (picture, beside), inbox)
+            self._store.put(sidecar_copy, raw, JSON)
+            note = shorten(f"{unfit.what}; {row.note}" if row.note else unfit.what)
+            row = replace(row, state="quarantined", key=picture, quarantine_reason=unfit.fault, note=note)
+            return ValidatedUpload(row, (picture, sidecar_copy), inbox)
         boxes, notes = usable_boxes(sidecar.detections, seen.width, seen.height, self._labels)
         sha256 = hashlib.sha256(clean.data).hexdigest()
         key = frame_key(sha256)
@@ -130,10 +133,10 @@ class UploadValidator:
             descriptor=seen.descriptor,
             note=shorten("; ".join([row.note, *notes] if row.note else notes)) or None,
         )
-        return Upload(row, (key,), inbox)
+        return ValidatedUpload(row, (key,), inbox)
 
     def _row_from_sidecar(self, inbox_key: InboxKey, sidecar: Sidecar) -> FrameRow:
-        """The row of an upload as far as its sidecar tells it."""
+        """The row of an upload as far as its sidecar decides it."""
         time, about_time = capture_time(sidecar.captured_at, datetime.now(UTC), self._params)
         if time is None:
             arrived = self._store.stat(inbox_key.sidecar)
@@ -164,13 +167,13 @@ class UploadValidator:
 
     def _quarantine(
         self, key: str, raw: bytes | None, reason: QuarantineReason, what: str
-    ) -> Upload | OrphanSidecar:
-        """Copy an upload to quarantine whose picture is not what counts against it."""
+    ) -> ValidatedUpload | OrphanSidecar:
+        """Copy an upload to quarantine that is refused for another reason than its picture."""
         sha256 = refusal_digest(key, raw or b"")
         frame = f"{key.removesuffix('.json')}.jpg"
-        picture, beside = (quarantine_key(reason, sha256, kind) for kind in ("jpg", "json"))
+        picture, sidecar_copy = (quarantine_key(reason, sha256, kind) for kind in ("jpg", "json"))
         inbox_key = parse_inbox_key(key)
-        written = [beside]
+        written = [sidecar_copy]
         try:
             self._store.copy(frame, picture)
             written.insert(0, picture)
@@ -178,13 +181,18 @@ class UploadValidator:
             if inbox_key is not None:
                 return OrphanSidecar((key,), frozenset({inbox_key.sha256, sha256}))
         try:
-            self._store.copy(key, beside)
+            self._store.copy(key, sidecar_copy)
         except NoSuchObject:
-            return OrphanSidecar((key,), frozenset())  # another run has dealt with it meanwhile
+            return OrphanSidecar((key,), frozenset())  # another run removed it meanwhile
         bin_id = inbox_key.bin_id if inbox_key else None
         row = FrameRow(
-            sha256=sha256, uploaded_sha256=sha256, state="quarantined", inbox_key=key, key=written[0],
+            sha256=sha256,
+            uploaded_sha256=sha256,
+            state="quarantined",
+            inbox_key=key,
+            key=written[0],
             bin_id=bin_id,
-            quarantine_reason=reason, note=shorten(what),
-        )  # fmt: skip
-        return Upload(row, tuple(written), (frame, key))
+            quarantine_reason=reason,
+            note=shorten(what),
+        )
+        return ValidatedUpload(row, tuple(written), (frame, key))

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
-
 from tests.ingest.uploads import MemoryStore
 from trashnet.ledger import Ledger
 
@@ -84,14 +82,14 @@ class FusedLedger(Ledger):
         self.fuse = fuse
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Any]:
         """Everything within happens, or dies with the process."""
         with super().transaction() as connection:
             yield connection
             self.fuse.burn()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Any]:
         """What was read is acted upon, or the process is dead by then."""
         with super().reading() as connection:
             yield connection

@@ -23,14 +23,14 @@ from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
 from flows.sweep_up import DEPLOYMENTS
 from ingest import (
-    Decoders,
+    DecoderPool,
     IngestParams,
     ReceptionCounts,
     deduplicate,
     drain_inbox,
     pending_uploads,
     receive,
-    shards,
+    split_into_shards,
 )
 from labeling import (
     Client,
@@ -115,7 +115,7 @@ class World:
     ledger: FusedLedger
     clone: FusedClone
     taxonomy: Taxonomy
-    decoders: Decoders
+    decoders: DecoderPool
 
     def light(self, fuse: Fuse) -> None:
         """From now on effects burn this fuse."""
@@ -125,7 +125,7 @@ class World:
         """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
             rounds = drain_inbox(
-                lambda: shards(pending_uploads(self.store), 2),
+                lambda: split_into_shards(pending_uploads(self.store), 2),
                 self._receive,
                 lambda: deduplicate(self.store, self.ledger, INGEST),
             )
@@ -252,9 +252,9 @@ def _minute(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
+def decoders() -> Iterator[DecoderPool]:
     """Decoding processes for all these worlds."""
-    with Decoders(INGEST) as running:
+    with DecoderPool(INGEST) as running:
         yield running
 
 
@@ -265,7 +265,7 @@ def make_world(
     s3_server: S3Server,
     label_studio_server: LabelStudioServer,
     taxonomy: Taxonomy,
-    decoders: Decoders,
+    decoders: DecoderPool,
 ) -> Iterator[Callable[[], World]]:
     """Worlds that differ in nothing but their place and their project."""
     made: list[World] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest import Decoders, IngestParams, deduplicate, pending_uploads, receive
+from ingest import DecoderPool, IngestParams, deduplicate, pending_uploads, receive
 from operations.stack import free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload
@@ -48,7 +48,7 @@ def test_a_store_with_a_full_disk_loses_no_frame(
             store.put(f"ballast/{ballast}", bytes(32_000))
             ballast += 1
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
-    with Decoders(PARAMS) as decoders:
+    with DecoderPool(PARAMS) as decoders:
         with pytest.raises(UserError, match="S3"):
             receive(store, ledger, pending_uploads(store), taxonomy, PARAMS, decoders=decoders)
         assert len(pending_uploads(store)) == 3

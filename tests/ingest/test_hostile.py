@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest import Decoders, IngestParams, ReceptionCounts, deduplicate, pending_uploads, receive, sweep_inbox
+from ingest import (
+    DecoderPool,
+    IngestParams,
+    ReceptionCounts,
+    deduplicate,
+    pending_uploads,
+    receive,
+    sweep_inbox,
+)
+from ingest.object_keys import InboxKey, parse_inbox_key
 from ingest.params import IngestParams as Params
-from ingest.sidecar import BadSidecar, InboxKey, parse_inbox_key, parse_sidecar, usable_boxes
+from ingest.sidecar import BadSidecar, parse_sidecar, usable_boxes
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.images import UnfitImage, clean_jpeg
@@ -268,7 +277,7 @@ def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> Non
 
     The next picture gets a new one and is none the worse.
     """
-    with Decoders(Params(decoders=1, **change)) as decoders:
+    with DecoderPool(Params(decoders=1, **change)) as decoders:
         with pytest.raises(UnfitImage) as caught:
             decoders.decode(jpeg(Image.effect_noise((9000, 9000), 1), quality=10))
         assert caught.value.fault == "too-costly"

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import Decoders, IngestParams, deduplicate, pending_uploads, receive, shards, sweep_inbox
+from ingest import (
+    DecoderPool,
+    IngestParams,
+    deduplicate,
+    pending_uploads,
+    receive,
+    split_into_shards,
+    sweep_inbox,
+)
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
 from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
@@ -28,9 +36,9 @@ VOLATILE = {"received_at", "changed_at"}
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
+def decoders() -> Iterator[DecoderPool]:
     """Decoding processes for all these runs."""
-    with Decoders(PARAMS) as running:
+    with DecoderPool(PARAMS) as running:
         yield running
 
 
@@ -58,9 +66,9 @@ def fill(store: ObjectStore) -> None:
     store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", b"no picture")
 
 
-def run_ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Decoders) -> None:
+def run_ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: DecoderPool) -> None:
     """What the ingest flow does when an event arrives."""
-    for shard in shards(pending_uploads(store), 4):
+    for shard in split_into_shards(pending_uploads(store), 4):
         receive(store, ledger, shard, taxonomy, PARAMS, decoders=decoders)
     deduplicate(store, ledger, PARAMS)
     sweep_inbox(store, ledger, PARAMS, LATER)
@@ -81,14 +89,14 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
 
 
 def test_shards_and_their_order_change_nothing(
-    tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
+    tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
     """One upload at a time, backwards, or all at once: the same frames in the same states."""
     ends = []
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
         fill(store := MemoryStore())
         ledger = open_ledger(f"sqlite:///{tmp_path}/shards{number}.sqlite")
-        for shard in shards(pending_uploads(store), size)[::step]:
+        for shard in split_into_shards(pending_uploads(store), size)[::step]:
             receive(store, ledger, shard[::step], taxonomy, PARAMS, decoders=decoders)
         deduplicate(store, ledger, PARAMS)
         rows, objects = ended(store, ledger)
@@ -122,7 +130,7 @@ def test_events_may_be_dropped_doubled_and_reordered(
     events: list[tuple[int, bool, int | None]],
     tmp_path_factory: pytest.TempPathFactory,
     taxonomy: Taxonomy,
-    decoders: Decoders,
+    decoders: DecoderPool,
 ) -> None:
     """After every object none, one or two events arrive; some runs use an old list of keys, some are killed.
 
@@ -184,7 +192,7 @@ class FusedS3(ObjectStore):
 
 
 def run_on(
-    server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: Decoders
+    server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> tuple[Any, int]:
     """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't.
 
@@ -209,7 +217,7 @@ def run_on(
 
 
 def test_dying_anywhere_on_a_real_store(
-    tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: Decoders
+    tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
     """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each
     effect, and run again.
@@ -226,7 +234,7 @@ def test_dying_anywhere_on_a_real_store(
 
 
 def undisturbed(
-    folder: Path, taxonomy: Taxonomy, decoders: Decoders
+    folder: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> tuple[tuple[dict[str, Any], dict[str, bytes]], int]:
     """How a run ends that nothing disturbs, and of how many effects it consists."""
     fuse, objects = Fuse(), MemoryStore()
@@ -241,7 +249,7 @@ def undisturbed(
 
 
 def test_the_undisturbed_run_ends_as_it_should(
-    tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders
+    tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
     """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in
     quarantine, the inbox empty.
@@ -269,7 +277,7 @@ def test_the_undisturbed_run_ends_as_it_should(
     assert {row["key"] for row in rows.values() if row["key"]} <= set(objects)
 
 
-def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, decoders: Decoders) -> None:
+def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool) -> None:
     """Killed before its first effect, its second, and so on to its last, and run again: the same rows, the
     same objects.
     """

@@ -8,7 +8,7 @@ from ingest import (
     deduplicate,
     pending_uploads,
     receive,
-    shards,
+    split_into_shards,
 )
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.trashnet.ledger.inspection import frames_in_state
@@ -59,7 +59,10 @@ def test_a_reencode_is_a_duplicate(
         )
     upload(store, jpeg(scene(3), quality=70), sidecar(captured_at=(NOON + timedelta(hours=1)).isoformat()))
     assert sum(
-        (receive(store, ledger, shard, taxonomy, params) for shard in shards(pending_uploads(store), 5)),
+        (
+            receive(store, ledger, shard, taxonomy, params)
+            for shard in split_into_shards(pending_uploads(store), 5)
+        ),
         ReceptionCounts(),
     ) == ReceptionCounts(13)
     assert deduplicate(store, ledger, params) == DeduplicationCounts(12, 1)

@@ -63,6 +63,23 @@ def test_what_is_left_of_a_clipped_box_lies_inside(box: tuple[float, ...], width
 
 
 @pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((10, 10, 20, 20), (10, 10, 20, 20)),
+        ((-5, -8, 20, 20), (0, 0, 15, 12)),  # 20 - 5 and 20 - 8 are left
+        ((50, 40, 20, 20), (50, 40, 14, 8)),  # up to 64 and 48
+        ((-10, -10, 200, 200), (0, 0, 64, 48)),  # the whole frame
+        ((64, 10, 5, 5), (64, 10, 0, 5)),  # it touches the right edge
+        ((70, 10, 5, 5), (70, 10, -6, 5)),  # outside: a side is negative
+        ((10, 10, 0, 0), (10, 10, 0, 0)),  # no area
+    ],
+)
+def test_a_clipped_box_by_hand(box: tuple[float, ...], inside: tuple[float, ...]) -> None:
+    """In a frame of 64 × 48."""
+    assert clip(box, 64, 48) == inside
+
+
+@pytest.mark.parametrize(
     ("other", "expected"),
     [
         ((0, 0, 10, 10), 1.0),
@@ -75,6 +92,16 @@ def test_what_is_left_of_a_clipped_box_lies_inside(box: tuple[float, ...], width
 def test_intersection_over_union_by_hand(other: tuple[float, ...], expected: float) -> None:
     """Of a box of 10 × 10 with another."""
     assert iou(np.array([[0, 0, 10, 10]], float), np.array([other], float))[0, 0] == pytest.approx(expected)
+
+
+def test_boxes_without_area_overlap_nothing_and_no_boxes_give_no_rows() -> None:
+    """Nothing is divided by zero, neither for a point with itself nor for one inside a crowd region."""
+    point, frame = np.array([[5, 5, 0, 0]], float), np.array([[0, 0, 10, 10]], float)
+    assert iou(point, point).tolist() == [[0.0]]
+    assert iou(point, frame).tolist() == [[0.0]]
+    assert iou(point, frame, np.array([True])).tolist() == [[0.0]]
+    assert iou(stack([]), frame).shape == (0, 1)
+    assert iou(frame, stack([])).shape == (1, 0)
 
 
 def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:

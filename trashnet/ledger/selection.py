@@ -14,9 +14,7 @@ from trashnet.ledger.rows import ASKED_STATES
 from trashnet.ledger.tables import frames
 from trashnet.quarantine import QuarantineReason
 
-EXPLORATION = (
-    "exploration: chosen at random"  # how the explanation of a frame begins that was drawn at random
-)
+EXPLORATION = "exploration: chosen at random"  # how the explanation of a randomly drawn frame begins
 
 Burst = tuple[str, str]  # a bin's id and the burst's own name
 

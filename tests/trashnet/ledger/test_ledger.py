@@ -2,18 +2,21 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 
+import trashnet.ledger
 from tests.trashnet.ledger.inspection import history
 from trashnet.boxes import Box
 from trashnet.errors import UserError
@@ -21,22 +24,6 @@ from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
 from trashnet.ledger.tables import metadata
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new, empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.sqlite"
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    """A ledger without frames."""
-    ledger = open_ledger(url)
-    yield ledger
-    ledger.close()
 
 
 def row(number: int, **values: Any) -> FrameRow:
@@ -334,12 +321,36 @@ def test_a_database_that_cannot_be_had_is_one_clear_line(bad: str, message: str)
     assert "\n" not in str(caught.value).splitlines()[0]
 
 
-def test_a_ledger_of_version_0_1_opens_migrates_and_says_the_same(tmp_path: Path) -> None:
+DUMP = Path(__file__).parent / "ledger_0.1.sql"  # a ledger that version 0.1.0 wrote, dumped by SQLite
+PARENTS_FIRST = ("frames", "transitions", "annotations", "cursors", "turns")
+
+
+def restore_version_0_1(url: str) -> None:
+    """Fill an empty database with the dump; PostgreSQL gets its rows, in tables of revision 0001."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.executescript(DUMP.read_text(encoding="utf-8"))
+        return
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(trashnet.ledger.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
+        with closing(sqlite3.connect(":memory:")) as dumped:
+            dumped.executescript(DUMP.read_text(encoding="utf-8"))
+            for name in PARENTS_FIRST:
+                for values in dumped.execute(f"SELECT * FROM {name}").fetchall():
+                    marks = ", ".join(["%s"] * len(values))
+                    connection.exec_driver_sql(f"INSERT INTO {name} VALUES ({marks})", values)
+    engine.dispose()
+
+
+def test_a_ledger_of_version_0_1_opens_migrates_and_says_the_same(url: str) -> None:
     """Frames, boxes, annotations, turns and cursors are those that 0.1.0 wrote; one word is new."""
-    path = tmp_path / "ledger.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.executescript((Path(__file__).parent / "ledger_0.1.sql").read_text(encoding="utf-8"))
-    ledger = open_ledger(f"sqlite:///{path}")
+    restore_version_0_1(url)
+    ledger = open_ledger(url)
     with ledger.transaction() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert ledger.count_by_state() == {
