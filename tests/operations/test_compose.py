@@ -3,6 +3,7 @@
 import importlib
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
 def test_an_image_is_pinned(name: str) -> None:
     """The same file starts the same programs next year."""
     assert re.search(r":\d+\.\d+[\w.-]*$", SERVICES[name]["image"])
+
+
+@ours
+def test_our_image_has_the_products_version(name: str) -> None:
+    """An image of another version would be started without being built."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert SERVICES[name]["image"] == f"trashnet-flywheel:{version}"
 
 
 @every
