@@ -13,6 +13,7 @@ REQUIRE_PYTHON = $(UV) python find $(INTERPRETER) >/dev/null 2>&1 || $(UV) pytho
   || { echo "Python $(PYTHON) is not on this machine, and uv cannot download it: install it, or name one by make PYTHON=/path/to/python" >&2; exit 1; }
 UV := $(or $(shell command -v uv),.tools/uv/bin/uv)
 BIN := .venv/bin
+DOCTESTS = $(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
 INSTALLED := .venv/.installed-$(TORCH)
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -40,10 +41,11 @@ view: install ## Open the viewer: a photo through all three models
 
 test-quick: install ## The inner loop, under 2 minutes: no server, no network, nothing heavy
 	$(BIN)/pytest -m "not slow and not server and not heavy" --disable-socket --allow-unix-socket
-	$(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
+	$(DOCTESTS)
 
 test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes
 	$(BIN)/pytest -m "not slow"
+	$(DOCTESTS)
 
 test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline (TESTS=tests/flows: only these)
 	$(BIN)/pytest -m slow $(TESTS)

@@ -77,7 +77,7 @@ def clip(box: Sequence[float], width: float, height: float) -> Xywh:
         ``(x, y, w, h)`` in pixels; a side is negative where nothing of the box is inside.
 
     >>> clip((-5, 10, 20, 100), width=64, height=48)
-    (0.0, 10, 15, 38.0)
+    (0.0, 10, 15.0, 38.0)
     """
     x, y, w, h = box
     left, top = max(x, 0.0), max(y, 0.0)

@@ -371,6 +371,7 @@ def test_a_port_that_another_program_took_is_replaced_and_reported(small_stack: 
     )
 
 
+@pytest.mark.server  # it looks for free ports
 def test_the_folder_of_an_older_stack_goes_on_working(tmp_path: Path) -> None:
     """Variables and servers with new names are renamed on disk; credentials, ports and own additions stay."""
     paths = StackPaths(tmp_path / ".trashnet")
