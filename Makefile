@@ -7,10 +7,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for v in 3.11 3.12; do command -v python$$v >/dev/null && python$$v -c '' 2>/dev/null && { echo $$v; exit; }; done; echo 3.12)
 TORCH ?= default
-# uv looks on the PATH and among its own; pyenv keeps its versions beside them. Where there is none, uv fetches one or says so.
+# uv searches the PATH and the Pythons that it installed itself; pyenv keeps its versions elsewhere. If there is none, uv downloads one.
 INTERPRETER = $(or $(shell $(UV) python find $(PYTHON) 2>/dev/null),$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/$(PYTHON).*/bin/python))),$(PYTHON))
+REQUIRE_PYTHON = $(UV) python find $(INTERPRETER) >/dev/null 2>&1 || $(UV) python install --quiet $(PYTHON) >/dev/null 2>&1 \
+  || { echo "Python $(PYTHON) is not on this machine, and uv cannot download it: install it, or name one by make PYTHON=/path/to/python" >&2; exit 1; }
 UV := $(or $(shell command -v uv),.tools/uv/bin/uv)
 BIN := .venv/bin
+DOCTESTS = $(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
 INSTALLED := .venv/.installed-$(TORCH)
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -38,10 +41,11 @@ view: install ## Open the viewer: a photo through all three models
 
 test-quick: install ## The inner loop, under 2 minutes: no server, no network, nothing heavy
 	$(BIN)/pytest -m "not slow and not server and not heavy" --disable-socket --allow-unix-socket
-	$(BIN)/pytest --doctest-modules $$(git grep -l '>>> ' -- '*.py' ':!tests' ':!docs')
+	$(DOCTESTS)
 
 test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes
 	$(BIN)/pytest -m "not slow"
+	$(DOCTESTS)
 
 test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline (TESTS=tests/flows: only these)
 	$(BIN)/pytest -m slow $(TESTS)
@@ -71,12 +75,14 @@ clean: ## Remove what the pipeline made (the dataset log and DVC's cache stay)
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/.installed-default: pyproject.toml uv.lock | $(UV)
+	@$(REQUIRE_PYTHON)
 	$(UV) sync --frozen --python $(INTERPRETER)
 	rm -f .venv/.installed-*
 	touch $@
 
 # The lock file names PyPI's CUDA build; here the same versions come from PyTorch's own CPU index instead.
 .venv/.installed-cpu: pyproject.toml uv.lock | $(UV)
+	@$(REQUIRE_PYTHON)
 	$(UV) venv --allow-existing --python $(INTERPRETER)
 	$(UV) export --frozen --no-hashes --no-emit-project --quiet | grep -vE '^(nvidia|cuda|triton)' > .venv/requirements-cpu.txt
 	$(UV) pip install --torch-backend=cpu -r .venv/requirements-cpu.txt
@@ -100,6 +106,7 @@ browser: | install # the viewer's test drives a real one
 .PHONY: .tools/label-studio
 .tools/label-studio: .tools/label-studio/.installed
 .tools/label-studio/.installed: pyproject.toml uv.lock | $(UV)
+	@$(REQUIRE_PYTHON)
 	UV_PROJECT_ENVIRONMENT=.tools/label-studio $(UV) sync --frozen --quiet --python $(INTERPRETER) --only-group label-studio
 	touch $@
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ingest import IngestParams, deduplicate, pending_uploads, receive
-from operations.stack import free_port, start_s3
+from operations.stack import find_free_port, start_s3
 from selection import SelectionParams, sample_frames, score_frames
 from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
@@ -118,7 +118,7 @@ def fill(ledger: Ledger, count: int) -> None:
 def bench_store(folder: Path) -> Iterator[ObjectStore]:
     """A real S3 server with an empty bucket."""
     access, secret = secrets.token_hex(8), secrets.token_hex(16)
-    server = start_s3(folder / "s3", free_port(), access, secret)
+    server = start_s3(folder / "s3", find_free_port(), access, secret)
     try:
         store = ObjectStore(server.url, access, secret, "bench", "us-east-1")
         store.ensure_bucket()

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from labeling import Client, LabelingParams, Project, connect, ensure_project, request_labels
 from labeling.tasks import task_of
-from operations.stack import free_port, start_label_studio, start_s3
+from operations.stack import find_free_port, start_label_studio, start_s3
 from trashnet.boxes import Box
 from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
@@ -98,9 +98,9 @@ def main() -> None:
     token, key, secret = secrets.token_hex(20), secrets.token_hex(8), secrets.token_hex(20)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        s3 = start_s3(folder / "s3", free_port(), key, secret)
+        s3 = start_s3(folder / "s3", find_free_port(), key, secret)
         studio = start_label_studio(
-            folder / "studio", free_port(), token, "bench@example.org", secrets.token_hex(12), s3.url
+            folder / "studio", find_free_port(), token, "bench@example.org", secrets.token_hex(12), s3.url
         )
         try:
             settings = Settings(

@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from operations.setup import deploy
+from operations.setup import deploy_flows
 from operations.stack import (
-    free_port,
+    find_free_port,
     prefect_environment,
     start_gateway,
     start_prefect,
@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--uploads", type=int, default=20)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder, port, key, secret = Path(name), free_port(), secrets.token_hex(8), secrets.token_hex(16)
+        folder, port, key, secret = Path(name), find_free_port(), secrets.token_hex(8), secrets.token_hex(16)
         servers = [
-            start_s3(folder / "s3", free_port(), key, secret),
-            start_prefect(folder / "prefect", free_port()),
+            start_s3(folder / "s3", find_free_port(), key, secret),
+            start_prefect(folder / "prefect", find_free_port()),
         ]
         ours = {
             "TRASHNET_S3_ENDPOINT": servers[0].url,
@@ -82,7 +82,7 @@ def main() -> None:
         settings = load_settings()
         store, ledger = open_store(settings), open_ledger(settings.ledger_url)
         store.ensure_bucket()
-        deploy()
+        deploy_flows()
         servers.append(start_worker(folder / "prefect", servers[1].url, ours))
         servers.append(start_gateway(folder / "prefect", port, servers[1].url, ours))
         seconds, waiting, random_, number = [], dict[str, float](), random.Random(0), 0

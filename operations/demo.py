@@ -1,7 +1,4 @@
-"""One whole turn on the embedded stack, with simulated bins and a demo annotator.
-
-Everything between them is the real thing.
-"""
+"""One whole turn on the embedded stack: bins and annotator are simulated, everything between them is real."""
 
 import hashlib
 import io
@@ -12,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +35,15 @@ from trashnet.params import load_params
 from trashnet.settings import STACK_ENVIRONMENT_FILE
 from trashnet.taxonomy import Taxonomy
 
-STARTING = Path("operations/demo_student.tflite")  # `dvc pull operations/demo_student.tflite` fetches it
-SIDE = 320  # pixels
-ITEMS = 5  # in a scene, at most
-BINS = 3
-ANNOTATORS = (
-    "demo-annotator",
-    "demo-annotator-2",
-)  # accounts in Label Studio; the second answers what two people should
-# So little that two cores need minutes, and from random backbones so that it needs no network: the scores
-# show that the wheel turns, not how good the models get.
-SMALL = {
+FIRST_STUDENT = Path("operations/demo_student.tflite")  # fetched by `dvc pull operations/demo_student.tflite`
+IMAGE_SIZE = 320  # pixels a side
+MAX_ITEMS = 5  # in a scene
+NUM_BINS = 3
+# Accounts in Label Studio; the second one labels the frames that two people should label.
+ANNOTATORS = ("demo-annotator", "demo-annotator-2")
+# So little training that two cores need minutes, and random backbones, so that no network is needed. The
+# scores show that the flywheel turns, not how good the models get.
+SMALL_PARAMS = {
     "rebalance.target_images": "1",
     "export.calibration_images": "48",
     "efficientdet.weights": "none",
@@ -64,21 +59,24 @@ SMALL = {
     "ssd.batch_size": "16",
     "ssd.warmup_epochs": "0.5",
 }
-Say = Callable[[str], None]
+INGEST_TIMEOUT_SECONDS, LABELS_TIMEOUT_SECONDS = 300.0, 300.0
+TASKS_TIMEOUT_SECONDS, CANDIDATE_TIMEOUT_SECONDS = 400.0, 400.0
+FLOW_TIMEOUT_SECONDS = 1500.0
+
+Report = Callable[[str], None]  # is given one line for the terminal
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What a simulated bin has before its camera: the frame, what really lies there, and what its model makes
-    of it.
-    """
+    """A frame of a simulated bin, with the boxes that were drawn (``truth``) and those its model detects."""
 
     bin_id: str
     burst: str
-    taken: datetime
+    captured_at: datetime
     jpeg: bytes
     truth: tuple[Box, ...]
-    seen: tuple[Box, ...]
+    detections: tuple[Box, ...]
 
     @property
     def sha256(self) -> str:
@@ -87,39 +85,37 @@ class Capture:
 
     @property
     def confidence(self) -> float:
-        """The bin's: how sure its model is of the thing it is least sure of; 0 where it sees nothing."""
-        return min((box.confidence for box in self.seen), default=0.0)
+        """The lowest score among the bin's detections; 0 if there are none."""
+        return min((box.confidence for box in self.detections), default=0.0)
 
 
-def captures(
-    seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, sure: float
+def draw_captures(
+    seed: int, count: int, student: Detector | None, taxonomy: Taxonomy, min_score: float
 ) -> Iterator[Capture]:
-    """Scenes in front of ``BINS`` bins, drawn anew for every ``seed``.
+    """Draw scenes as simulated bins capture them, other ones for every ``seed``.
 
-    Detections from ``sure`` on are what a bin sees.
+    Detections that score less than ``min_score`` are left out; without a ``student`` there are none.
     """
-    ids = sorted(taxonomy.name_of)
-    began = datetime.now(UTC).replace(microsecond=0)
-    for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        image, boxes, class_ids = draw_scene(
-            rng, rng.choice(ids, int(rng.integers(1, ITEMS + 1))).tolist(), SIDE, taxonomy
-        )
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=85)
-        seen: tuple[Box, ...] = ()
+    class_ids = sorted(taxonomy.name_of)
+    started = datetime.now(UTC).replace(microsecond=0)
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        items = rng.choice(class_ids, int(rng.integers(1, MAX_ITEMS + 1))).tolist()
+        image, boxes, drawn_ids = draw_scene(rng, items, IMAGE_SIZE, taxonomy)
+        jpeg = io.BytesIO()
+        Image.fromarray(image).save(jpeg, "JPEG", quality=85)
+        detections: tuple[Box, ...] = ()
         if student is not None:
             (found,) = student.detect([image])
-            found = found.above(sure)
-            seen = _boxes(taxonomy, found.boxes, found.class_ids, found.scores)
-        taken = began + timedelta(seconds=number)
+            found = found.above(min_score)
+            detections = _boxes(taxonomy, found.boxes, found.class_ids, found.scores)
         yield Capture(
-            f"demo-bin-{number % BINS + 1}",
-            f"{seed}-{number}",
-            taken,
-            buffer.getvalue(),
-            _boxes(taxonomy, boxes, class_ids),
-            seen,
+            bin_id=f"demo-bin-{index % NUM_BINS + 1}",
+            burst=f"{seed}-{index}",
+            captured_at=started + timedelta(seconds=index),
+            jpeg=jpeg.getvalue(),
+            truth=_boxes(taxonomy, boxes, drawn_ids),
+            detections=detections,
         )
 
 
@@ -131,86 +127,90 @@ def _boxes(
     return tuple(Box(taxonomy.name_of[c], x, y, w, h, score) for (x, y, w, h), c, score in rows)
 
 
-def begin_with(context: FlowContext, student: Path) -> Candidate:
-    """Publish a student that was trained beforehand, on other drawn scenes: so that the demo's bins have
-    something to be unsure with.
-    """
-    models = {STUDENT.file: student}
+def publish_first_student(context: FlowContext, student: Path) -> Candidate:
+    """Publish a student that was trained on other drawn scenes, so that bins have a model from the start."""
+    models, commit = {STUDENT.file: student}, context.clone.head()
     return publish_candidate(
-        context.store, models, {}, dataset="data-00000", turns=(), commit=context.clone.head(), scores={}
+        context.store, models, {}, dataset="data-00000", turns=(), commit=commit, scores={}
     )
 
 
 def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
-    """What a bin does: the frame, then its sidecar, whose presence says that the upload is complete."""
+    """Upload a frame as a bin does: its sidecar last, because that means that the upload is complete."""
     sidecar = {
         "bin_id": capture.bin_id,
-        "captured_at": capture.taken.isoformat(),
+        "captured_at": capture.captured_at.isoformat(),
         "release": release,
-        "detections": [box.to_json() for box in capture.seen],
+        "detections": [box.to_json() for box in capture.detections],
         "reason": "no model yet: at random" if release is None else f"least sure of {capture.confidence:.2f}",
         "burst": capture.burst,
     }
-    stem = f"inbox/{capture.bin_id}/{capture.taken:%Y-%m-%d}/{capture.sha256}"
+    stem = f"inbox/{capture.bin_id}/{capture.captured_at:%Y-%m-%d}/{capture.sha256}"
     context.store.put(f"{stem}.jpg", capture.jpeg, "image/jpeg")
     context.store.put(f"{stem}.json", json.dumps(sidecar).encode(), "application/json")
 
 
-def run_demo(context: FlowContext, frames: int, say: Say) -> str:
+def run_demo(context: FlowContext, frames: int, report: Report) -> str:
     """Turn the flywheel once and return a table of what happened.
 
     Raises :class:`UserError` if a step does not happen in time.
     """
-    watch = _Watch(say)
-    if load_newest_candidate(context.store) is None and STARTING.is_file():
-        begin_with(context, STARTING)
+    progress = _Progress(report)
+    if load_newest_candidate(context.store) is None and FIRST_STUDENT.is_file():
+        publish_first_student(context, FIRST_STUDENT)
     before, released = context.ledger.count_by_state(), load_newest_candidate(context.store)
-    uploads = _upload_uncertain(context, frames, released, watch)
-    truths = _wait_until_tasked(context, uploads, watch)
-    answer(context, truths)
+    uploads = _upload_uncertain(context, frames, released, progress)
+    truths = _wait_until_tasked(context, uploads, progress)
+    annotate(context, truths)
     ledger = context.ledger
-    watch.until(
-        "labels",
-        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state == "labelled"],
-        len(truths),
-        300,
-    )
-    watch.done(
+
+    def labelled() -> list[str]:
+        return [sha256 for sha256 in truths if (row := ledger.frame(sha256)) and row.state == "labelled"]
+
+    progress.wait_for("labels", labelled, len(truths), LABELS_TIMEOUT_SECONDS)
+    progress.finish_step(
         "answered", f"{len(truths)} tasks by {ANNOTATORS[0]}, who knows what was drawn; collected by event"
     )
 
-    _finished(watch, "grow/grow", {"at_least": 1})
+    _run_deployment(progress, "grow/grow", {"at_least": 1})
     turn = ledger.finished_turns()[-1]
     contents = f"{turn.frames} frames, {turn.boxes} boxes"
-    watch.done("grown", f"dataset {turn.version}: {contents}; `git log {BRANCH}`, `git show {turn.version}`")
-    _finished(watch, "retrain/retrain", {"at_least": 1, "changes": SMALL})
-    watch.done("retrained", "both models, briefly")
-    candidate = watch.until("candidate", lambda: _newer(context, released), 1, 400)[0]
-    watch.done("published", f"candidate {candidate.version}, by event")
-    return _summary(context, candidate, before, watch)
+    commands = f"`git log {BRANCH}`, `git show {turn.version}`"
+    progress.finish_step("grown", f"dataset {turn.version}: {contents}; {commands}")
+    _run_deployment(progress, "retrain/retrain", {"at_least": 1, "changes": SMALL_PARAMS})
+    progress.finish_step("retrained", "both models, briefly")
+
+    def newer_candidates() -> list[Candidate]:
+        newest = load_newest_candidate(context.store)
+        is_newer = newest is not None and (released is None or newest.version != released.version)
+        return [newest] if newest is not None and is_newer else []
+
+    candidate = progress.wait_for("candidate", newer_candidates, 1, CANDIDATE_TIMEOUT_SECONDS)[0]
+    progress.finish_step("published", f"candidate {candidate.version}, by event")
+    return _summary(context, candidate, before, progress)
 
 
 def _upload_uncertain(
-    context: FlowContext, frames: int, released: Candidate | None, watch: "_Watch"
+    context: FlowContext, frames: int, released: Candidate | None, progress: "_Progress"
 ) -> list[Capture]:
-    """Let the bins upload the frames that their model is least sure of, or any where they have no model."""
+    """Let the bins upload the frames that their model is least sure of; any frames if they have no model."""
     student = context.detector(STUDENT)
     release = released.version if released and student else None
-    watch.say(f"bins run {release}" if release else "bins have no model yet: they upload at random")
+    progress.report(f"bins run {release}" if release else "bins have no model yet: they upload at random")
     seed = int(datetime.now(UTC).timestamp())
-    confidence = load_params("labeling", LabelingParams).prelabel_score
+    min_score = load_params("labeling", LabelingParams).prelabel_score
     count = frames * (2 if student else 1)
-    drawn = list(captures(seed, count, student, context.taxonomy, confidence))
-    uploads = sorted(drawn, key=lambda capture: capture.confidence)[:frames]
+    captures = list(draw_captures(seed, count, student, context.taxonomy, min_score))
+    uploads = sorted(captures, key=lambda capture: capture.confidence)[:frames]
     for capture in uploads:
         upload(context, capture, release)
     how = "those that their model was least sure of" if student else "at random"
-    watch.done("uploaded", f"{len(uploads)} of {len(drawn)} frames from {BINS} bins, {how}")
+    progress.finish_step("uploaded", f"{len(uploads)} of {len(captures)} frames from {NUM_BINS} bins, {how}")
     return uploads
 
 
 def _wait_until_tasked(
-    context: FlowContext, uploads: Sequence[Capture], watch: "_Watch"
+    context: FlowContext, uploads: Sequence[Capture], progress: "_Progress"
 ) -> dict[str, Sequence[Box]]:
     """What was drawn on each frame that became a task, by SHA-256."""
     ledger = context.ledger
@@ -219,31 +219,33 @@ def _wait_until_tasked(
         rows = [ledger.frame_by_upload(capture.sha256) for capture in uploads]
         return [row for row in rows if row is not None and row.state != "received"]
 
-    rows = {row.uploaded_sha256: row for row in watch.until("ingested", ingested, len(uploads), 300)}
+    found = progress.wait_for("ingested", ingested, len(uploads), INGEST_TIMEOUT_SECONDS)
+    rows = {row.uploaded_sha256: row for row in found}
     truths: dict[str, Sequence[Box]] = {
         rows[capture.sha256].sha256: capture.truth
         for capture in uploads
         if rows[capture.sha256].state not in ("duplicate", "quarantined")
     }
     refused = len(uploads) - len(truths)
-    watch.done("ingested by event", f"{len(truths)} accepted, {refused} duplicates or refused")
-    tasked = watch.until(
-        "tasks",
-        lambda: [s for s in truths if (row := ledger.frame(s)) and row.state != "accepted"],
-        len(truths),
-        400,
-    )
+    progress.finish_step("ingested by event", f"{len(truths)} accepted, {refused} duplicates or refused")
+
+    def tasked() -> list[str]:
+        return [sha256 for sha256 in truths if (row := ledger.frame(sha256)) and row.state != "accepted"]
+
+    tasks = progress.wait_for("tasks", tasked, len(truths), TASKS_TIMEOUT_SECONDS)
     boxes = "without boxes, as there is no model"
     if context.detector(TEACHER):
         boxes = "with the teacher's boxes"
     elif context.detector(STUDENT):
         boxes = "with the bins' boxes"
-    watch.done("asked for labels", f"{len(tasked)} tasks, {boxes}: {context.project.url}")
+    progress.finish_step("asked for labels", f"{len(tasks)} tasks, {boxes}: {context.project.url}")
     return truths
 
 
-def _summary(context: FlowContext, candidate: Candidate, before: Mapping[State, int], watch: "_Watch") -> str:
-    """Steps with their seconds, changes of the ledger, scores, and where to look further."""
+def _summary(
+    context: FlowContext, candidate: Candidate, before: Mapping[State, int], progress: "_Progress"
+) -> str:
+    """The steps with their seconds, the changes in the ledger, the scores, and where to look further."""
     after = context.ledger.count_by_state()
     changes = {state: after.get(state, 0) - before.get(state, 0) for state in after}
     moved = ", ".join(f"{change:+d} {state}" for state, change in changes.items() if change)
@@ -255,34 +257,28 @@ def _summary(context: FlowContext, candidate: Candidate, before: Mapping[State, 
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     scores = compare_scores({}, candidate.scores)
-    return "\n".join(["", watch.table(), "", f"ledger: {moved}", "", scores, "", *addresses])
+    return "\n".join(["", progress.table(), "", f"ledger: {moved}", "", scores, "", *addresses])
 
 
-def _newer(context: FlowContext, than: Candidate | None) -> list[Candidate]:
-    now = load_newest_candidate(context.store)
-    return [now] if now is not None and (than is None or now.version != than.version) else []
+def annotate(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
+    """Annotate the tasks of these frames through Label Studio's API, as users who are called demo annotators.
 
-
-def answer(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:
-    """Answer the tasks of these frames through Label Studio's API, in the name of accounts that say that they
-    are a demo's.
+    ``truths`` maps a frame's SHA-256 to its boxes. Raises :class:`UserError` for a frame without a task.
     """
-    people = [_account(context, name) for name in ANNOTATORS]
+    users = [_ensure_user(context, name) for name in ANNOTATORS]
+    double_share = load_params("labeling", LabelingParams).double_share
     for sha256, truth in truths.items():
         row = context.ledger.frame(sha256)
         if row is None or row.task_id is None:
             raise UserError(f"frame {sha256} has no task")
-        for person in (
-            people
-            if needs_second_annotator(sha256, load_params("labeling", LabelingParams).double_share)
-            else people[:1]
-        ):
+        annotators = users if needs_second_annotator(sha256, double_share) else users[:1]
+        for user in annotators:
             context.label_studio.annotations.create(
-                id=row.task_id, result=_result(truth, row), completed_by=person, lead_time=5.0
+                id=row.task_id, result=_to_result(truth, row), completed_by=user, lead_time=5.0
             )
 
 
-def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
+def _to_result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
     width, height = row.width or 0, row.height or 0
     return [
         {
@@ -300,63 +296,66 @@ def _result(boxes: Sequence[Box], row: FrameRow) -> list[dict[str, Any]]:
     ]
 
 
-def _account(context: FlowContext, name: str) -> int:
+def _ensure_user(context: FlowContext, name: str) -> int:
     client, email = context.label_studio, f"{name}@localhost.localdomain"
     found = [user for user in client.users.list() if user.email == email]
     user = found[0] if found else client.users.create(email=email, username=name, first_name=name)
     return int(user.id)
 
 
-def _finished(watch: "_Watch", name: str, parameters: Mapping[str, Any]) -> None:
-    """Run a deployment to its end, as its button in Prefect does; what it waits for is said meanwhile."""
+def _run_deployment(progress: "_Progress", name: str, parameters: Mapping[str, Any]) -> None:
+    """Run a deployment and wait for its end. Raises :class:`UserError` if it does not complete."""
     run: Any = run_deployment(name, parameters=dict(parameters), timeout=0)
-    ended: FlowRun = watch.until(name, lambda: _ended(run.id), 1, 1500)[0]
-    if ended.state is None or not ended.state.is_completed():
+
+    def finished() -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            newest = client.read_flow_run(run.id)
+        return [newest] if newest.state is not None and newest.state.is_final() else []
+
+    state = progress.wait_for(name, finished, 1, FLOW_TIMEOUT_SECONDS)[0].state
+    if state is None or not state.is_completed():
         raise UserError(
-            f"{name} ended as {ended.state and ended.state.name}: {ended.state and ended.state.message}; see "
-            "its run in Prefect"
+            f"{name} ended as {state and state.name}: {state and state.message}; see its run in Prefect"
         )
 
 
-def _ended(identity: Any) -> list[FlowRun]:
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(identity)
-    return [run] if run.state is not None and run.state.is_final() else []
+class _Progress:
+    """Waits for what servers and flows do, and remembers how long each step took."""
 
+    def __init__(self, report: Report) -> None:
+        self.report, self._steps = report, list[tuple[str, float, str]]()
+        self._started = self._step_started = time.monotonic()
 
-class _Watch:
-    """Waits for what others do, and remembers how long each step took."""
+    def wait_for(
+        self, what: str, find: Callable[[], Sequence[T]], count: int, timeout_seconds: float
+    ) -> Sequence[T]:
+        """Wait until ``find`` returns ``count`` things, and return them.
 
-    def __init__(self, say: Say) -> None:
-        self.say, self._steps = say, list[tuple[str, float, str]]()
-        self._began = self._last = time.monotonic()
-
-    def until(
-        self, what: str, found: Callable[[], Sequence[Any]], count: int, seconds: float
-    ) -> Sequence[Any]:
-        """Wait until ``found`` finds ``count``. Raises :class:`UserError` after ``seconds``."""
-        deadline, reported = time.monotonic() + seconds, -1
-        while len(now := found()) < count:
+        Raises :class:`UserError` after the timeout.
+        """
+        deadline, reported = time.monotonic() + timeout_seconds, -1
+        while len(found := find()) < count:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{what}: {len(now)} of {count} after {seconds:.0f} s; `trashnet status` and Prefect's "
-                    "page say why"
+                    f"{what}: {len(found)} of {count} after {timeout_seconds:.0f} s; "
+                    "`trashnet status` and Prefect's page say why"
                 )
-            if len(now) != reported:
-                reported = len(now)
-                self.say(f"  waiting for {what}: {reported} of {count}")
+            if len(found) != reported:
+                reported = len(found)
+                self.report(f"  waiting for {what}: {reported} of {count}")
             time.sleep(1)
-        return now
+        return found
 
-    def done(self, step: str, what: str) -> None:
-        """A step came about."""
+    def finish_step(self, step: str, result: str) -> None:
+        """Note that a step has been done, and report its result."""
         now = time.monotonic()
-        self._steps.append((step, now - self._last, what))
-        self._last = now
-        self.say(f"{step}: {what}")
+        self._steps.append((step, now - self._step_started, result))
+        self._step_started = now
+        self.report(f"{step}: {result}")
 
     def table(self) -> str:
-        """All steps with their seconds."""
+        """All steps with their seconds and results."""
         width = max(len(step) for step, _, _ in self._steps)
-        lines = [f"{step:<{width}}  {seconds:6.0f} s  {what}" for step, seconds, what in self._steps]
-        return "\n".join([*lines, f"{'all':<{width}}  {self._last - self._began:6.0f} s"])
+        lines = [f"{step:<{width}}  {seconds:6.0f} s  {result}" for step, seconds, result in self._steps]
+        total = self._step_started - self._started
+        return "\n".join([*lines, f"{'all':<{width}}  {total:6.0f} s"])

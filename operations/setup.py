@@ -1,6 +1,4 @@
-"""Make a deployment ready to turn: bucket, ledger, clone and its DVC remote, annotators' project, Prefect's
-deployments.
-"""
+"""Sets a deployment up: bucket, ledger, clone and DVC remote, annotators' project, Prefect's deployments."""
 
 import os
 import subprocess
@@ -12,42 +10,43 @@ from pathlib import Path
 from dvc.config import Config
 
 from flows.context import open_context
-from operations.stack import POOL
+from operations.stack import WORK_POOL
 from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
 
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
+MAX_OUTPUT = 2000  # characters of a failed command's output
 
 
 def set_up() -> Iterator[str]:
-    """Do each step and yield what was done, in words; a step that was done before changes nothing.
+    """Do each step and yield a line that says what there is now. A second call changes nothing.
 
-    Raises :class:`UserError`.
+    Raises :class:`UserError` if a step fails.
     """
-    with ThreadPoolExecutor(1) as beside, open_context() as context:
-        deploying = beside.submit(deploy)
+    with ThreadPoolExecutor(1) as pool, open_context() as context:
+        deployment = pool.submit(deploy_flows)  # takes seconds, and needs none of the other steps
         context.store.ensure_bucket()
         yield f"bucket {context.store.bucket} at {context.store.endpoint}"
         yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
         clone = ensure_clone(context.settings.repository, context.settings.clone)
-        version = _see_to_data(clone, context.settings)
+        version = _fetch_dataset(clone, context.settings)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {context.project.url}"
-        deploying.result()
-        yield f"Prefect's deployments, for workers of the pool {POOL}"
+        deployment.result()
+        yield f"Prefect's deployments, for workers of the pool {WORK_POOL}"
 
 
-def _see_to_data(clone: Clone, settings: Settings) -> str:
-    """Point the clone's DVC at the object store and fetch the dataset from there, or the first time from
-    where the repository keeps it.
+def _fetch_dataset(clone: Clone, settings: Settings) -> str:
+    """Make the object store the clone's DVC remote, and fetch the dataset. Returns its version.
+
+    The first time the dataset comes from the repository's own remote and is pushed to the object store.
     """
     path = clone.path / ".dvc" / "config.local"  # which git ignores
     path.touch(mode=0o600)
     path.chmod(0o600)
-    with Config(dvc_dir=str(path.parent)).edit(
-        "local"
-    ) as config:  # not by command line, where secrets can be seen
+    # Not by `dvc config`, because every user of the machine can read a command line.
+    with Config(dvc_dir=str(path.parent)).edit("local") as config:
         config["core"] = {"remote": REMOTE}
         config["remote"] = {
             REMOTE: {
@@ -61,34 +60,34 @@ def _see_to_data(clone: Clone, settings: Settings) -> str:
     try:
         clone.dvc("pull", "data.dvc")
     except UserError:
-        given = clone.dvc("config", "--project", "core.remote").strip()  # the repository's own remote
-        clone.dvc("pull", "--remote", given, "data.dvc")
+        own_remote = clone.dvc("config", "--project", "core.remote").strip()
+        clone.dvc("pull", "--remote", own_remote, "data.dvc")
         clone.dvc("push", "data.dvc")
     return clone.dataset_version() or "as the repository has it"
 
 
-def deploy() -> None:
-    """Declare everything in prefect.yaml to Prefect's server, and the pool and the limit that it speaks of.
+def deploy_flows() -> None:
+    """Create the deployments of prefect.yaml on Prefect's server, with the work pool and limit that they use.
 
-    Raises :class:`UserError`.
+    Raises :class:`UserError` if that fails.
     """
     root = Path.cwd()
     for command in (
-        ("work-pool", "create", POOL, "--type", "process", "--overwrite"),
+        ("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"),
         ("gcl", "create", "gpu", "--limit", "1"),
         ("deploy", "--all"),
     ):
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *command],
             cwd=root,
-            env=os.environ | {"PWD": str(root)},  # what prefect.yaml calls the repository
+            env=os.environ | {"PWD": str(root)},  # prefect.yaml reads the repository's path from it
             capture_output=True,
             text=True,
             check=False,
         )
-        said = (done.stdout + done.stderr).strip()
-        if done.returncode and "already exists" not in said:
+        output = (completed.stdout + completed.stderr).strip()
+        if completed.returncode and "already exists" not in output:
             raise UserError(
-                f"`prefect {' '.join(command)}` failed:\n{said[-2000:]}\nIs Prefect's server up? See "
-                "PREFECT_API_URL."
+                f"`prefect {' '.join(command)}` failed:\n{output[-MAX_OUTPUT:]}\n"
+                "Is Prefect's server up? See PREFECT_API_URL."
             )

@@ -1,5 +1,6 @@
-"""A disk that is soon full: a program runs with a small memory file system mounted over one folder, in a
-namespace of its own.
+"""A disk that is soon full.
+
+A program runs in a mount namespace of its own, where a small memory file system is mounted over one folder.
 """
 
 import os
@@ -12,9 +13,7 @@ import pytest
 
 
 def on_a_small_disk(script: Path, command: Sequence[str | Path], *, size: str) -> Path:
-    """Write a program that runs ``command`` with its own arguments, the last of which is the folder that
-    holds only ``size``.
-    """
+    """Write a script that runs ``command`` with its own arguments; the last is the small folder."""
     words = " ".join(shlex.quote(str(word)) for word in command)
     inner = f'for folder; do :; done; mount -t tmpfs -o size={size} tmpfs "$folder" && exec {words} "$@"'
     become_root = "" if os.geteuid() == 0 else "--map-root-user "
@@ -22,7 +21,7 @@ def on_a_small_disk(script: Path, command: Sequence[str | Path], *, size: str) -
         f"unshare --mount {become_root}mount -t tmpfs tmpfs /mnt", shell=True, capture_output=True
     ).returncode:
         pytest.skip(
-            "nobody may mount here, not even in a namespace of their own: a disk cannot be made small"
+            "this machine allows no mount, not even in a namespace of its own: no small disk can be made"
         )
     script.write_text(f'#!/bin/sh\nexec unshare --mount {become_root}sh -c {shlex.quote(inner)} sh "$@"\n')
     script.chmod(0o755)

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from operations.stack import Server, free_port, start_label_studio, start_prefect, start_s3
+from operations.stack import Server, find_free_port, start_label_studio, start_prefect, start_s3
 from operations.stack.process import spawn
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -52,7 +52,7 @@ class LabelStudioServer:
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The embedded stack's S3 server, over an empty folder (0.2 s)."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(20)
-    server = start_s3(tmp_path_factory.mktemp("s3") / "data", free_port(), access_key, secret_key)
+    server = start_s3(tmp_path_factory.mktemp("s3") / "data", find_free_port(), access_key, secret_key)
     yield S3Server(server, server.url, access_key, secret_key)
     server.stop()
 
@@ -88,7 +88,12 @@ def label_studio_server(
     """Label Studio on a new data folder (about a minute), wired to ``s3_server``."""
     token, password, email = secrets.token_hex(20), secrets.token_hex(12), "annotator@example.org"
     server = start_label_studio(
-        tmp_path_factory.mktemp("label-studio") / "data", free_port(), token, email, password, s3_server.url
+        tmp_path_factory.mktemp("label-studio") / "data",
+        find_free_port(),
+        token,
+        email,
+        password,
+        s3_server.url,
     )
     yield LabelStudioServer(server, server.url, token, email, password)
     server.stop()
@@ -97,7 +102,7 @@ def label_studio_server(
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prefect server on a new SQLite database (about 15 s)."""
-    server = start_prefect(tmp_path_factory.mktemp("prefect") / "home", free_port())
+    server = start_prefect(tmp_path_factory.mktemp("prefect") / "home", find_free_port())
     yield server
     server.stop()
 
@@ -111,57 +116,29 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
     folder = tmp_path_factory.mktemp("postgres")
     data = folder / "data"
-    run_quietly(
-        [
-            *unprivileged(folder),
-            initdb,
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-        ],
-        folder,
-    )
-    port = free_port()
-    quick = [
-        "-c",
-        "fsync=off",
-        "-c",
-        "full_page_writes=off",
-        "-c",
-        "synchronous_commit=off",
-        "-c",
-        "unix_socket_directories=",
-    ]
-    command = [
-        *unprivileged(folder),
-        postgres,
-        "-D",
-        data,
-        "-p",
-        str(port),
-        "-c",
-        "listen_addresses=127.0.0.1",
-        *quick,
-    ]
-    # By SIGTERM it would wait for every connection to be closed.
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    run_quietly([*unprivileged(folder), initdb, "-D", data, *options], folder)
+    port = find_free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "full_page_writes": "off",
+        "synchronous_commit": "off",
+    }
+    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
+    command = [*unprivileged(folder), postgres, "-D", data, "-p", str(port), *flags]
     log = folder / "postgres.log"
     server = spawn(
         "PostgreSQL",
         command,
         url="",
         log=log,
-        healthy=lambda: _accepts(port),
-        folder=data,
-        asking=signal.SIGINT,
+        is_healthy=lambda: _accepts(port),
+        cwd=data,
+        stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
     )
-    server.wait_healthy(60)
+    server.wait_until_healthy(60)
     yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
     server.stop()
 
@@ -215,7 +192,7 @@ def unprivileged(folder: Path) -> list[str]:
 
 
 def run_quietly(command: list[str | Path], folder: Path) -> None:
-    """Run a command in a folder; what it says is shown if it fails."""
+    """Run a command in a folder; its error output is shown if it fails."""
     done = subprocess.run(
         [*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
     )

@@ -1,4 +1,4 @@
-"""The turning wheel's commands: the embedded stack, its status, the demo, what annotators agree on."""
+"""The flywheel's commands: the embedded stack, status, setup, the demo, and annotators' agreement."""
 
 import sys
 
@@ -8,14 +8,12 @@ from operations.cli.group import cli
 
 
 @cli.command()
-@click.option("--detach", is_flag=True, help="Run in the background; `trashnet down` ends it.")
+@click.option("--detach", is_flag=True, help="Run in the background; `trashnet down` stops it.")
 @click.option(
-    "--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at once."
+    "--flows", type=click.IntRange(min=1), default=4, show_default=True, help="How many flows run at a time."
 )
 def up(detach: bool, flows: int) -> None:
-    """Run the embedded stack: S3 server, Label Studio, Prefect, a worker and the event gateway, for this
-    machine alone.
-    """
+    """Run the embedded stack on this machine: S3 server, Label Studio, Prefect, worker, event gateway."""
     from operations.stack.commands import up as run
 
     run(detach=detach, flows=flows)
@@ -36,32 +34,33 @@ def status(as_json: bool) -> None:
     from operations.status import collect_status
     from operations.status.text import format_status
 
-    seen = collect_status()
-    click.echo(seen.as_json() if as_json else format_status(seen))
-    if not seen.ok:
+    collected = collect_status()
+    click.echo(collected.as_json() if as_json else format_status(collected))
+    if not collected.ok:
         sys.exit(1)
 
 
 @cli.command()
 def setup() -> None:
-    """Make a deployment ready to turn: bucket, ledger, clone, annotators' project, Prefect's deployments.
+    """Set a deployment up: bucket, ledger, clone, annotators' project, Prefect's deployments.
 
-    Again changes nothing.
+    A second run changes nothing.
     """
-    _prefect_of_the_stack()
+    _use_prefect_of_the_stack()
     from operations.setup import set_up
 
-    for done in set_up():
-        click.echo(done)
+    for line in set_up():
+        click.echo(line)
 
 
 @cli.command()
-@click.option("--frames", default=12, show_default=True, help="That the simulated bins upload.")
+@click.option("--frames", default=12, show_default=True, help="How many frames the simulated bins upload.")
 def demo(frames: int) -> None:
-    """Turn the wheel once on the stack that is up: simulated bins, a demo annotator, and everything real
-    between them.
+    """Turn the flywheel once on the stack that is up.
+
+    Bins and annotator are simulated, everything between them is real.
     """
-    _prefect_of_the_stack()
+    _use_prefect_of_the_stack()
     from flows.context import open_context
     from operations.demo import run_demo
 
@@ -71,9 +70,7 @@ def demo(frames: int) -> None:
 
 @cli.command("agreement")
 def agreement_() -> None:
-    """Show how far people agree on frames that two of them labelled: boxes and labels, per class and pair of
-    annotators.
-    """
+    """Show how far annotators agree on frames that two of them labelled, per class and pair of annotators."""
     from labeling import annotator_agreement
     from trashnet.ledger import open_ledger
     from trashnet.settings import load_settings
@@ -85,10 +82,10 @@ def agreement_() -> None:
         ledger.close()
 
 
-def _prefect_of_the_stack() -> None:
-    """Where the environment names no Prefect server, the embedded stack's is meant.
+def _use_prefect_of_the_stack() -> None:
+    """Use the embedded stack's Prefect server if the environment names none.
 
-    Prefect reads this when it is imported.
+    Call it before importing Prefect.
     """
     import os
 

@@ -39,13 +39,13 @@ taxonomy_option = click.option(
     "--map",
     "map_file",
     type=file_path,
-    help="YAML, JSON or CSV: their class name to ours, or to nothing to leave it out.",
+    help="YAML, JSON or CSV file: maps class names of SOURCE to ours, or to nothing to leave a class out.",
 )
-@click.option("--name", help="What to call the turn; the source's name unless given.")
+@click.option("--name", help="The turn's name; by default that of SOURCE.")
 @click.option(
     "--skip-invalid",
     is_flag=True,
-    help="Leave faulty images and boxes out, and say which, instead of refusing the whole.",
+    help="Leave invalid images and boxes out and list them, instead of refusing the whole data set.",
 )
 @data_option
 @params_option
@@ -120,7 +120,9 @@ def dataset(data: Path, taxonomy_file: Path) -> None:
 
 @cli.command()
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; all cores unless given. The result is the same."
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of processes; by default one per core. The result is the same.",
 )
 @data_option
 @params_option

@@ -1,11 +1,11 @@
-"""The embedded_servers stack: the flywheel's servers on one machine's loopback as functions.
+"""The embedded stack: the flywheel's servers on one machine's loopback.
 
-``trashnet up`` and the tests start the same ones.
+``trashnet up`` and the tests start the same servers.
 """
 
-from operations.stack.process import Server, free_port
+from operations.stack.process import Server, find_free_port
 from operations.stack.servers import (
-    POOL,
+    WORK_POOL,
     prefect_environment,
     start_gateway,
     start_label_studio,
@@ -15,9 +15,9 @@ from operations.stack.servers import (
 )
 
 __all__ = [
-    "POOL",
+    "WORK_POOL",
     "Server",
-    "free_port",
+    "find_free_port",
     "prefect_environment",
     "start_gateway",
     "start_label_studio",

@@ -1,4 +1,4 @@
-"""`trashnet up` and `trashnet down`: the embedded_servers stack in one terminal, or in the background."""
+"""`trashnet up` and `trashnet down`: the embedded stack in one terminal, or in the background."""
 
 import os
 import signal
@@ -11,35 +11,36 @@ from pathlib import Path
 import click
 
 from operations.stack.run_state import RunRecord, StackPaths, find_run, read_run_record, read_start_ticks
-from operations.stack.supervisor import StackPlan, run_stack
+from operations.stack.supervisor import StackOptions, run_stack
 from trashnet.errors import UserError
 
-STOP_SECONDS = 150.0  # five servers, each of which may take its time
-DETACHED_SECONDS = 1200.0
+TRASHNET = (sys.executable, "-m", "operations.cli")
+STOP_TIMEOUT_SECONDS = 150.0  # for five servers, one after another
+DETACHED_TIMEOUT_SECONDS = 1200.0
 POLL_SECONDS = 0.2
 
 
 def up(*, detach: bool, flows: int, setup: bool = True, root: Path | None = None) -> None:
-    """Run the stack of the repository ``root`` (the working folder) until asked to stop, or in the background
-    if ``detach``.
+    """Run the stack of the repository ``root`` until it is asked to stop; in the background with ``detach``.
 
-    Raises :class:`UserError` if it runs already or does not come up.
+    ``root`` is the working folder if not given; ``flows`` is how many flows run at a time. Raises
+    :class:`UserError` if the stack runs already or does not come up.
     """
     root = (root or Path()).resolve()
     if not (root / "prefect.yaml").is_file() and setup:
         raise UserError(f"{root}: no prefect.yaml here; start the stack in the repository's own folder")
     paths = StackPaths(root / StackPaths().folder)
     if detach:
-        _detached(paths, root, flows)
+        _run_detached(paths, root, flows)
         return
-    command = (sys.executable, "-m", "operations.cli", "setup") if setup else ()
-    run_stack(StackPlan(paths, root, command, flows), _speak)
+    setup_command = (*TRASHNET, "setup") if setup else ()
+    run_stack(StackOptions(paths, root, setup_command, flows), _print)
 
 
 def down(paths: StackPaths | None = None) -> None:
-    """Stop the stack of this folder, wherever it runs.
+    """Stop the stack of this folder, wherever it runs. It is no error if none runs.
 
-    Raises :class:`UserError` if it cannot be stopped; none running is no error.
+    Raises :class:`UserError` if the stack cannot be stopped.
     """
     paths = paths or StackPaths()
     record = find_run(paths)
@@ -48,49 +49,47 @@ def down(paths: StackPaths | None = None) -> None:
         return
     _signal(record, signal.SIGTERM, paths)
     click.echo(f"Stopping the stack (process {record.pid})")
-    if not _wait_until_ended(paths, STOP_SECONDS):
-        # Its servers end with it: their subreapers see to that.
-        _signal(record, signal.SIGKILL, paths)
-        if not _wait_until_ended(paths, STOP_SECONDS):
+    if not _wait_until_ended(paths, STOP_TIMEOUT_SECONDS):
+        _signal(record, signal.SIGKILL, paths)  # the subreapers stop the servers when their parent dies
+        if not _wait_until_ended(paths, STOP_TIMEOUT_SECONDS):
             raise UserError(f"process {record.pid}, the stack, does not end; look at {paths.logs}/")
     click.echo("The stack is stopped.")
 
 
-def _speak(line: str) -> None:
-    with suppress(
-        OSError
-    ):  # the terminal may have been closed: that must not keep the servers from being stopped
+def _print(line: str) -> None:
+    # A closed terminal must not keep the servers from being stopped.
+    with suppress(OSError):
         click.echo(line)
 
 
-def _detached(paths: StackPaths, root: Path, flows: int) -> None:
-    """Start it as a process of its own, and pass on what it says until it is up."""
+def _run_detached(paths: StackPaths, root: Path, flows: int) -> None:
+    """Start the stack in a process of its own, and print its output until it is up."""
     paths.create()
     if (record := find_run(paths)) is not None:
         raise UserError(
-            f"{paths.folder}: this stack is already running, by process {record.pid}. `trashnet status` "
-            "shows it"
+            f"{paths.folder}: this stack is already running, by process {record.pid}. "
+            "`trashnet status` shows it"
         )
     log = paths.logs / "up.log"
-    with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
+    with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "operations.cli", "up", "--flows", str(flows)],
+            [*TRASHNET, "up", "--flows", str(flows)],
             cwd=root,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-    deadline = time.monotonic() + DETACHED_SECONDS
+    deadline = time.monotonic() + DETACHED_TIMEOUT_SECONDS
     try:
-        with log.open(encoding="utf-8") as said:
+        with log.open(encoding="utf-8") as lines:
             while time.monotonic() < deadline:
-                ended = process.poll() is not None
+                has_ended = process.poll() is not None
                 record = read_run_record(paths)
-                click.echo(said.read(), nl=False)  # after its record: what it says comes before that
-                if ended:
-                    raise UserError(f"the stack did not come up; its words are above and in {log}")
+                click.echo(lines.read(), nl=False)  # read after the record, so that no line is left out
+                if has_ended:
+                    raise UserError(f"the stack did not come up; its output is above and in {log}")
                 if record is not None and record.pid == process.pid and record.phase == "up":
                     return
                 time.sleep(POLL_SECONDS)
@@ -99,7 +98,7 @@ def _detached(paths: StackPaths, root: Path, flows: int) -> None:
         process.wait()
         raise
     raise UserError(
-        f"the stack is not up after {DETACHED_SECONDS:.0f} s; it goes on trying. Its words: {log}"
+        f"the stack is not up after {DETACHED_TIMEOUT_SECONDS:.0f} s; it goes on trying. Its output: {log}"
     )
 
 
@@ -112,8 +111,8 @@ def _signal(record: RunRecord, number: signal.Signals, paths: StackPaths) -> Non
     os.kill(record.pid, number)
 
 
-def _wait_until_ended(paths: StackPaths, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _wait_until_ended(paths: StackPaths, timeout_seconds: float) -> bool:
+    deadline = time.monotonic() + timeout_seconds
     while find_run(paths) is not None:
         if time.monotonic() > deadline:
             return False

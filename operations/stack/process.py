@@ -1,5 +1,7 @@
-"""One server of the stack as a process: started through its subreaper, healthy once a real request was
-answered, stopped without a trace.
+"""One server of the stack as a process.
+
+It runs under a subreaper, is healthy once it has answered a real request, and leaves no process behind when
+stopped.
 """
 
 import os
@@ -9,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,89 +19,86 @@ from trashnet.errors import UserError
 
 SUBREAPER = Path(__file__).with_name("subreaper.py")
 LOOPBACK = "127.0.0.1"
-GRACE_SECONDS = 20.0  # for a server to end by itself
+STOP_GRACE_SECONDS = 20.0  # for a server to end by itself before it is killed
+KILL_SECONDS = 10.0  # for its subreaper to kill what is left
 POLL_SECONDS = 0.1
-LOG_LINES = 15
+LOG_TAIL_LINES = 15
 
-# What the servers' own programs read from the environment: a person's settings for other servers of the kind
-# must not reach ours.
-FOREIGN_VARIABLES = (
-    "PREFECT_",
-    "RCLONE_",
-    "LABEL_STUDIO_",
-    "HEARTEX_",
-    "DJANGO_",
-    "POSTGRE_",
-    "PYTHONPATH",
-    "S3_ENDPOINT",
-    "SSRF_",
-    "VIRTUAL_ENV",
+# The servers' programs read these variables, and a user's settings for other servers must not reach ours.
+# fmt: off
+EXCLUDED_PREFIXES = (
+    "PREFECT_", "RCLONE_", "LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "POSTGRE_", "PYTHONPATH", "S3_ENDPOINT",
+    "SSRF_", "VIRTUAL_ENV",
 )
+# fmt: on
 
 
 @dataclass
 class Server:
     """A running server.
 
-    ``url`` has no trailing slash and is empty for one that takes no requests (the worker).
+    ``url`` has no trailing slash; it is empty for a server that takes no requests (the worker).
     """
 
     name: str
     url: str
     log: Path
     process: "subprocess.Popen[bytes]"
-    healthy: Callable[[], bool]
+    is_healthy: Callable[[], bool]
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def alive(self) -> bool:
-        """Whether its process runs; whether it answers is ``healthy()``."""
+    def is_alive(self) -> bool:
+        """Whether its process runs; whether it answers is ``is_healthy()``."""
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """Ask it to end, make it after 20 seconds, and return once it and all its descendants are gone.
+        """Ask the server to end, kill it after 20 seconds, and wait until all its descendants are gone.
 
-        Stopping twice is fine.
+        Stopping a server twice is no error.
         """
-        if self.alive():
+        if self.is_alive():
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(GRACE_SECONDS + 10)
+                self.process.wait(STOP_GRACE_SECONDS + KILL_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
         if self.process.stdin is not None:
             self.process.stdin.close()
 
-    def wait_healthy(self, seconds: float) -> "Server":
-        """Return once a request is answered.
+    def wait_until_healthy(self, timeout_seconds: float) -> "Server":
+        """Return the server once it answers a request.
 
-        Raises :class:`UserError` with the end of the log if it ends before, or after ``seconds``.
+        Raises :class:`UserError` with the end of its log if it ends before that, or after the timeout.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
-            if not self.alive():
-                raise UserError(
-                    f"{self.name} ended while starting (exit status "
-                    f"{self.process.returncode}).\n{self.log_tail()}"
-                )
+            if not self.is_alive():
+                raise self.start_error()
             try:
-                if self.healthy():
+                if self.is_healthy():
                     return self
-            except UserError:  # it answers, and what it says is that it will never do
+            except UserError:  # it answers that it will never be healthy
                 self.stop()
                 raise
             time.sleep(POLL_SECONDS)
         self.stop()
-        raise UserError(f"{self.name} did not answer within {seconds:.0f} s.\n{self.log_tail()}")
+        raise self.timeout_error(timeout_seconds)
+
+    def start_error(self) -> UserError:
+        """The error of a server that ended while it was starting."""
+        status = self.process.returncode
+        return UserError(f"{self.name} ended while starting (exit status {status}).\n{self.log_tail()}")
+
+    def timeout_error(self, timeout_seconds: float) -> UserError:
+        """The error of a server that did not answer in time."""
+        return UserError(f"{self.name} did not answer within {timeout_seconds:.0f} s.\n{self.log_tail()}")
 
     def log_tail(self) -> str:
-        """The end of its log, and where the rest is."""
-        lines = (
-            self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-            if self.log.is_file()
-            else []
-        )
-        return "\n".join([*(f"  {line}" for line in lines), f"The whole log: {self.log}"])
+        """The last lines of its log, and where the whole log is."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        lines = [f"  {line}" for line in text.splitlines()[-LOG_TAIL_LINES:]]
+        return "\n".join([*lines, f"The whole log: {self.log}"])
 
 
 def spawn(
@@ -109,52 +107,50 @@ def spawn(
     *,
     url: str,
     log: Path,
-    healthy: Callable[[], bool],
+    is_healthy: Callable[[], bool],
     environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    asking: signal.Signals = signal.SIGTERM,
+    cwd: Path | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
 ) -> Server:
-    """Start ``command`` in ``folder`` with ``environment`` added to ours, its output appended to ``log``.
+    """Start a server and return at once, before it is healthy. It ends with this process, however that ends.
 
-    Do not wait until it is healthy.
+    Secrets belong in ``environment``: every user of the machine can read a command line.
 
-    ``asking`` is the signal that it takes for a request to end.
-
-    It ends with this process, however that ends. Secrets belong in ``environment``: a command line is there
-    for everybody to read.
+    Args:
+        name: what messages call the server.
+        command: the program and its arguments.
+        url: the server's address, empty if it takes no requests.
+        log: the file that its output is appended to; only the owner may read it.
+        is_healthy: whether the server answers now.
+        environment: added to our own variables, see :func:`clean_environment`.
+        cwd: the folder that it runs in.
+        stop_signal: the signal that asks it to end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as opened:
-        output = opened.enter_context(open(log, "ab", opener=_private))
+    subreaper = [sys.executable, "-I", "-S", SUBREAPER, STOP_GRACE_SECONDS, int(stop_signal)]
+    with open(log, "ab", opener=_open_private) as output:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                str(SUBREAPER),
-                str(GRACE_SECONDS),
-                str(int(asking)),
-                *map(str, command),
-            ],
+            [*map(str, subreaper), *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=clean_environment() | dict(environment or {}),
-            cwd=folder,
-            start_new_session=True,  # Ctrl-C in the terminal is ours to pass on, in the right order
+            cwd=cwd,
+            start_new_session=True,  # Ctrl-C must not reach it: we stop the servers in the right order
         )
-    return Server(name, url, log, process, healthy)
+    return Server(name, url, log, process, is_healthy)
 
 
 def clean_environment() -> dict[str, str]:
-    """Our environment without other servers' settings, and with loopback exempt from any proxy."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
-    direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy", ""), LOOPBACK, "localhost"]))
+    """Our environment without settings for other servers, and with loopback exempt from any proxy."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(EXCLUDED_PREFIXES)}
+    no_proxy = [kept.get("NO_PROXY") or kept.get("no_proxy", ""), LOOPBACK, "localhost"]
+    direct = ",".join(filter(None, no_proxy))
     return kept | {"NO_PROXY": direct, "no_proxy": direct, "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"}
 
 
-def free_port() -> int:
-    """A port on loopback that nothing listens on now."""
+def find_free_port() -> int:
+    """A port on loopback that no program listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -163,9 +159,8 @@ def free_port() -> int:
 def is_port_free(port: int) -> bool:
     """Whether a server could listen on ``port`` of loopback."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # else the last connections of a server just stopped count
+        # Without this option the last connections of a server that has just stopped count as well.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -173,5 +168,5 @@ def is_port_free(port: int) -> bool:
     return True
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

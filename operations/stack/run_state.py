@@ -1,6 +1,4 @@
-"""The state that the embedded stack keeps in its folder: ports, credentials, its process and its servers'
-states.
-"""
+"""What the embedded stack keeps in its folder: ports, credentials, its process and the servers' states."""
 
 import fcntl
 import json
@@ -121,9 +119,7 @@ def read_run_record(paths: StackPaths) -> RunRecord | None:
 
 
 def find_run(paths: StackPaths) -> RunRecord | None:
-    """The record of the stack that runs in this folder now, or ``None`` if none does, whatever a crash left
-    there.
-    """
+    """The record of the stack that runs in this folder now; ``None`` if none does, whatever a crash left."""
     try:
         handle = os.open(paths.lock, os.O_RDONLY)
     except OSError:
@@ -181,12 +177,13 @@ def read_environment_file(path: Path) -> dict[str, str]:
 
 
 def ensure_ports(paths: StackPaths, *, replace: Collection[str] = ()) -> dict[str, int]:
-    """The port of each server: kept from the first start, chosen now for servers without one and those in
-    ``replace``.
+    """The port of each server, as it was chosen at the first start.
 
-    Raises :class:`UserError` if the file of ports cannot be parsed.
+    Servers without a port, and those in ``replace``, get a new one. Raises :class:`UserError` if the file of
+    ports cannot be parsed.
     """
-    kept: Any = {}
+    stored: dict[str, Any] = {}
+    kept: dict[str, int] = {}
     if paths.ports.is_file():
         try:
             stored = json.loads(paths.ports.read_text(encoding="utf-8"))["ports"]
@@ -196,11 +193,11 @@ def ensure_ports(paths: StackPaths, *, replace: Collection[str] = ()) -> dict[st
             raise UserError(
                 f"{paths.ports}: not the stack's ports; delete the file, and new ports are chosen"
             ) from None
-    ports: dict[str, int] = {name: port for name, port in kept.items() if name not in replace}
+    ports = {name: port for name, port in kept.items() if name not in replace}
     for name in SERVERS_WITH_PORT:
         if name not in ports:
             ports[name] = _choose_port(set(ports.values()))
-    if ports != kept:
+    if ports != stored:
         write_json(paths.ports, {"ports": ports})
     return ports
 

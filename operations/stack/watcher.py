@@ -1,5 +1,6 @@
-"""Looking after one server: is it there, does it answer, and starting it again, each time a little later,
-when it is not.
+"""Watches one server: whether it runs and answers.
+
+Restarts it when it does not, each time after a longer delay.
 """
 
 import time
@@ -11,103 +12,109 @@ from operations.stack.process import Server
 from operations.stack.run_state import ServerRecord, ServerState
 from trashnet.errors import UserError
 
-CHECK_SECONDS = 10.0  # between two requests to a server that answers
-MAX_UNANSWERED = 6  # unanswered requests in a row after which a server counts as hung and is started again
+CHECK_SECONDS = 10.0  # between two health checks of a server that is up
+STARTING_CHECK_SECONDS = 1.0  # between two health checks of a restarted server
+MAX_FAILED_CHECKS = 6  # in a row, after which a silent server counts as hung and is restarted
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 1.0, 60.0  # seconds before a restart, doubled each time
-STABLE_SECONDS = 300.0  # a server that was up for so long starts again with the first delay
-START_SECONDS = 300.0  # seconds that a restarted server may take to answer before it counts as silent
+STABLE_SECONDS = 300.0  # a server that ran for so long is restarted after the shortest delay again
+START_TIMEOUT_SECONDS = 300.0  # for a restarted server to answer before it counts as hung
 
 
 class ServerWatcher:
-    """One server, started by ``make`` and started again when it dies or does not answer any more.
+    """One server, which ``start`` starts. It is restarted when it dies or hangs.
 
-    All but the requests happens in the caller's thread: ``check`` is called often and never waits.
+    Health checks run in a pool. All else happens in the caller's thread: the caller calls ``check`` often,
+    and ``check`` never waits.
     """
 
-    def __init__(self, name: str, make: Callable[[], Server], say: Callable[[str], None]) -> None:
-        self.name, self._make, self._say = name, make, say
+    def __init__(self, name: str, start: Callable[[], Server], report: Callable[[str], None]) -> None:
+        self.name, self._start_server, self._report = name, start, report
         self.restarts, self.note = 0, ""
-        self._look: Future[bool] | None = None
-        self._next_look, self._unanswered, self._delay = 0.0, 0, MIN_RESTART_DELAY
-        self._due: float | None = None  # when to start again
-        self._begin()
+        self._pending_check: Future[bool] | None = None
+        self._next_check, self._failed_checks, self._restart_delay = 0.0, 0, MIN_RESTART_DELAY
+        self._restart_at: float | None = None
+        self._start()
 
-    def check_start(self, pool: ThreadPoolExecutor) -> None:
-        """At the stack's start: has it answered yet? Raises :class:`UserError` if it ended instead."""
-        if not self.server.alive():
-            status = self.server.process.returncode
-            raise UserError(
-                f"{self.server.name} ended while starting (exit status {status}).\n{self.server.log_tail()}"
-            )
-        self._ask(pool, CHECK_SECONDS if self.state == "up" else 0.0)
+    def check_first_start(self, pool: ThreadPoolExecutor) -> None:
+        """Check a server while the stack starts.
+
+        Raises :class:`UserError` if it ended: no restart would help.
+        """
+        if not self.server.is_alive():
+            raise self.server.start_error()
+        self._check_health(pool, interval=CHECK_SECONDS if self.state == "up" else 0.0)
 
     def check(self, pool: ThreadPoolExecutor) -> None:
-        """Look at it when it is time to, and start it again when that is due."""
-        if self._due is not None:
-            if time.monotonic() >= self._due:
-                self._due = None
+        """Check the server if a check is due, and restart it if a restart is due."""
+        if self._restart_at is not None:
+            if time.monotonic() >= self._restart_at:
+                self._restart_at = None
                 self._restart()
-        elif not self.server.alive():
+            return
+        if not self.server.is_alive():
             self._schedule_restart(f"ended (exit status {self.server.process.returncode})")
-        else:
-            try:
-                self._ask(pool, 1.0 if self.state == "starting" else CHECK_SECONDS)
-            except UserError as error:
-                self._schedule_restart(str(error))
-                return
-            hung = (
-                self._unanswered >= MAX_UNANSWERED
-                if self.state == "silent"
-                else time.monotonic() - self._began > START_SECONDS
-            )
-            if self.state != "up" and hung:
-                self._schedule_restart("does not answer any more")
+            return
+        try:
+            interval = STARTING_CHECK_SECONDS if self.state == "starting" else CHECK_SECONDS
+            self._check_health(pool, interval)
+        except UserError as error:
+            self._schedule_restart(str(error))
+            return
+        if self._is_hung():
+            self._schedule_restart("does not answer any more")
 
     def record(self) -> ServerRecord:
-        """How it is now."""
+        """The server's state now."""
         return ServerRecord(
             self.name, self.state, self.since, self.server.url, self.restarts, str(self.server.log), self.note
         )
 
-    def _begin(self) -> None:
-        self.server = self._make()
-        self._began, self._look, self._unanswered = time.monotonic(), None, 0
-        self._enter_state("starting")
+    def _is_hung(self) -> bool:
+        if self.state == "silent":
+            return self._failed_checks >= MAX_FAILED_CHECKS
+        return self.state != "up" and time.monotonic() - self._started_at > START_TIMEOUT_SECONDS
+
+    def _start(self) -> None:
+        self.server = self._start_server()
+        self._started_at, self._pending_check, self._failed_checks = time.monotonic(), None, 0
+        self._set_state("starting")
 
     def _restart(self) -> None:
-        self.server.stop()  # it may only have been silent
+        self.server.stop()  # a silent server still runs
         self.restarts += 1
         try:
-            self._begin()
+            self._start()
         except UserError as error:
             self._schedule_restart(str(error))
 
-    def _schedule_restart(self, why: str) -> None:
-        if time.monotonic() - self._began > STABLE_SECONDS:
-            self._delay = MIN_RESTART_DELAY
-        self.note = why
-        self._due = time.monotonic() + self._delay
-        self._say(
-            f"{self.server.name} {why}; starting it again in {self._delay:.0f} s. Its log: {self.server.log}"
+    def _schedule_restart(self, reason: str) -> None:
+        if time.monotonic() - self._started_at > STABLE_SECONDS:
+            self._restart_delay = MIN_RESTART_DELAY
+        self.note = reason
+        self._restart_at = time.monotonic() + self._restart_delay
+        self._report(
+            f"{self.server.name} {reason}; starting it again in {self._restart_delay:.0f} s. "
+            f"Its log: {self.server.log}"
         )
-        self._delay = min(2 * self._delay, MAX_RESTART_DELAY)
-        self._enter_state("down")
+        self._restart_delay = min(2 * self._restart_delay, MAX_RESTART_DELAY)
+        self._set_state("down")
 
-    def _ask(self, pool: ThreadPoolExecutor, every: float) -> None:
-        if self._look is not None and self._look.done():
-            look, self._look = self._look, None
-            answered = look.result()
-            self._next_look = time.monotonic() + every
-            self._unanswered = 0 if answered else self._unanswered + 1
-            if answered and self.state != "up":
-                self._say(f"{self.server.name} is up {self.server.url}".rstrip())
-                self._enter_state("up")
-            elif not answered and self.state == "up":
-                self._say(f"{self.server.name} does not answer")
-                self._enter_state("silent")
-        elif self._look is None and time.monotonic() >= self._next_look:
-            self._look = pool.submit(self.server.healthy)
+    def _check_health(self, pool: ThreadPoolExecutor, interval: float) -> None:
+        """Take the result of the check that has finished, or submit the next one if it is due."""
+        if self._pending_check is not None and self._pending_check.done():
+            check, self._pending_check = self._pending_check, None
+            healthy = check.result()
+            self._next_check = time.monotonic() + interval
+            self._failed_checks = 0 if healthy else self._failed_checks + 1
+            if healthy and self.state != "up":
+                self._report(f"{self.server.name} is up {self.server.url}".rstrip())
+                self._set_state("up")
+            elif not healthy and self.state == "up":
+                self._report(f"{self.server.name} does not answer")
+                self._set_state("silent")
+        elif self._pending_check is None and time.monotonic() >= self._next_check:
+            self._pending_check = pool.submit(self.server.is_healthy)
 
-    def _enter_state(self, state: ServerState) -> None:
+    def _set_state(self, state: ServerState) -> None:
         self.state: ServerState = state
         self.since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What is known of a deployment at one moment."""
+"""What is known about a deployment at one moment."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One server: ``state`` in a word or two, ``ok`` whether that is as it should be."""
+    """One server. ``state`` describes it in a few words; ``ok`` is whether it works as it should."""
 
     name: str
     url: str
@@ -17,7 +17,10 @@ class ServerStatus:
 
 @dataclass
 class Status:
-    """What was seen. ``facts`` maps a section to what is known of it, or to ``{"unknown": why}``."""
+    """The state at the time ``at`` (ISO, UTC).
+
+    ``facts`` maps each section to what is known about it, or to ``{"unknown": reason}``.
+    """
 
     at: str
     servers: list[ServerStatus]
@@ -30,5 +33,5 @@ class Status:
         return all(server.ok for server in self.servers)
 
     def as_json(self) -> str:
-        """For programs."""
+        """The status as JSON, for programs."""
         return json.dumps(asdict(self) | {"ok": self.ok}, indent=2, default=str)

@@ -1,13 +1,16 @@
+"""The status as text for a terminal."""
+
 from datetime import UTC, datetime
 from typing import Any
 
 from operations.status.report import Status
 
 INDENT = 14
+MAX_MESSAGE_LENGTH = 100
 
 
 def format_status(status: Status) -> str:
-    """The status as lines for a terminal."""
+    """Format a status as lines, one section after another."""
     now = datetime.fromisoformat(status.at)
     lines = ["servers"]
     width = max(len(server.url) for server in status.servers)
@@ -17,7 +20,7 @@ def format_status(status: Status) -> str:
             f"{server.state}"
         )
     sections = {
-        "inbox": _waiting,
+        "inbox": _inbox,
         "quarantine": _quarantine,
         "ledger": _ledger,
         "tasks": lambda facts, _: [
@@ -29,15 +32,17 @@ def format_status(status: Status) -> str:
     }
     for name, describe in sections.items():
         facts = status.facts[name]
-        said = [f"unknown: {facts['unknown']}"] if "unknown" in facts else describe(facts, now)
-        lines += [f"{name if number == 0 else '':<{INDENT}}{line}" for number, line in enumerate(said)]
+        descriptions = [f"unknown: {facts['unknown']}"] if "unknown" in facts else describe(facts, now)
+        lines += [
+            f"{name if number == 0 else '':<{INDENT}}{line}" for number, line in enumerate(descriptions)
+        ]
     lines += [
         f"{'degraded' if number == 0 else '':<{INDENT}}{note}" for number, note in enumerate(status.degraded)
     ]
     return "\n".join(lines)
 
 
-def _waiting(facts: dict[str, Any], now: datetime) -> list[str]:
+def _inbox(facts: dict[str, Any], now: datetime) -> list[str]:
     oldest = f", the oldest for {_ago(facts['oldest'], now)}" if facts["oldest"] else ""
     return [f"{_count(facts)} uploads waiting{oldest}"]
 
@@ -51,17 +56,15 @@ def _count(facts: dict[str, Any]) -> str:
 
 
 def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
-    states = (
-        ", ".join(f"{count:,} {state}" for state, count in sorted(facts["frames"].items())) or "no frames"
-    )
-    turn = facts["last_turn"]
-    last = (
-        f"turn {turn['name']}: {turn['frames']:,} frames, {turn['boxes']:,} boxes, {_ago(turn['at'], now)} "
-        "ago"
-        if turn
-        else "no turn yet"
-    )
-    return [states, f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on"]
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(facts["frames"].items()))
+    last = "no turn yet"
+    if turn := facts["last_turn"]:
+        contents = f"{turn['frames']:,} frames, {turn['boxes']:,} boxes"
+        last = f"turn {turn['name']}: {contents}, {_ago(turn['at'], now)} ago"
+    return [
+        states or "no frames",
+        f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on",
+    ]
 
 
 def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
@@ -76,7 +79,7 @@ def _runs(facts: dict[str, Any], now: datetime) -> list[str]:
     failures = [run for run in facts["failures"] if run not in facts["last"]]
     lines = [
         f"{run['flow']:<16}{run['state']:<11}{_ago(run['started'], now):>8} ago  {run['run']}"
-        + (f": {run['message'][:100]}" if run["state"] in {"Failed", "Crashed"} else "")
+        + (f": {run['message'][:MAX_MESSAGE_LENGTH]}" if run["state"] in {"Failed", "Crashed"} else "")
         for run in [*facts["last"], *failures]
     ]
     return lines or ["none yet"]

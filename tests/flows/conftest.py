@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from labeling import Client, connect
-from operations.stack import Server, free_port, prefect_environment, start_gateway, start_worker
+from operations.stack import Server, find_free_port, prefect_environment, start_gateway, start_worker
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.ledger import Ledger, open_ledger
@@ -114,7 +114,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     """Everything set up by `trashnet setup`, with a worker and a event gateway that watches the inbox."""
     folder = tmp_path_factory.mktemp("deployment")
-    root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", free_port()
+    root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", find_free_port()
     copy_of_repository(
         root, {"growth.min_frames": "4", "retraining.min_new_frames": "1000", "labeling.double_share": "0"}
     )

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from export import load_newest_candidate
-from operations.demo import SMALL
+from operations.demo import SMALL_PARAMS
 from tests.flows.conftest import Deployment
 from trashnet.clone import Clone, training_clone_path
 
@@ -31,7 +31,7 @@ def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_i
     deployment: Deployment,
 ) -> None:
     """Same stages, same inputs: equal hashes in dvc.lock; an event publishes the candidate."""
-    deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL)
+    deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL_PARAMS)
     deployment.wait_for(
         "the candidate is published by event",
         lambda: load_newest_candidate(deployment.store) is not None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest import DecoderPool, IngestParams, deduplicate, pending_uploads, receive
-from operations.stack import free_port, servers, start_s3
+from operations.stack import find_free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload
 from tests.trashnet.ledger.inspection import frames_in_state
@@ -23,9 +23,9 @@ KEY, SECRET = "full-disk", "a-secret-of-the-tests"
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     """A bucket on a server whose disk holds half a megabyte."""
-    program = on_a_small_disk(tmp_path / "rclone", [servers._rclone()], size="512k")
-    monkeypatch.setattr(servers, "_rclone", lambda: program)
-    server = start_s3(tmp_path / "disk", free_port(), KEY, SECRET)
+    program = on_a_small_disk(tmp_path / "rclone", [servers.find_rclone()], size="512k")
+    monkeypatch.setattr(servers, "find_rclone", lambda: program)
+    server = start_s3(tmp_path / "disk", find_free_port(), KEY, SECRET)
     store = ObjectStore(server.url, KEY, SECRET, "bins", "us-east-1")
     store.ensure_bucket()
     yield store

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from labeling import Client, LabelStudioUnavailable, connect
-from operations.stack import free_port
+from operations.stack import find_free_port
 from tests.labeling.conftest import Desk, region
 from trashnet.errors import UserError
 from trashnet.settings import Settings
@@ -140,7 +140,7 @@ def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy)
 
 def test_a_server_that_is_down_is_one_line(settings: Settings) -> None:
     """With the variable to look at."""
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{find_free_port()}"
     with pytest.raises(
         LabelStudioUnavailable,
         match=rf"{nowhere} does not answer \(ConnectError\)\. Is it up\? See TRASHNET_LABEL_STUDIO_URL",

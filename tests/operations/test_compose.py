@@ -1,14 +1,16 @@
 """deploy/compose.yaml, as far as it can be judged without containers."""
 
+import importlib
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from operations.stack.servers import guarded_networks
+from operations.stack.servers import EVENT_GATEWAY_MODULE, blocked_networks
 from tests.conftest import REPOSITORY
 from trashnet.settings import Settings, load_settings
 
@@ -49,6 +51,13 @@ def test_an_image_is_pinned(name: str) -> None:
     assert re.search(r":\d+\.\d+[\w.-]*$", SERVICES[name]["image"])
 
 
+@ours
+def test_our_image_has_the_products_version(name: str) -> None:
+    """An image of another version would be started without being built."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert SERVICES[name]["image"] == f"trashnet-flywheel:{version}"
+
+
 @every
 def test_no_secret_is_written_down(name: str) -> None:
     """Every one comes from the environment, and compose refuses to start without it."""
@@ -84,7 +93,7 @@ def test_our_services_are_given_settings_that_exist_and_are_complete(
 
 
 @every
-def test_ports_are_published_on_loopback_unless_somebody_says_otherwise(name: str) -> None:
+def test_ports_are_published_on_loopback_by_default(name: str) -> None:
     """In front of them belongs a proxy with TLS."""
     assert all(port.startswith("${BIND:-127.0.0.1}:") for port in SERVICES[name].get("ports", []))
 
@@ -102,7 +111,7 @@ def test_label_studio_may_call_the_event_gateways_network_and_nothing_else_that_
     """Annotators can make webhooks: those must not reach the database, Prefect or a cloud's metadata."""
     [network] = COMPOSE["networks"]["gateway"]["ipam"]["config"]
     banned = SERVICES["label-studio"]["environment"]["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")
-    assert banned == guarded_networks(network["subnet"])
+    assert banned == blocked_networks(network["subnet"])
     assert {name for name, service in SERVICES.items() if "gateway" in service["networks"]} == {
         "label-studio",
         "gateway",
@@ -114,3 +123,9 @@ def test_the_databases_script_is_one_that_a_shell_reads() -> None:
     """It makes those three databases that the addresses name."""
     subprocess.run(["sh", "-n", DEPLOY / "databases.sh"], check=True)
     assert "ledger prefect label_studio" in (DEPLOY / "databases.sh").read_text(encoding="utf-8")
+
+
+def test_the_event_gateway_is_started_by_a_module_that_exists() -> None:
+    """The stack and the containers name the same module, and it has a program."""
+    assert SERVICES["gateway"]["command"][:3] == ["python", "-m", EVENT_GATEWAY_MODULE]
+    assert callable(importlib.import_module(EVENT_GATEWAY_MODULE).main)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labeling import LabelingParams
 from labeling.validation import validate_annotation
-from operations.demo import SIDE, SMALL, _result, captures
+from operations.demo import IMAGE_SIZE, SMALL_PARAMS, _to_result, draw_captures
 from tests.conftest import REPOSITORY
 from trashnet.detectors import Detections
 from trashnet.ledger import FrameRow
@@ -30,18 +30,20 @@ class Student:
 
 def test_the_same_seed_draws_the_same_frames_and_another_others(taxonomy: Taxonomy) -> None:
     """A demo can be repeated; the next turn brings new frames."""
-    first, again, other = ([c.sha256 for c in captures(seed, 3, None, taxonomy, 0.3)] for seed in (1, 1, 2))
+    first, again, other = (
+        [c.sha256 for c in draw_captures(seed, 3, None, taxonomy, 0.3)] for seed in (1, 1, 2)
+    )
     assert first == again
     assert not set(first) & set(other)
 
 
 def test_a_bin_is_as_sure_as_of_the_thing_it_is_least_sure_of(taxonomy: Taxonomy) -> None:
     """Detections under the threshold are not seen; a bin that sees nothing is not sure of anything."""
-    (seen,) = captures(1, 1, Student(), taxonomy, 0.3)
+    (seen,) = draw_captures(1, 1, Student(), taxonomy, 0.3)
     assert seen.confidence == pytest.approx(0.35)
-    (surely,) = captures(1, 1, Student(), taxonomy, 0.5)
+    (surely,) = draw_captures(1, 1, Student(), taxonomy, 0.5)
     assert surely.confidence == pytest.approx(0.9)
-    (blind,) = captures(1, 1, None, taxonomy, 0.3)
+    (blind,) = draw_captures(1, 1, None, taxonomy, 0.3)
     assert blind.confidence == 0
 
 
@@ -50,20 +52,20 @@ def test_the_demo_annotator_s_answers_pass_the_checks_that_people_s_pass(
     taxonomy: Taxonomy, empty: bool
 ) -> None:
     """What was drawn comes through Label Studio's percent and back; an empty bin is answered as one."""
-    (capture,) = captures(1, 1, None, taxonomy, 0.3)
+    (capture,) = draw_captures(1, 1, None, taxonomy, 0.3)
     truth: list[dict[str, Any]] = [] if empty else capture.truth
     frame = FrameRow(
         sha256=capture.sha256,
         uploaded_sha256=capture.sha256,
         state="tasked",
         inbox_key="",
-        width=SIDE,
-        height=SIDE,
+        width=IMAGE_SIZE,
+        height=IMAGE_SIZE,
         task_id=1,
     )
     params = load_params("labeling", LabelingParams, REPOSITORY / "params.yaml")
     checked = validate_annotation(
-        {"result": _result(truth, frame), "was_cancelled": False}, frame, set(taxonomy.names), params
+        {"result": _to_result(truth, frame), "was_cancelled": False}, frame, set(taxonomy.names), params
     )
     assert checked.outcome == ("nothing" if empty else "boxes")
     assert [box.label for box in checked.boxes] == [box.label for box in truth]
@@ -75,4 +77,4 @@ def test_every_number_the_demo_changes_is_one_that_the_pipeline_reads(tmp_path: 
     """A parameter that was renamed would stop the demo's training; here it stops the tests."""
     path = tmp_path / "params.yaml"
     path.write_text((REPOSITORY / "params.yaml").read_text())
-    set_params(SMALL, path)
+    set_params(SMALL_PARAMS, path)

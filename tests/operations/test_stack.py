@@ -1,5 +1,6 @@
-"""The embedded_servers stack: servers that answer, hide their keys, and leave nothing behind."""
+"""The embedded stack: servers that answer, hide their keys, and leave nothing behind."""
 
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,17 @@ import pytest
 from minio import Minio
 from minio.error import MinioException
 
-from operations.stack import free_port, start_s3
+from operations.stack import find_free_port, start_s3
 from operations.stack.commands import down
 from operations.stack.process import LOOPBACK, spawn
-from operations.stack.run_state import RunRecord, StackPaths, ensure_ports, find_run, read_environment_file
+from operations.stack.run_state import (
+    RunRecord,
+    StackPaths,
+    ensure_environment,
+    ensure_ports,
+    find_run,
+    read_environment_file,
+)
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.errors import UserError
@@ -25,15 +33,15 @@ from trashnet.settings import load_settings
 
 
 def runs(pid: int) -> bool:
-    """Whether a process with this number runs (a zombie does not)."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def gone(pid: int, seconds: float = 15) -> bool:
-    """Wait until the process is no more."""
+def ends(pid: int, seconds: float = 15) -> bool:
+    """Whether the process ends within that time."""
     deadline = time.monotonic() + seconds
     while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -48,8 +56,8 @@ def client(server: S3Server, secret_key: str | None = None) -> Minio:
     )
 
 
-def test_the_s3_server_serves_its_keys_holder_and_nobody_else(s3_server: S3Server, fresh_bucket: str) -> None:
-    """A bucket can be made with the keys, and not looked at with others."""
+def test_the_s3_server_serves_only_clients_with_its_keys(s3_server: S3Server, fresh_bucket: str) -> None:
+    """A bucket can be created with the right keys, and not be listed with others."""
     client(s3_server).make_bucket(fresh_bucket)
     assert client(s3_server).bucket_exists(fresh_bucket)
     with pytest.raises(MinioException):
@@ -57,7 +65,7 @@ def test_the_s3_server_serves_its_keys_holder_and_nobody_else(s3_server: S3Serve
 
 
 def test_keys_are_on_no_command_line_and_in_no_log(s3_server: S3Server) -> None:
-    """Any user of the machine may list processes."""
+    """Every user of the machine can list processes."""
     listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert "serve s3" in listed
     for secret in (s3_server.access_key, s3_server.secret_key):
@@ -67,28 +75,30 @@ def test_keys_are_on_no_command_line_and_in_no_log(s3_server: S3Server) -> None:
 
 
 def test_a_taken_port_is_named(s3_server: S3Server, tmp_path: Path) -> None:
-    """Two servers on one port would be told apart by chance."""
+    """The message says which port of which address it is."""
     port = int(s3_server.url.rpartition(":")[2])
     with pytest.raises(UserError, match=f"port {port} on {LOOPBACK} is taken"):
         start_s3(tmp_path / "data", port, "key", "secret")
 
 
-def test_a_server_that_cannot_start_says_its_last_words(tmp_path: Path) -> None:
-    """What the log ends with is in the error, and where the log is."""
+def test_the_error_of_a_server_that_cannot_start_quotes_its_log(tmp_path: Path) -> None:
+    """The message has the log's last lines and its path."""
     command = [sys.executable, "-c", "import sys; sys.exit('no such luck')"]
     with pytest.raises(
         UserError,
-        match=r"(?s)luckless ended while starting \(exit status 1\).*no such luck.*whole log: .*/log",
+        match=r"(?s)broken ended while starting \(exit status 1\).*no such luck.*whole log: .*/log",
     ):
-        spawn("luckless", command, url="", log=tmp_path / "log", healthy=lambda: False).wait_healthy(30)
+        spawn("broken", command, url="", log=tmp_path / "log", is_healthy=lambda: False).wait_until_healthy(
+            30
+        )
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     """The subreaper cannot start it, and says so in the log."""
     with pytest.raises(UserError, match="no-such-program: No such file"):
         spawn(
-            "nothing", ["no-such-program"], url="", log=tmp_path / "log", healthy=lambda: False
-        ).wait_healthy(30)
+            "nothing", ["no-such-program"], url="", log=tmp_path / "log", is_healthy=lambda: False
+        ).wait_until_healthy(30)
 
 
 # A server that will not end when asked, with a child in another session and process group that will not
@@ -119,18 +129,18 @@ def pids(folder: Path) -> list[int]:
 def test_stopping_ends_a_stubborn_server_and_all_its_descendants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """StopRequested first, then made to, even what moved to a session of its own."""
-    monkeypatch.setattr("operations.stack.process.GRACE_SECONDS", 0.5)
+    """They are asked first, then killed, even those that moved to a session of their own."""
+    monkeypatch.setattr("operations.stack.process.STOP_GRACE_SECONDS", 0.5)
     server = spawn(
         "stubborn",
         [sys.executable, "-c", STUBBORN, tmp_path],
         url="",
         log=tmp_path / "log",
-        healthy=lambda: True,
+        is_healthy=lambda: True,
     )
     started = pids(tmp_path)
     server.stop()
-    assert not server.alive()
+    assert not server.is_alive()
     assert not any(runs(pid) for pid in started)
 
 
@@ -138,17 +148,17 @@ def test_no_server_outlives_a_starter_that_was_killed(tmp_path: Path) -> None:
     """`kill -9` of whoever started it leaves no orphan, not even of a server that ignores being asked."""
     program = (
         "import sys, time; from pathlib import Path; from operations.stack import process; "
-        "process.GRACE_SECONDS = 0.5\n"
+        "process.STOP_GRACE_SECONDS = 0.5\n"
         "folder = Path(sys.argv[1]); started = process.spawn('stubborn', [sys.executable, '-c', sys.argv[2], "
         "folder], url='',"
-        " log=folder / 'log', healthy=lambda: True)\n"
+        " log=folder / 'log', is_healthy=lambda: True)\n"
         "time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", program, tmp_path, STUBBORN], cwd=REPOSITORY)
     started = pids(tmp_path)
     os.kill(starter.pid, signal.SIGKILL)
     starter.wait()
-    assert all(gone(pid) for pid in started)
+    assert all(ends(pid) for pid in started)
 
 
 def test_settings_for_other_servers_do_not_reach_ours(
@@ -159,7 +169,7 @@ def test_settings_for_other_servers_do_not_reach_ours(
     monkeypatch.setenv("NO_PROXY", "example.org")
     program = "import os; print(os.environ.get('PREFECT_API_URL'), os.environ['NO_PROXY'])"
     server = spawn(
-        "echo", [sys.executable, "-c", program], url="", log=tmp_path / "log", healthy=lambda: False
+        "echo", [sys.executable, "-c", program], url="", log=tmp_path / "log", is_healthy=lambda: False
     )
     assert server.process.wait(30) == 0
     assert (tmp_path / "log").read_text().split() == ["None", "example.org,127.0.0.1,localhost"]
@@ -168,7 +178,7 @@ def test_settings_for_other_servers_do_not_reach_ours(
 @pytest.mark.server
 def test_a_server_stopped_can_start_again_on_its_port_with_its_data(tmp_path: Path) -> None:
     """Ports and data are kept from one start to the next."""
-    port = free_port()
+    port = find_free_port()
     for _ in range(2):
         server = start_s3(tmp_path / "data", port, "an-access-key", "a-secret-key")
         store = client(S3Server(server, server.url, "an-access-key", "a-secret-key"))
@@ -183,23 +193,23 @@ class SmallStack:
 
     def __init__(self, folder: Path) -> None:
         self.paths = StackPaths(folder / ".trashnet")
-        self.log = folder / "said"
+        self.log = folder / "output"
 
     def up(self, *setup: str) -> "subprocess.Popen[bytes]":
-        """Start it, with a setup command; what it says goes to ``log``."""
+        """Start it, with a setup command; its output goes to ``log``."""
         command = [sys.executable, REPOSITORY / "tests/operations/small_stack.py", self.paths.folder, *setup]
         with self.log.open("ab") as out:
             return subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
 
     def until(self, holds: Callable[[RunRecord], bool], seconds: float = 30) -> RunRecord:
-        """Wait until the record says so."""
+        """Wait until the condition holds for the record, and return the record."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             record = find_run(self.paths)
             if record is not None and record.pid and holds(record):
                 return record
             time.sleep(0.05)
-        raise AssertionError(f"it did not come to that: {find_run(self.paths)}\n{self.log.read_text()}")
+        raise AssertionError(f"not within {seconds:.0f} s: {find_run(self.paths)}\n{self.log.read_text()}")
 
     def servers(self) -> list[int]:
         """The numbers of the small servers' processes."""
@@ -226,8 +236,10 @@ def small_stack(tmp_path: Path) -> Iterator[SmallStack]:
     down(stack.paths)
 
 
-def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small_stack: SmallStack) -> None:
-    """Random at the first start, the same at the next, readable by nobody else; nothing is left running."""
+def test_the_stack_starts_and_stops_and_only_its_owner_can_read_the_credentials(
+    small_stack: SmallStack,
+) -> None:
+    """They are random at the first start and the same at the next, and nothing is left running."""
     kept = []
     for _ in range(2):
         up = small_stack.up()
@@ -254,7 +266,7 @@ def test_the_stack_goes_up_and_down_and_keeps_its_credentials_to_its_owner(small
 
 
 def test_ctrl_c_stops_callers_before_those_they_call(small_stack: SmallStack) -> None:
-    """A worker whose server is gone already would report failures that are none."""
+    """A worker whose server has stopped before it would report failures."""
     up = small_stack.up()
     small_stack.until(is_up)
     up.send_signal(signal.SIGINT)
@@ -263,7 +275,7 @@ def test_ctrl_c_stops_callers_before_those_they_call(small_stack: SmallStack) ->
 
 
 def test_a_second_start_is_refused_and_the_first_goes_on(small_stack: SmallStack) -> None:
-    """It names the process that runs the stack."""
+    """The error names the process that runs the stack."""
     first = small_stack.up()
     small_stack.until(is_up)
     second = small_stack.up()
@@ -308,14 +320,14 @@ def test_a_stack_that_was_killed_leaves_nothing_running_and_starts_again_on_its_
 def test_stopping_a_stack_that_does_not_run_is_no_error(
     small_stack: SmallStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not even when a record lies there whose process number somebody else has now."""
+    """Not even if there is an old record whose process number another process has now."""
     small_stack.paths.create()
     RunRecord(os.getpid(), 0, "2026-01-01T00:00:00+00:00", "up").write(small_stack.paths)
     down(small_stack.paths)
     assert capsys.readouterr().out == "The stack is not running.\n"
 
 
-def test_no_other_process_is_ended_in_the_stacks_place(small_stack: SmallStack) -> None:
+def test_no_other_process_is_stopped_instead_of_the_stack(small_stack: SmallStack) -> None:
     """A record whose process started at another time is not believed."""
     small_stack.up()
     record = small_stack.until(is_up)
@@ -329,7 +341,7 @@ def test_no_other_process_is_ended_in_the_stacks_place(small_stack: SmallStack) 
     record.write(small_stack.paths)
 
 
-def test_a_setup_that_fails_stops_the_stack_with_its_last_words(small_stack: SmallStack) -> None:
+def test_a_setup_that_fails_stops_the_stack_and_its_log_is_quoted(small_stack: SmallStack) -> None:
     """Half a stack would look like a whole one."""
     up = small_stack.up(sys.executable, "-c", "import sys; sys.exit('the bucket cannot be made')")
     assert up.wait(60) == 1
@@ -338,13 +350,13 @@ def test_a_setup_that_fails_stops_the_stack_with_its_last_words(small_stack: Sma
     assert small_stack.servers() == []
 
 
-def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: SmallStack) -> None:
+def test_a_port_that_another_program_took_is_replaced_and_reported(small_stack: SmallStack) -> None:
     """The stack starts; addresses in its settings follow."""
     small_stack.paths.create()
     ports = ensure_ports(small_stack.paths)
-    with socket.socket() as stranger:
-        stranger.bind((LOOPBACK, ports["prefect"]))
-        stranger.listen()
+    with socket.socket() as other_program:
+        other_program.bind((LOOPBACK, ports["prefect"]))
+        other_program.listen()
         small_stack.up()
         record = small_stack.until(is_up)
     assert (
@@ -357,6 +369,26 @@ def test_a_port_that_a_stranger_took_is_replaced_and_that_is_said(small_stack: S
         read_environment_file(small_stack.paths.environment)["PREFECT_API_URL"]
         == f"{record.servers['prefect'].url}/api"
     )
+
+
+@pytest.mark.server  # it looks for free ports
+def test_the_folder_of_an_older_stack_goes_on_working(tmp_path: Path) -> None:
+    """Variables and servers with new names are renamed on disk; credentials, ports and own additions stay."""
+    paths = StackPaths(tmp_path / ".trashnet")
+    paths.create()
+    ports = ensure_ports(paths)
+    environment = ensure_environment(paths, ports) | {"TRASHNET_S3_BUCKET": "own"}
+    lines = [f"{name}={value}\n" for name, value in environment.items()]
+    paths.environment.write_text("".join(lines).replace("_GATEWAY_", "_DOORBELL_"))
+    paths.ports.write_text(paths.ports.read_text().replace("gateway", "doorbell"))
+    with pytest.raises(UserError, match="TRASHNET_DOORBELL_SECRET is TRASHNET_GATEWAY_SECRET now"):
+        load_settings(paths.environment)
+
+    assert ensure_ports(paths) == ports
+    assert ensure_environment(paths, ports) == environment
+    assert "DOORBELL" not in paths.environment.read_text()
+    assert json.loads(paths.ports.read_text()) == {"ports": ports}
+    assert load_settings(paths.environment).gateway_url == f"http://{LOOPBACK}:{ports['gateway']}"
 
 
 def test_postgresql_gives_every_test_a_database(postgres_url: str) -> None:

@@ -1,11 +1,11 @@
-"""`trashnet status`: what cannot be seen is said, and nothing makes it crash."""
+"""`trashnet status`: what cannot be read is reported, and nothing makes it crash."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from operations.stack import free_port
+from operations.stack import find_free_port
 from operations.status import collect_status
 from operations.status.text import format_status
 from tests.servers import S3Server
@@ -14,7 +14,7 @@ from trashnet.ledger import open_ledger
 from trashnet.settings import Settings
 from trashnet.store import open_store
 
-NOBODY = f"http://127.0.0.1:{free_port()}"
+NOBODY = f"http://127.0.0.1:{find_free_port()}"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def settings(
     )
 
 
-def test_what_is_down_is_said_and_the_rest_is_shown(settings: Settings) -> None:
+def test_what_is_down_is_reported_and_the_rest_is_shown(settings: Settings) -> None:
     """The store's part is known; tasks and runs are unknown, with the reason.
 
     A script sees by `ok` that something is down.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def filled_in(root: Path) -> dict[str, str]:
     """deploy/.env as a team would write it."""
     origin = root / "origin"
     subprocess.run(["git", "clone", "--quiet", "--bare", REPOSITORY, origin], check=True)
-    said = {name: value or secrets.token_hex(20) for name, value in example().items()}
-    return said | {
+    values = {name: value or secrets.token_hex(20) for name, value in example().items()}
+    return values | {
         "REPOSITORY": str(origin),
         "LABEL_STUDIO_EMAIL": "ann@example.org",
         "PREFECT_AUTH": f"flywheel:{secrets.token_hex(8)}",
@@ -59,12 +60,14 @@ class Team:
 
     def environment(self, name: str) -> dict[str, str]:
         """A service's, with every variable replaced by its value; volumes lie in our folder."""
-        said = {
+        variables = {
             key: VARIABLE.sub(lambda m: self.values[m[1]], str(value))
             for key, value in SERVICES[name].get("environment", {}).items()
         }
-        said = {key: value.replace("/flywheel/", f"{self.root}/flywheel/") for key, value in said.items()}
-        return said | {
+        variables = {
+            key: value.replace("/flywheel/", f"{self.root}/flywheel/") for key, value in variables.items()
+        }
+        return variables | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PREFECT_WORKER_WEBSERVER_PORT": WORKER_HEALTH,
         }
@@ -90,11 +93,12 @@ class Team:
         check.
         """
         log, began = self.root / f"{name}.log", time.monotonic()
-        options = {"environment": self.environment(name), "folder": REPOSITORY} | options
+        options = {"environment": self.environment(name), "cwd": REPOSITORY} | options
         ready = healthy or (lambda: self.healthy(name))
-        server = spawn(name, command or SERVICES[name]["command"], url="", log=log, healthy=ready, **options)
+        command = command or SERVICES[name]["command"]
+        server = spawn(name, command, url="", log=log, is_healthy=ready, **options)
         self.running.append(server)
-        server.wait_healthy(300)
+        server.wait_until_healthy(300)
         print(f"{name} is healthy after {time.monotonic() - began:.0f} s", flush=True)
 
     def start_postgres(self) -> None:
@@ -110,27 +114,29 @@ class Team:
             "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         )
         quick = ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-        self.start("postgres", [*unprivileged(folder), programs[1], "-D", data, *quick], folder=data)
+        self.start("postgres", [*unprivileged(folder), programs[1], "-D", data, *quick], cwd=data)
         environment = self.environment("postgres") | {"POSTGRES_USER": "postgres", "PGHOST": "127.0.0.1"}
         environment["PATH"] += f":{Path(programs[2]).parent}"
         subprocess.run(["sh", REPOSITORY / "deploy/databases.sh"], env=environment, check=True)
 
     def start_all(self) -> None:
         """In the order that `depends_on` gives."""
-        from operations.stack.servers import _label_studio, _rclone, _s3_answers
+        from operations.stack.servers import find_label_studio, find_rclone, is_s3_answering
 
         self.start_postgres()
         keys = f'"{self.values["S3_ACCESS_KEY"]},{self.values["S3_SECRET_KEY"]}"'
         (self.root / "s3").mkdir()
-        rclone = [_rclone(), "serve", "s3", "--addr", ":8333", "--config", "/dev/null", self.root / "s3"]
-        self.start("s3", rclone, lambda: _s3_answers("http://s3:8333"), environment={"RCLONE_AUTH_KEY": keys})
+        rclone = [find_rclone(), "serve", "s3", "--addr", ":8333", "--config", "/dev/null", self.root / "s3"]
+        healthy = partial(is_s3_answering, "http://s3:8333")
+        self.start("s3", rclone, healthy, environment={"RCLONE_AUTH_KEY": keys})
         self.start("prefect")
         self.start("gateway")
         (self.root / "label-studio").mkdir()
         environment = self.environment("label-studio") | {
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.root / "label-studio")
         }
-        command = [_label_studio(), "start", "--no-browser", "--port", "8080", "--internal-host", "127.0.0.1"]
+        address = ["--port", "8080", "--internal-host", "127.0.0.1"]
+        command = [find_label_studio(), "start", "--no-browser", *address]
         self.start("label-studio", command, environment=environment)
         subprocess.run(
             SERVICES["setup"]["command"],
@@ -154,8 +160,8 @@ def team(root: Path) -> None:
     try:
         services.start_all()
         os.environ |= services.environment("worker")
-        told = load_settings()
-        ledger, store = open_ledger(told.ledger_url), open_store(told)
+        settings = load_settings()
+        ledger, store = open_ledger(settings.ledger_url), open_store(settings)
         noise = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
         jpeg = cv2.imencode(".jpg", cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC))[1].tobytes()
         upload(store, jpeg, sidecar())

@@ -1,4 +1,4 @@
-"""The whole embedded stack, once, as somebody starts it who has cloned the repository."""
+"""The whole embedded stack, as a user starts it in a clone of the repository."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 
 def is_ok(clone: Path, seconds: float) -> dict[str, Any]:
-    """Ask `trashnet status` until all is well; what it says then."""
+    """Run `trashnet status` until all is well, and return what it reports."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         asked = trashnet("status", "--json", cwd=clone, seconds=2 * MINUTES)
@@ -54,7 +54,7 @@ def is_ok(clone: Path, seconds: float) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_stack_comes_up_by_one_command_mends_itself_and_goes_without_a_trace(clone: Path) -> None:
+def test_the_stack_starts_by_one_command_restarts_a_server_and_leaves_nothing_behind(clone: Path) -> None:
     """Up, status, a killed server, a second start, down: on the real servers, set up by themselves, and no
     secret to be seen.
     """

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from operations.stack import free_port
+from operations.stack import find_free_port
 from tests.servers import S3Server
 from trashnet import store as store_module
 from trashnet.store import NoSuchObject, ObjectStore, ObjectTooLarge, StoreDown
@@ -99,7 +99,7 @@ def test_a_presigned_address_needs_no_key(store: ObjectStore) -> None:
 @pytest.mark.server
 def test_a_store_that_is_down_is_one_line_that_names_it(call: Callable[[ObjectStore], object]) -> None:
     """No method pretends that there is nothing: listing a store that is down is not an empty listing."""
-    address = f"http://127.0.0.1:{free_port()}"
+    address = f"http://127.0.0.1:{find_free_port()}"
     with pytest.raises(StoreDown, match=address) as caught:
         call(ObjectStore(address, "key-of-many", "secret-of-many", "bucket", "us-east-1"))
     assert "\n" not in str(caught.value)
