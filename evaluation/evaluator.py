@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dataset import Frames, Log, Split
 from evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoMetrics, coco_metrics
-from evaluation.errors import CAUSES, HIT, count_causes, find_causes
+from evaluation.error_causes import CAUSES, HIT, count_causes, find_causes
 from evaluation.flat_arrays import SIZES, GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.plot_tables import write_plots

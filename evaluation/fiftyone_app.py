@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames, Log, Split
-from evaluation.errors import HIT, find_causes
+from evaluation.error_causes import HIT, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.sorting_accuracy import LEFT_OUT, match_items

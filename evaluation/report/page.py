@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dataset import Log, Split
-from evaluation.errors import CAUSES
+from evaluation.error_causes import CAUSES
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.report import charts

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.errors import CAUSES, count_causes, find_causes
+from evaluation.error_causes import CAUSES, count_causes, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.sorting_accuracy import (
     FALSE,
