@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.flat_arrays import IOU_MATCH, Predictions
+from evaluation.flat_arrays import MATCH_IOU, Predictions
 from trashnet.boxes import iou, match_greedily
 
 
@@ -41,7 +41,7 @@ def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDAr
             if count:
                 same = a.class_ids[here_a, None] == b.class_ids[None, here_b]
                 overlaps = np.where(same, iou(a.boxes[here_a], b.boxes[here_b]), 0)
-                pairs = len(match_greedily(overlaps, IOU_MATCH))
+                pairs = len(match_greedily(overlaps, MATCH_IOU))
                 apart[row, image] = 1 - 2 * pairs / count
     return np.asarray(apart.mean(axis=0))
 

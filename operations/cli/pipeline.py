@@ -299,11 +299,11 @@ def evaluate(model: str, data: Path, params_file: Path, taxonomy_file: Path) -> 
 def report(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Stage: write the HTML report on all three models."""
     from dataset import Log
-    from evaluation import EvaluationParams, write_report
+    from evaluation import EvaluationParams, write_html_report
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
-    out = write_report(
+    out = write_html_report(
         Log(data, taxonomy), BUILD, taxonomy, load_params("evaluation", EvaluationParams, params_file)
     )
     click.echo(out)

@@ -20,7 +20,7 @@ def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
         )
         for one in images
     ]
-    return Predictions.of([f"frame{i}" for i in range(len(images))], found)
+    return Predictions.from_detections([f"frame{i}" for i in range(len(images))], found)
 
 
 def test_frames_with_a_class_are_those_that_show_it(sample_log: Log, taxonomy: Taxonomy) -> None:
