@@ -1,6 +1,4 @@
-"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of
-mistakes.
-"""
+"""FiftyOne: ground truth and predictions of all models side by side, with views of their mistakes."""
 
 import os
 import subprocess
@@ -258,7 +256,7 @@ def _save_views(
         outcome = field(f"{model}_sorted")
         views[f"missed items: {model}"] = (
             dataset.filter_labels("ground_truth", outcome == "missed"),
-            f"items that no detection of {model} with score >= {params.sort_score:g} match at IoU 0.5",
+            f"items that no detection of {model} with score >= {params.sort_score:g} matches at IoU 0.5",
         )
         views[f"wrong stream: {model}"] = (
             dataset.filter_labels("ground_truth", outcome == "wrong"),

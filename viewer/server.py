@@ -19,7 +19,7 @@ APP = Path(__file__).with_name("app.py")
 
 
 @dataclass(frozen=True)
-class Options:
+class ViewerOptions:
     """Where the app finds things.
 
     Nothing of it has to be there: the app says what is missing and shows the rest.
@@ -32,7 +32,7 @@ class Options:
     taxonomy: Path = Path("taxonomy.yaml")
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> "Options":
+    def parse(cls, arguments: Sequence[str]) -> "ViewerOptions":
         """Read the arguments after ``--``; each is ``--<field> <path>``.
 
         Raises :class:`UserError` for others.
@@ -56,8 +56,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. {self.format_usage().strip()}")
 
 
-def command(
-    options: Options, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True
+def streamlit_command(
+    options: ViewerOptions, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True
 ) -> list[str]:
     """The command line that serves the app, telemetry off; ``browser`` false keeps it from opening one."""
     flags = {
@@ -78,7 +78,7 @@ def command(
     return [*streamlit, "--", *options.arguments()]
 
 
-def run(
+def run_viewer(
     data: Path = Path("data"),
     build: Path = Path("build"),
     taxonomy_file: Path = Path("taxonomy.yaml"),
@@ -91,8 +91,10 @@ def run(
 
     Raises :class:`UserError` if it cannot be served.
     """
-    options = Options(data, build / "models", build / "scorecards", build / "predictions", taxonomy_file)
-    process = subprocess.Popen(command(options, address, port, browser=browser))
+    options = ViewerOptions(
+        data, build / "models", build / "scorecards", build / "predictions", taxonomy_file
+    )
+    process = subprocess.Popen(streamlit_command(options, address, port, browser=browser))
     try:
         code = process.wait()
     except KeyboardInterrupt:

@@ -205,7 +205,7 @@ def causes(cards: Mapping[str, Scorecard]) -> str:
         figure.legend(
             *axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(CAUSES), fontsize=8.5
         )
-        return _svg(figure, "ErrorCauses of mistakes of each model")
+        return _svg(figure, "Causes of mistakes of each model")
 
 
 def confusion(cells: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], alt: str) -> str:

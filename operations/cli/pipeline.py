@@ -350,9 +350,9 @@ def fiftyone_(
 @taxonomy_option
 def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
     """Open the viewer: a photo or a test frame through all three models, and their scorecards."""
-    from viewer import run
+    from viewer import run_viewer
 
-    run(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
+    run_viewer(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
 
 
 def _taxonomy(path: Path) -> "Taxonomy":

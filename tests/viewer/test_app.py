@@ -19,21 +19,21 @@ from playwright.sync_api import Browser, Page, expect
 from dataset import Log
 from tests.conftest import REPOSITORY
 from trashnet.processes import stop_process
-from viewer.server import Options, command
+from viewer.server import ViewerOptions, streamlit_command
 
 PATIENCE = 60_000  # milliseconds; the first photo opens three models
 expect.set_options(timeout=PATIENCE)
 
 
 @contextmanager
-def served(options: Options, log: Path) -> Iterator[str]:
+def served(options: ViewerOptions, log: Path) -> Iterator[str]:
     """The app's address while it is served; what it writes goes to ``log``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with log.open("w") as out:
         process = subprocess.Popen(
-            command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
+            streamlit_command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
         )
         try:
             address = f"http://127.0.0.1:{port}"
@@ -60,7 +60,7 @@ def is_up(address: str) -> bool:
 @pytest.fixture(scope="module")
 def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the drawn log, with all models and scorecards."""
-    options = Options(
+    options = ViewerOptions(
         sample_log.root,
         build / "models",
         build / "scorecards",
@@ -160,7 +160,7 @@ def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
     """From 0.30 eight steps up to 0.70 the int8 model's 0.60 is no longer enough, and it says so."""
     open_photos(page, address)
     move_slider(page, "ArrowRight", 8)
-    expect(page.get_by_text("The surest of everything scores 0.60")).to_be_visible()
+    expect(page.get_by_text("The highest score of all is 0.60")).to_be_visible()
     expect(page.get_by_text("SSD int8: not seen")).to_be_visible()
     expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "none")
     move_slider(page, "ArrowLeft", 8)
@@ -187,7 +187,7 @@ def test_frames_can_be_chosen_by_class_split_and_disagreement(
     labels = [frame.labels for frame in sample_log.frames("test")]
     class_id = next(c for c in range(1, 58) if 0 < sum(c in one.class_ids for one in labels if one) < 4)
     count = sum(class_id in one.class_ids for one in labels if one)
-    page.get_by_role("combobox", name="Showing").click()
+    page.get_by_role("combobox", name="Class", exact=True).click()
     page.get_by_role("option", name=sample_log.taxonomy.name_of[class_id]).click()
     expect(page.get_by_text(f"Frame, 1 to {count}")).to_be_visible()
     page.get_by_role("combobox", name="Order").click()
@@ -245,7 +245,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
     """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen
     all the same.
     """
-    options = Options(
+    options = ViewerOptions(
         sample_log.root,
         tmp_path / "models",
         tmp_path / "cards",
@@ -259,7 +259,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
         expect(page.get_by_text("Ground truth:")).to_be_visible()
         expect(page.locator('[data-testid="stImage"] img')).to_have_count(1)
         page.get_by_role("link", name="Scorecards").click()
-        expect(page.get_by_text("No model has been judged yet.")).to_be_visible()
+        expect(page.get_by_text("No model has been evaluated yet.")).to_be_visible()
         page.goto("about:blank")
 
 
@@ -270,7 +270,7 @@ def test_one_missing_model_does_not_keep_the_others_from_working(
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")
-    options = Options(
+    options = ViewerOptions(
         tmp_path / "data",
         tmp_path / "models",
         tmp_path / "cards",

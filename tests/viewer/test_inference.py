@@ -14,10 +14,10 @@ from trashnet.taxonomy import Taxonomy
 from viewer.inference import (
     ModelRunner,
     describe_labels,
-    detection_marks,
+    detection_overlays,
     detection_rows,
     filter_detections,
-    label_marks,
+    label_overlays,
 )
 
 
@@ -28,7 +28,7 @@ def found(taxonomy: Taxonomy) -> Detections:
     return Detections(np.array([[1, 2, 3, 4]] * 3, np.float32), ids, np.array([0.9, 0.5, 0.2], np.float32))
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+@pytest.overlay.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_each_model_looks_at_a_photo_of_any_size(model, build: Path, taxonomy: Taxonomy) -> None:  # type: ignore[no-untyped-def]
     """The box is in pixels of the photo given, and the look took some time."""
     look = ModelRunner(build / "models" / model.file, taxonomy).run(np.zeros((200, 200, 3), np.uint8))
@@ -45,7 +45,7 @@ def test_a_missing_model_says_how_to_get_it(tmp_path: Path, taxonomy: Taxonomy) 
         ModelRunner(tmp_path / "efficientdet.onnx", taxonomy)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+@pytest.overlay.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_a_damaged_model_is_refused_in_plain_words(model, tmp_path: Path, taxonomy: Taxonomy) -> None:  # type: ignore[no-untyped-def]
     """Half a download is no model, and no traceback either."""
     path = tmp_path / model.file
@@ -65,10 +65,13 @@ def test_only_keeps_what_is_sure_and_of_the_classes_wanted(found: Detections, ta
 
 def test_what_was_found_is_drawn_in_the_colour_of_its_stream(found: Detections, taxonomy: Taxonomy) -> None:
     """Class and score in words, the stream as a colour."""
-    marks = detection_marks(found, taxonomy)
-    assert [mark.text for mark in marks] == ["Drink can 0.90", "Shoe 0.50", "Drink can 0.20"]
-    assert [mark.colour for mark in marks[:2]] == [taxonomy.streams["recycling"], taxonomy.streams["special"]]
-    assert {mark.line for mark in marks} == {"solid"}
+    overlays = detection_overlays(found, taxonomy)
+    assert [overlay.text for overlay in overlays] == ["Drink can 0.90", "Shoe 0.50", "Drink can 0.20"]
+    assert [overlay.colour for overlay in overlays[:2]] == [
+        taxonomy.streams["recycling"],
+        taxonomy.streams["special"],
+    ]
+    assert {overlay.line for overlay in overlays} == {"solid"}
 
 
 def test_the_table_holds_class_stream_and_score(found: Detections, taxonomy: Taxonomy) -> None:
@@ -80,7 +83,7 @@ def test_ground_truth_is_dashed_and_told_by_stream(taxonomy: Taxonomy) -> None:
     """Two of a kind are counted, an empty frame is called one."""
     ids = np.array([taxonomy.id_of[name] for name in ("Drink can", "Shoe", "Drink can", "Glass jar")])
     labels = Labels(np.ones((4, 4)), ids, np.zeros(4, bool))
-    assert {mark.line for mark in label_marks(labels, taxonomy)} == {"dashed"}
+    assert {overlay.line for overlay in label_overlays(labels, taxonomy)} == {"dashed"}
     assert describe_labels(labels, taxonomy) == "**recycling**: 2 × Drink can, Glass jar; **special**: Shoe"
     assert (
         describe_labels(Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)), taxonomy)
