@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Of the drawn image. It fills a third of a wide page: 960 is enough for screens with two pixels per CSS pixel.
+# Of the drawn image, which fills a third of a wide page on a screen with two pixels per CSS pixel.
 MAX_WIDTH, MAX_HEIGHT = 960, 1280
 NEAR_BLACK, WHITE = "#111111", "#ffffff"
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, both ends included
@@ -18,7 +18,7 @@ Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels, bot
 
 @dataclass(frozen=True, slots=True)
 class BoxOverlay:
-    """One box to draw: ``(x, y, w, h)`` in pixels of the image, its label, its colour ``#rrggbb``, its line."""
+    """One box to draw: ``(x, y, w, h)`` in pixels of the image, label, colour ``#rrggbb``, line."""
 
     box: tuple[float, float, float, float]
     text: str
@@ -29,9 +29,8 @@ class BoxOverlay:
 def draw_boxes(image: NDArray[np.uint8], overlays: Sequence[BoxOverlay]) -> NDArray[np.uint8]:
     """Draw boxes with labels on a copy of an image.
 
-    The copy is scaled to fit 960 × 1280 pixels. Small images are enlarged, so that their labels are as sharp as
-    those of large ones. The first overlay lies on top, and its label is placed first. Dashed boxes have white
-    labels.
+    The copy is scaled to fit 960 × 1280 pixels. Small images are enlarged, so their labels are sharp too.
+    The first overlay lies on top, and its label is placed first. Dashed boxes have white labels.
 
     Args:
         image: uint8 ``(height, width, 3)``, RGB.
@@ -131,7 +130,7 @@ def _label_position(
     size: tuple[int, int],
     line: int,
 ) -> Rectangle:
-    """The position within the image that covers least of the occupied ones: beside the box, inside it, or near."""
+    """The position in the image that covers least of the occupied ones: beside, inside or near the box."""
     ascent = draw.textbbox((0, 0), "Ag", font=font, anchor="lt")[3]
     width = round(draw.textlength(text, font=font)) + 4 * line
     height = round(ascent) + 3 * line

@@ -32,7 +32,7 @@ class Photo:
     labels: Labels | None = None
 
 
-# Caches that outlive a click. Streamlit does not hash arguments that begin with "_": the others stand for them.
+# Caches that outlive a click. Streamlit hashes all arguments but those that begin with "_".
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the dataset log")

@@ -13,6 +13,7 @@ from viewer.scorecards import (
     TableValue,
     class_rows,
     comparable,
+    describe_measurement,
     model_rows,
     read_scorecards,
     stream_rows,
@@ -61,7 +62,7 @@ def show_scorecard_page(folder: Path) -> None:
 
 
 def show_metrics(row: dict[str, TableValue], baseline: dict[str, TableValue] | None) -> None:
-    """The four metrics that matter most of a model, and their difference from its ``baseline`` if it has one."""
+    """A model's four headline metrics, and their difference from its ``baseline`` if it has one."""
     st.markdown(f"**{row['Model']}**")
     columns = [*st.columns(2), *st.columns(2)]
     for column, name in zip(columns, METRICS, strict=True):

@@ -29,8 +29,8 @@ def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDAr
     """How little the models' detections on each image have in common.
 
     For two models ``1 - 2 * pairs / (detections of both)``, the Dice distance (Dice, 1945), where a pair is
-    two detections of one class at IoU >= 0.5; 0 where neither detects anything. For more models the mean over all
-    couples.
+    two detections of one class at IoU >= 0.5; 0 where neither detects anything. For more models the
+    mean over all couples.
 
     Args:
         models: Each model's detections on the same images.

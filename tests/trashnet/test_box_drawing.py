@@ -59,7 +59,7 @@ def test_a_label_stands_above_its_box_with_words_that_contrast() -> None:
     assert not drawn[:230].any()
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     ("size", "expected"),
     [
         ((1920, 960), (960, 480)),  # too wide by 2
@@ -132,7 +132,7 @@ def test_the_first_mark_lies_on_top() -> None:
     assert not is_colour(drawn, (127, 127, 127))[400, 400:599].all()
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     "box", [(-50, -50, 20, 20), (950, 710, 500, 500), (0, 0, 960, 720), (480, 360, 0, 0), (0, 0, 0.4, 0.4)]
 )
 def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, float, float, float]) -> None:
@@ -171,7 +171,7 @@ def test_lines_grow_with_the_picture() -> None:
     assert line_width(40, 40) == 2
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     ("background", "words"),
     [
         ("#ffffff", "#111111"),

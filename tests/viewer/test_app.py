@@ -1,14 +1,17 @@
 """The app as a person uses it: served by its own command, in a real browser, on real model files."""
 
 import io
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +22,7 @@ from playwright.sync_api import Browser, Page, expect
 from dataset import Log
 from tests.conftest import REPOSITORY
 from trashnet.processes import stop_process
-from viewer.server import ViewerOptions, streamlit_command
+from viewer.server import STOP_GRACE_SECONDS, ViewerOptions, streamlit_command
 
 PATIENCE = 60_000  # milliseconds; the first photo opens three models
 expect.set_options(timeout=PATIENCE)
@@ -28,24 +31,33 @@ expect.set_options(timeout=PATIENCE)
 @contextmanager
 def served(options: ViewerOptions, log: Path) -> Iterator[str]:
     """The app's address while it is served; what it writes goes to ``log``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with log.open("w") as out:
         process = subprocess.Popen(
             streamlit_command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + PATIENCE / 1000
-            while not is_up(f"{address}/_stcore/health"):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
-                time.sleep(0.2)
+            wait_until_up(address, process, log)
             yield address
         finally:
-            # Streamlit waits for open pages without a limit: its end must not depend on what is open.
-            stop_process(process, grace_seconds=3)
+            stop_process(process, STOP_GRACE_SECONDS)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait for Streamlit's health check."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not is_up(f"{address}/_stcore/health"):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
+        time.sleep(0.2)
 
 
 def is_up(address: str) -> bool:
@@ -287,3 +299,36 @@ def test_one_missing_model_does_not_keep_the_others_from_working(
             page.get_by_text("The models disagree. SSD float: recycling; SSD int8: landfill.")
         ).to_be_visible()
         page.goto("about:blank")
+
+
+def test_ctrl_c_ends_the_viewer_while_a_page_is_open(page: Page, sample_log: Log, tmp_path: Path) -> None:
+    """A page that stays open keeps neither the command nor Streamlit's server alive."""
+    port = free_port()
+    program = (
+        "import sys; from pathlib import Path; from viewer import run_viewer; "
+        "run_viewer(Path(sys.argv[1]), Path(sys.argv[2]), Path('taxonomy.yaml'), port=int(sys.argv[3]), "
+        "browser=False)"
+    )
+    log = tmp_path / "viewer.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(sample_log.root), str(tmp_path), str(port)],
+            cwd=REPOSITORY,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,  # a group of its own: a terminal's Ctrl-C reaches every process of it
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_up(address, process, log)
+        page.goto(address)
+        expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=PATIENCE / 1000) == 0
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

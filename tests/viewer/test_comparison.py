@@ -128,7 +128,7 @@ def test_a_photo_is_judged_as_the_scorecard_judges(taxonomy: Taxonomy) -> None:
     assert (judged.right, judged.wrong, judged.missed, judged.false_detections) == (1, 1, 1, 1)
 
 
-@pytest.overlay.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 1, 5])
 def test_every_detection_belongs_to_an_item(taxonomy: Taxonomy, count: int) -> None:
     """Nothing found is lost on the way to the verdict."""
     found = seen(taxonomy, *[((150.0 * i, 0, 100, 100), "Shoe", 0.9 - i / 10) for i in range(count)])

@@ -28,7 +28,7 @@ def found(taxonomy: Taxonomy) -> Detections:
     return Detections(np.array([[1, 2, 3, 4]] * 3, np.float32), ids, np.array([0.9, 0.5, 0.2], np.float32))
 
 
-@pytest.overlay.parametrize("model", MODELS, ids=lambda m: m.name)
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_each_model_looks_at_a_photo_of_any_size(model, build: Path, taxonomy: Taxonomy) -> None:  # type: ignore[no-untyped-def]
     """The box is in pixels of the photo given, and the look took some time."""
     look = ModelRunner(build / "models" / model.file, taxonomy).run(np.zeros((200, 200, 3), np.uint8))
@@ -45,7 +45,7 @@ def test_a_missing_model_says_how_to_get_it(tmp_path: Path, taxonomy: Taxonomy) 
         ModelRunner(tmp_path / "efficientdet.onnx", taxonomy)
 
 
-@pytest.overlay.parametrize("model", MODELS, ids=lambda m: m.name)
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_a_damaged_model_is_refused_in_plain_words(model, tmp_path: Path, taxonomy: Taxonomy) -> None:  # type: ignore[no-untyped-def]
     """Half a download is no model, and no traceback either."""
     path = tmp_path / model.file

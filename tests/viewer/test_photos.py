@@ -26,7 +26,7 @@ def halves(width: int = 60, height: int = 40) -> Image.Image:
     return picture
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF"]
 )
 def test_common_formats_come_out_as_rgb(kind: str) -> None:
@@ -40,7 +40,7 @@ def test_common_formats_come_out_as_rgb(kind: str) -> None:
     assert image[32, 56, 0] < 60
 
 
-@pytest.overlay.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_every_kind_of_pixel_comes_out_as_rgb(mode: str) -> None:
     """Grey, palette, ink and sixteen bits alike: three channels of eight bits that use the range."""
     gradient = Image.linear_gradient("L")  # 256 × 256, black on top, white below
@@ -84,7 +84,7 @@ def test_the_first_picture_of_an_animation_is_taken() -> None:
     assert read_photo(frames, "photo")[4, 4].tolist() == [255, 0, 0]
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "is empty"),
@@ -127,11 +127,11 @@ def test_a_decompression_bomb_is_refused_in_plain_words() -> None:
         read_photo(bomb, "photo")
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     "kind",
     ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "TGA", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "QOI"],
 )
-@pytest.overlay.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")
 def test_damage_never_reaches_a_person_as_a_traceback(kind: str) -> None:
     """Of 150 files with bytes changed or cut off each is either read or refused with a UserError.
 

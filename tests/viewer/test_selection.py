@@ -40,7 +40,7 @@ def test_any_class_is_every_frame(sample_log: Log) -> None:
     assert frames_with(sample_log.frames("test"), None).tolist() == [0, 1, 2, 3]
 
 
-@pytest.overlay.parametrize(
+@pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
         ([], [], 0),

@@ -40,6 +40,7 @@ def test_the_app_listens_on_loopback_and_tells_nobody() -> None:
     configuration = tomllib.loads((REPOSITORY / "viewer/.streamlit/config.toml").read_text(encoding="utf-8"))
     assert configuration["browser"]["gatherUsageStats"] is False
     assert configuration["server"]["address"] == "127.0.0.1"
+    assert configuration["logger"]["hideWelcomeMessage"] is True, "it also hides Streamlit's advertisements"
     assert configuration["server"]["maxUploadSize"] * 2**20 == MAX_BYTES
 
 
