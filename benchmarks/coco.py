@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.coco import as_coco, coco_metrics
+from evaluation.coco import coco_metrics, to_coco_documents
 from evaluation.flat_arrays import GroundTruth, Predictions
 
 
@@ -40,7 +40,7 @@ def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[Grou
     noise = np.concatenate(
         [draw.uniform(0, 500, (clutter, 2)), np.exp(draw.normal(4, 1, (clutter, 2)))], axis=1
     )
-    return truth, Predictions.sorted(
+    return truth, Predictions.from_arrays(
         names,
         np.concatenate([image[copies], draw.integers(0, images, clutter)]),
         np.concatenate([near, noise]),
@@ -66,7 +66,7 @@ def main() -> None:
     ours = coco_metrics(truth, predictions, class_ids)
     seconds = time.perf_counter() - began
 
-    documents = as_coco(truth, predictions, class_ids)
+    documents = to_coco_documents(truth, predictions, class_ids)
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
@@ -80,9 +80,9 @@ def main() -> None:
         judge.accumulate()
         judge.summarize()
     reference = time.perf_counter() - began
-    equal = [-1.0 if v is None else v for v in ours.twelve.values()] == list(judge.stats)
+    equal = [-1.0 if v is None else v for v in ours.summary.values()] == list(judge.stats)
     print(
-        f"AP {ours.twelve['ap']:.4f}; the twelve numbers are "
+        f"AP {ours.summary['ap']:.4f}; the twelve numbers are "
         f"{'equal to the last bit' if equal else 'DIFFERENT'}"
     )
     print(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
     from evaluation.params import EvaluationParams
-    from evaluation.report import headline_table, write_report
+    from evaluation.report import headline_table, write_html_report
     from evaluation.score_table import compare_scores
     from evaluation.scorecard import Scorecard
 
@@ -24,7 +24,7 @@ _HOME = {
     "evaluate": "evaluator",
     "headline_table": "report",
     "open_fiftyone": "fiftyone_app",
-    "write_report": "report",
+    "write_html_report": "report",
 }
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "evaluate",
     "headline_table",
     "open_fiftyone",
-    "write_report",
+    "write_html_report",
 ]
 
 

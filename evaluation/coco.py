@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.flat_arrays import SIZES, GroundTruth, Predictions
+from evaluation.flat_arrays import AREA_RANGES, GroundTruth, Predictions
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = (1, 10, 100)
-AREAS = ("all", *SIZES)
+DETECTION_LIMITS = (1, 10, 100)
+AREAS = ("all", *AREA_RANGES)
 # COCO's twelve, in its order: (name, is precision, IoU threshold or all ten, area, most detections per image
 # and class)
-TWELVE: tuple[tuple[str, bool, float | None, str, int], ...] = (
+SUMMARY_METRICS: tuple[tuple[str, bool, float | None, str, int], ...] = (
     ("ap", True, None, "all", 100),
     ("ap50", True, 0.5, "all", 100),
     ("ap75", True, 0.75, "all", 100),
@@ -51,9 +51,12 @@ class CocoMetrics:
     scores: NDArray[np.float64]
 
     @cached_property
-    def twelve(self) -> dict[str, float | None]:
+    def summary(self) -> dict[str, float | None]:
         """COCO's twelve headline numbers by name; ``None`` where no class has a test box of that size."""
-        return {name: self._mean(precision, iou, area, limit) for name, precision, iou, area, limit in TWELVE}
+        return {
+            name: self._mean(precision, iou, area, limit)
+            for name, precision, iou, area, limit in SUMMARY_METRICS
+        }
 
     def _mean(
         self, precision: bool, iou: float | None, area: str, limit: int, k: int | None = None
@@ -61,7 +64,7 @@ class CocoMetrics:
         table = self.precision if precision else self.recall
         chosen = slice(None) if iou is None else [int(np.argmin(np.abs(IOU_THRESHOLDS - iou)))]
         classes = slice(None) if k is None else slice(k, k + 1)
-        values = table[chosen][..., classes, AREAS.index(area), MAX_DETECTIONS.index(limit)]
+        values = table[chosen][..., classes, AREAS.index(area), DETECTION_LIMITS.index(limit)]
         values = values[values > -1]
         return float(np.mean(values)) if values.size else None
 
@@ -116,9 +119,11 @@ def coco_metrics(
     wanted = np.unique(class_ids)
     counts = np.array([(ground_truth.class_ids[~ground_truth.crowd] == c).sum() for c in wanted], np.int64)
     if not len(wanted) or not ground_truth.images:
-        nothing = -np.ones((len(IOU_THRESHOLDS), len(RECALLS), len(wanted), len(AREAS), len(MAX_DETECTIONS)))
+        nothing = -np.ones(
+            (len(IOU_THRESHOLDS), len(RECALLS), len(wanted), len(AREAS), len(DETECTION_LIMITS))
+        )
         return CocoMetrics(wanted, counts, nothing, nothing[:, 0], nothing)
-    truth, results = as_coco(ground_truth, predictions, wanted)
+    truth, results = to_coco_documents(ground_truth, predictions, wanted)
     judge = COCOeval_faster(_coco(truth), _coco(results), "bbox", extra_calc=False)
     judge.params.imgIds = list(range(1, len(ground_truth.images) + 1))
     judge.params.catIds = wanted.tolist()
@@ -127,7 +132,7 @@ def coco_metrics(
     judge.params.recThrs = grid
     judge.evaluate()
     judge.accumulate()
-    shape = (len(IOU_THRESHOLDS), len(grid), len(wanted), len(AREAS), len(MAX_DETECTIONS))
+    shape = (len(IOU_THRESHOLDS), len(grid), len(wanted), len(AREAS), len(DETECTION_LIMITS))
     precision, recall, scores = (
         np.array(judge.eval[name], np.float64) for name in ("precision", "recall", "scores")
     )
@@ -142,7 +147,7 @@ def coco_metrics(
 def _items(ground_truth: GroundTruth, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Items that count per class and area range, ``(K, A)``."""
     area = ground_truth.boxes[:, 2] * ground_truth.boxes[:, 3]
-    ranges = [(0.0, 1e5**2), *SIZES.values()]
+    ranges = [(0.0, 1e5**2), *AREA_RANGES.values()]
     here = np.stack([(area >= low) & (area <= high) & ~ground_truth.crowd for low, high in ranges], axis=1)
     return np.stack([here[ground_truth.class_ids == c].sum(axis=0) for c in class_ids])
 
@@ -167,7 +172,7 @@ def _round_as_pycocotools(
         curves[:, :first] = np.where(alone[:, None], 1 / (1 + np.spacing(1)), curves[:, :first])
 
 
-def as_coco(
+def to_coco_documents(
     ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both sides as COCO documents that any COCO evaluator reads.

@@ -1,6 +1,4 @@
-"""FiftyOne: ground truth and three models' predictions side by side, every match and mistake marked, views of
-mistakes.
-"""
+"""FiftyOne: ground truth and predictions of all models side by side, with views of their mistakes."""
 
 import os
 import subprocess
@@ -16,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames, Log, Split
-from evaluation.errors import HIT, find_causes
+from evaluation.error_causes import HIT, IN_CROWD, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
-from evaluation.sorting_accuracy import LEFT_OUT, match_items
+from evaluation.sorting_accuracy import IGNORED, match_items
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
 from trashnet.models import STUDENT, TEACHER
 from trashnet.processes import die_with_parent, stop_process
 from trashnet.taxonomy import Taxonomy
 
-DATASET = "trashnet"
+DATASET_NAME = "trashnet"
 NUM_RARE_CLASSES = 10  # in the view of rare ones
 CONFIDENT_SCORE = 0.7
 SERVER_START_SECONDS = 300.0
@@ -58,7 +56,7 @@ def open_fiftyone(
     launch: bool = True,
     address: str = "127.0.0.1",
     port: int = 5151,
-    name: str = DATASET,
+    name: str = DATASET_NAME,
 ) -> FiftyOneDataset:
     """Build the persistent dataset ``name`` anew from ``build/predictions`` and, with ``launch``, serve the
     app until it is closed.
@@ -76,7 +74,7 @@ def open_fiftyone(
     and without frames.
     """
     frames = log.frames(split)
-    truth = GroundTruth.of(frames)
+    truth = GroundTruth.from_frames(frames)
     names = [model] if model else sorted(path.stem for path in (build / "predictions").glob("*.json"))
     if not names:
         raise UserError(f"{build / 'predictions'}: no predictions to show. `dvc repro evaluate` makes them.")
@@ -84,7 +82,7 @@ def open_fiftyone(
         one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names
     }
     fo = _import_fiftyone(build / "fiftyone", database_uri)
-    dataset = _fill(
+    dataset = _create_dataset(
         fo,
         name,
         frames,
@@ -94,7 +92,7 @@ def open_fiftyone(
         params,
         _write_images(frames, build / "fiftyone" / "images"),
     )
-    mean_ap = {one: _evaluate(dataset, one, taxonomy) for one in names}
+    mean_ap = {one: _evaluate_model(dataset, one, taxonomy) for one in names}
     views = _save_views(fo, dataset, names, truth, log, taxonomy, params)
     if launch:
         _serve(name, address, port)
@@ -119,18 +117,18 @@ def _write_images(frames: Frames, folder: Path) -> list[Path]:
 
     Those already there are kept, their name being their content.
     """
-    paths = []
+    image_paths = []
     for position in range(len(frames)):
         frame = frames[position]
         path = folder / f"{frame.sha256}.jpg"
         if not path.is_file():
             with atomic_write(path) as temporary:
                 temporary.write_bytes(frame.jpeg)
-        paths.append(path.resolve())
-    return paths
+        image_paths.append(path.resolve())
+    return image_paths
 
 
-def _fill(
+def _create_dataset(
     fo: Any,
     name: str,
     frames: Frames,
@@ -138,17 +136,18 @@ def _fill(
     predictions: dict[str, Predictions],
     taxonomy: Taxonomy,
     params: EvaluationParams,
-    paths: Sequence[Path],
+    image_paths: Sequence[Path],
 ) -> Any:
     dataset = fo.Dataset(name, persistent=True, overwrite=True)
     dataset.default_classes = list(taxonomy.names)
-    fates = {
-        one: _fates(truth, one, found, taxonomy, params.sort_score) for one, found in predictions.items()
+    outcomes = {
+        one: _sorting_outcomes(truth, one, found, taxonomy, params.sort_score)
+        for one, found in predictions.items()
     }
-    causes = {one: _why(truth, found, params.sort_score) for one, found in predictions.items()}
-    confidences = {one: untied(found) for one, found in predictions.items()}
+    causes = {one: _detection_causes(truth, found, params.sort_score) for one, found in predictions.items()}
+    confidences = {one: break_score_ties(found) for one, found in predictions.items()}
     samples = []
-    for position, path in enumerate(paths):
+    for position, path in enumerate(image_paths):
         frame = frames[position]
         scale = np.array([frame.width, frame.height] * 2, np.float64)
         sample = fo.Sample(
@@ -165,7 +164,7 @@ def _fill(
                     bounding_box=(truth.boxes[row] / scale).tolist(),
                     iscrowd=bool(truth.crowd[row]),
                     stream=taxonomy.stream_of[int(truth.class_ids[row])],
-                    **{key: value for one in predictions for key, value in fates[one][row].items()},
+                    **{key: value for one in predictions for key, value in outcomes[one][row].items()},
                 )
                 for row in range(truth.offsets[position], truth.offsets[position + 1])
             ]
@@ -189,7 +188,7 @@ def _fill(
     return dataset
 
 
-def untied(predictions: Predictions) -> NDArray[np.float64]:
+def break_score_ties(predictions: Predictions) -> NDArray[np.float64]:
     """Scores ``(M,)`` the n-th of equal ones lowered by n * 1e-12 in COCO's order: FiftyOne puts hits before
     misses of equal score.
     """
@@ -201,36 +200,34 @@ def untied(predictions: Predictions) -> NDArray[np.float64]:
     return np.asarray(predictions.scores - TIE_BREAK * rank)
 
 
-def _fates(
+def _sorting_outcomes(
     truth: GroundTruth, model: str, predictions: Predictions, taxonomy: Taxonomy, score: float
 ) -> list[dict[str, str]]:
     """Per ground-truth box its two attributes for this model; none for a crowd, which is no item."""
-    acted = predictions.above(score)
-    fates: list[dict[str, str]] = []
-    for row, met in enumerate(match_items(truth, acted).detection_of.tolist()):
-        if met == LEFT_OUT:
-            fates.append({})
-        elif met < 0:
-            fates.append({f"{model}_sorted": "missed"})
+    confident = predictions.above(score)
+    outcomes: list[dict[str, str]] = []
+    for row, match in enumerate(match_items(truth, confident).detection_indices.tolist()):
+        if match == IGNORED:
+            outcomes.append({})
+        elif match < 0:
+            outcomes.append({f"{model}_sorted": "missed"})
         else:
-            seen_as, really = int(acted.class_ids[met]), int(truth.class_ids[row])
+            seen_as, really = int(confident.class_ids[match]), int(truth.class_ids[row])
             right = taxonomy.stream_of[seen_as] == taxonomy.stream_of[really]
-            fates.append(
+            outcomes.append(
                 {f"{model}_sorted": "right" if right else "wrong", f"{model}_as": taxonomy.name_of[seen_as]}
             )
-    return fates
+    return outcomes
 
 
-def _why(truth: GroundTruth, predictions: Predictions, score: float) -> list[str | None]:
-    """The cause of every detection, ``None`` below the score from which detections are acted upon (they are
-    the last of each image).
-    """
-    acted = predictions.above(score)
-    causes = iter(find_causes(truth, acted).of_detection)
+def _detection_causes(truth: GroundTruth, predictions: Predictions, score: float) -> list[str | None]:
+    """The cause of every detection, best first per image; ``None`` below ``score``."""
+    confident = predictions.above(score)
+    causes = iter(find_causes(truth, confident).detection_causes)
     return [next(causes) if keep else None for keep in predictions.scores >= score]
 
 
-def _evaluate(dataset: Any, model: str, taxonomy: Taxonomy) -> float:
+def _evaluate_model(dataset: Any, model: str, taxonomy: Taxonomy) -> float:
     """COCO-style evaluation under the key ``eval_MODEL``; returns FiftyOne's mAP."""
     results = dataset.evaluate_detections(
         model,
@@ -256,18 +253,18 @@ def _save_views(
     field = fo.ViewField
     views: dict[str, tuple[Any, str]] = {}
     for model in models:
-        fate = field(f"{model}_sorted")
+        outcome = field(f"{model}_sorted")
         views[f"missed items: {model}"] = (
-            dataset.filter_labels("ground_truth", fate == "missed"),
-            f"items that no detection of {model} with score >= {params.sort_score:g} met at IoU 0.5",
+            dataset.filter_labels("ground_truth", outcome == "missed"),
+            f"items that no detection of {model} with score >= {params.sort_score:g} matches at IoU 0.5",
         )
         views[f"wrong stream: {model}"] = (
-            dataset.filter_labels("ground_truth", fate == "wrong"),
+            dataset.filter_labels("ground_truth", outcome == "wrong"),
             f"items that {model} sends to another stream than theirs",
         )
         views[f"confident mistakes: {model}"] = (
             dataset.filter_labels(
-                model, (field("confidence") >= CONFIDENT_SCORE) & ~field("cause").is_in([HIT, "left out"])
+                model, (field("confidence") >= CONFIDENT_SCORE) & ~field("cause").is_in([HIT, IN_CROWD])
             ),
             f"detections of {model} that are wrong at a score of {CONFIDENT_SCORE:g} or more",
         )

@@ -17,8 +17,8 @@ from trashnet.errors import UserError
 from trashnet.files import atomic_write
 
 # the overlap from which a detection and an item are "the same thing"; COCO's and VOC's easiest threshold
-IOU_MATCH = 0.5
-SIZES: dict[str, tuple[float, float]] = {
+MATCH_IOU = 0.5
+AREA_RANGES: dict[str, tuple[float, float]] = {
     "small": (0, 32**2),
     "medium": (32**2, 96**2),
     "large": (96**2, 1e5**2),
@@ -42,7 +42,7 @@ class GroundTruth:
     crowd: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, frames: Frames) -> "GroundTruth":
+    def from_frames(cls, frames: Frames) -> "GroundTruth":
         """Collect the newest labels of labelled frames.
 
         Raises :class:`UserError` for a frame that nobody labelled.
@@ -113,7 +113,7 @@ class Predictions:
     scores: NDArray[np.float64]
 
     @classmethod
-    def of(cls, images: Sequence[str], detections: Sequence[Detections]) -> "Predictions":
+    def from_detections(cls, images: Sequence[str], detections: Sequence[Detections]) -> "Predictions":
         """Collect detections, one per image.
 
         They are rounded as they are written (boxes to 1/1000 px, scores to 1e-6): what is judged is what is
@@ -125,12 +125,12 @@ class Predictions:
         boxes = np.concatenate([*(d.boxes for d in detections), np.empty((0, 4))]).astype(np.float64)
         scores = np.concatenate([*(d.scores for d in detections), np.empty(0)]).astype(np.float64)
         class_ids = np.concatenate([*(d.class_ids for d in detections), np.empty(0, np.int64)])
-        return cls.sorted(
+        return cls.from_arrays(
             images, np.repeat(np.arange(len(counts)), counts), boxes.round(3), class_ids, scores.round(6)
         )
 
     @classmethod
-    def sorted(
+    def from_arrays(
         cls,
         images: Sequence[str],
         image: NDArray[np.int64],
@@ -198,7 +198,7 @@ class Predictions:
                     f"{min(strange)}; "
                     "they were made on other data. `dvc repro evaluate` makes them anew."
                 )
-            return cls.sorted(
+            return cls.from_arrays(
                 images,
                 np.array([position[r["image_id"]] for r in results], np.int64),
                 np.array([r["bbox"] for r in results], np.float64).reshape(-1, 4),

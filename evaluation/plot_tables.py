@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.errors import HIT
+from evaluation.error_causes import HIT
 from evaluation.scorecard import Scorecard
 from trashnet.files import atomic_write
 

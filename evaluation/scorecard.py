@@ -6,14 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluation.sorting_accuracy import Share
+from evaluation.sorting_accuracy import BinomialProportion
 from trashnet.errors import UserError
 from trashnet.files import write_json
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(BaseModel):
+class ScorecardPart(BaseModel):
     """A piece of a scorecard: frozen, and strict about what it holds.
 
     ``None`` is "nothing to say", never 0.
@@ -22,7 +22,7 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Proportion(Part):
+class Proportion(ScorecardPart):
     """A share with the counts behind it and its 95% Wilson interval."""
 
     hits: int
@@ -32,7 +32,7 @@ class Proportion(Part):
     high: Unit | None
 
     @classmethod
-    def of_share(cls, share: Share) -> Self:
+    def from_counts(cls, share: BinomialProportion) -> Self:
         """From counts."""
         low, high = share.interval or (None, None)
         return cls(hits=share.hits, of=share.of, value=share.value, low=low, high=high)
@@ -43,7 +43,7 @@ class Proportion(Part):
         )
 
 
-class ModelFacts(Part):
+class ModelInfo(ScorecardPart):
     """Which file was judged."""
 
     file: str | None
@@ -52,7 +52,7 @@ class ModelFacts(Part):
     input_size: tuple[int, int] | None  # (height, width) in pixels
 
 
-class SplitFacts(Part):
+class SplitInfo(ScorecardPart):
     """What it was judged on; scorecards are comparable where ``digest`` agrees."""
 
     frames: int
@@ -62,7 +62,7 @@ class SplitFacts(Part):
     turns: tuple[str, ...]
 
 
-class Latency(Part):
+class Latency(ScorecardPart):
     """Seconds of single-image calls, image to detections, pre- and post-processing included, decoding of the
     JPEG not.
     """
@@ -74,7 +74,7 @@ class Latency(Part):
     threads: int  # processors this process may use
 
 
-class ClassScore(Part):
+class ClassScore(ScorecardPart):
     """One class.
 
     ``ap``, ``ap50`` and ``ar`` are COCO's; ``recall`` is hits at IoU 0.5 and the sorting score, of all test
@@ -94,7 +94,7 @@ class ClassScore(Part):
     causes: dict[str, int]  # hit, classification, localisation, both, duplicate, background, missed
 
 
-class StreamScore(Part):
+class StreamScore(ScorecardPart):
     """One stream: how many of its items arrive, and how clean what arrives is."""
 
     name: str
@@ -105,7 +105,7 @@ class StreamScore(Part):
     false_detections: int
 
 
-class SortingScore(Part):
+class SortingScore(ScorecardPart):
     """Where items went at the sorting score; ``evaluation.sorting_accuracy`` holds the rule."""
 
     score: float
@@ -120,7 +120,7 @@ class SortingScore(Part):
     streams: tuple[StreamScore, ...]
 
 
-class OperatingPoint(Part):
+class OperatingPoint(ScorecardPart):
     """What another sorting score would give."""
 
     score: float
@@ -130,7 +130,7 @@ class OperatingPoint(Part):
     false_per_frame: float
 
 
-class Slice(Part):
+class SliceScore(ScorecardPart):
     """The same judgement on a part of the split.
 
     ``ap`` and ``ap50`` are ``None`` where a part has no items.
@@ -144,7 +144,7 @@ class Slice(Part):
     ap50: Unit | None
 
 
-class ConfusionCell(Part):
+class ConfusionCell(ScorecardPart):
     """``count`` items of class ``actual`` met by a detection of class ``predicted``.
 
     ``None`` is nothing: missed, or a false detection.
@@ -155,7 +155,7 @@ class ConfusionCell(Part):
     count: int
 
 
-class WorstConfusion(Part):
+class WorstConfusion(ScorecardPart):
     """A frequent mistake, with frames (SHA-256) to look at."""
 
     actual: str
@@ -165,7 +165,7 @@ class WorstConfusion(Part):
     frames: tuple[str, ...]
 
 
-class Curves(Part):
+class Curves(ScorecardPart):
     """Interpolated precision at recall 0, 0.01, ... 1, the mean of all classes with test boxes.
 
     Empty without any.
@@ -177,7 +177,7 @@ class Curves(Part):
     precision_mean: tuple[Unit, ...]  # over the ten IoU thresholds: its mean is AP
 
 
-class Scorecard(Part):
+class Scorecard(ScorecardPart):
     """Everything this room has to say of one model.
 
     Written by :func:`evaluation.evaluate`, read by the report and the gate.
@@ -185,14 +185,14 @@ class Scorecard(Part):
 
     format: Literal[1] = 1
     name: str
-    model: ModelFacts
-    split: SplitFacts
+    model: ModelInfo
+    split: SplitInfo
     coco: dict[str, Unit | None]
     sorting: SortingScore
     operating_points: tuple[OperatingPoint, ...]
     classes: tuple[ClassScore, ...]
     causes: dict[str, int]
-    slices: tuple[Slice, ...]
+    slices: tuple[SliceScore, ...]
     confusion: tuple[ConfusionCell, ...]
     stream_confusion: tuple[ConfusionCell, ...]
     worst_confusions: tuple[WorstConfusion, ...]

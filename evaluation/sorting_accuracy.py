@@ -23,25 +23,27 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.flat_arrays import IOU_MATCH, GroundTruth, Predictions
+from evaluation.flat_arrays import MATCH_IOU, GroundTruth, Predictions
 from trashnet.boxes import iou
 
 MISSED = -1  # an item that no detection met
-FALSE = -1  # a detection that met no item
-LEFT_OUT = -2  # a crowd region; a detection within one
+UNMATCHED = -1  # a detection that met no item
+IGNORED = -2  # a crowd region; a detection within one
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Who met whom.
+    """Which detection was matched with which item.
 
-    ``detection_of``: ``(N,)``, per ground-truth box the row of its detection, else ``MISSED``, or
-    ``LEFT_OUT`` for a crowd; ``item_of``: ``(M,)``, per detection the row of its box, else ``FALSE``, or
-    ``LEFT_OUT`` within a crowd.
+    Attributes:
+        detection_indices: int64 ``(N,)``, per ground-truth box the row of its detection, ``MISSED`` without
+            one, ``IGNORED`` for a crowd.
+        item_indices: int64 ``(M,)``, per detection the row of its item, ``UNMATCHED`` without one,
+            ``IGNORED`` within a crowd.
     """
 
-    detection_of: NDArray[np.int64]
-    item_of: NDArray[np.int64]
+    detection_indices: NDArray[np.int64]
+    item_indices: NDArray[np.int64]
 
     def above(self, predictions: Predictions, score: float) -> "Matches":
         """The matches that ``predictions.above(score)`` would give: matching is greedy, a detection never
@@ -49,16 +51,16 @@ class Matches:
         """
         keep = predictions.scores >= score
         row_after = np.where(keep, np.cumsum(keep) - 1, MISSED)
-        met = self.detection_of >= 0
-        detection_of = self.detection_of.copy()
-        detection_of[met] = row_after[self.detection_of[met]]
-        return Matches(detection_of, self.item_of[keep])
+        met = self.detection_indices >= 0
+        detection_indices = self.detection_indices.copy()
+        detection_indices[met] = row_after[self.detection_indices[met]]
+        return Matches(detection_indices, self.item_indices[keep])
 
 
-def match_items(ground_truth: GroundTruth, predictions: Predictions, min_iou: float = IOU_MATCH) -> Matches:
+def match_items(ground_truth: GroundTruth, predictions: Predictions, min_iou: float = MATCH_IOU) -> Matches:
     """Match detections and items one to one, greedily by score, whatever their classes (the rule above)."""
-    detection_of = np.where(ground_truth.crowd, LEFT_OUT, MISSED)
-    item_of = np.full(len(predictions), FALSE, np.int64)
+    detection_indices = np.where(ground_truth.crowd, IGNORED, MISSED)
+    item_indices = np.full(len(predictions), UNMATCHED, np.int64)
     for image in np.unique(predictions.image):
         found = slice(predictions.offsets[image], predictions.offsets[image + 1])
         there = slice(ground_truth.offsets[image], ground_truth.offsets[image + 1])
@@ -70,14 +72,14 @@ def match_items(ground_truth: GroundTruth, predictions: Predictions, min_iou: fl
             best = int(candidates.argmax()) if len(candidates) else -1
             if best >= 0 and candidates[best] >= min_iou:
                 free[best] = False
-                item_of[row], detection_of[there.start + best] = there.start + best, row
-            elif (overlap[crowd] >= IOU_MATCH).any():
-                item_of[row] = LEFT_OUT
-    return Matches(detection_of, item_of)
+                item_indices[row], detection_indices[there.start + best] = there.start + best, row
+            elif (overlap[crowd] >= MATCH_IOU).any():
+                item_indices[row] = IGNORED
+    return Matches(detection_indices, item_indices)
 
 
 @dataclass(frozen=True)
-class Share:
+class BinomialProportion:
     """``hits`` of ``of``, and the 95% interval of the share behind them."""
 
     hits: int
@@ -95,10 +97,10 @@ class Share:
 
         It takes items to be independent. Frames of one bin are not quite, so the truth is somewhat wider.
         """
-        return wilson(self.hits, self.of) if self.of else None
+        return wilson_interval(self.hits, self.of) if self.of else None
 
 
-def wilson(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson's score interval of a proportion; within [0, 1], sensible at 0 and at 1."""
     p = hits / of
     centre = (p + z**2 / (2 * of)) / (1 + z**2 / of)
@@ -119,7 +121,7 @@ class StreamCounts:
 
 
 @dataclass(frozen=True)
-class Sorting:
+class SortingCounts:
     """Where items went at one score threshold."""
 
     items: int
@@ -130,33 +132,33 @@ class Sorting:
     streams: dict[str, StreamCounts]
 
     @property
-    def accuracy(self) -> Share:
+    def accuracy(self) -> BinomialProportion:
         """Right, of all items."""
-        return Share(self.right, self.items)
+        return BinomialProportion(self.right, self.items)
 
     @property
-    def accuracy_of_found(self) -> Share:
+    def accuracy_of_found(self) -> BinomialProportion:
         """Right, of the items that a detection met."""
-        return Share(self.right, self.right + self.wrong)
+        return BinomialProportion(self.right, self.right + self.wrong)
 
     @property
-    def contamination(self) -> Share:
+    def contamination(self) -> BinomialProportion:
         """Items in a stream where they do not belong, of all items sent anywhere."""
-        return Share(self.wrong, self.right + self.wrong)
+        return BinomialProportion(self.wrong, self.right + self.wrong)
 
 
-def sort_items(
+def count_sorted_items(
     ground_truth: GroundTruth, predictions: Predictions, matches: Matches, stream_of: Mapping[int, str]
-) -> Sorting:
+) -> SortingCounts:
     """Count what went where. ``stream_of``: stream by class id, its order gives the order of streams."""
     streams = list(dict.fromkeys(stream_of.values()))
     belongs = _streams(ground_truth.class_ids, stream_of, streams)
     sends = _streams(predictions.class_ids, stream_of, streams)
-    item = matches.detection_of != LEFT_OUT
-    found = matches.detection_of >= 0
+    item = matches.detection_indices != IGNORED
+    found = matches.detection_indices >= 0
     goes = np.full(len(ground_truth), MISSED)
-    goes[found] = sends[matches.detection_of[found]]
-    false = matches.item_of == FALSE
+    goes[found] = sends[matches.detection_indices[found]]
+    false = matches.item_indices == UNMATCHED
     by_stream = {
         name: StreamCounts(
             items=int((item & (belongs == s)).sum()),
@@ -169,7 +171,7 @@ def sort_items(
         for s, name in enumerate(streams)
     }
     right = int((found & (goes == belongs)).sum())
-    return Sorting(
+    return SortingCounts(
         int(item.sum()),
         right,
         int(found.sum()) - right,
@@ -186,7 +188,7 @@ def _streams(
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ClassConfusion:
     """One cell off the diagonal: items of class id ``actual`` taken for ``predicted``."""
 
     actual: int
@@ -203,20 +205,22 @@ def confusion_pairs(
     The rows of a confusion matrix.
     """
     pairs: list[tuple[int | None, int | None, str, float]] = []
-    for row in np.flatnonzero(matches.detection_of != LEFT_OUT):
-        met = int(matches.detection_of[row])
+    for row in np.flatnonzero(matches.detection_indices != IGNORED):
+        met = int(matches.detection_indices[row])
         predicted = int(predictions.class_ids[met]) if met >= 0 else None
         score = float(predictions.scores[met]) if met >= 0 else 0.0
         pairs.append(
             (int(ground_truth.class_ids[row]), predicted, ground_truth.images[ground_truth.image[row]], score)
         )
-    for row in np.flatnonzero(matches.item_of == FALSE):
+    for row in np.flatnonzero(matches.item_indices == UNMATCHED):
         image = predictions.images[predictions.image[row]]
         pairs.append((None, int(predictions.class_ids[row]), image, float(predictions.scores[row])))
     return pairs
 
 
-def worst_confusions(pairs: list[tuple[int | None, int | None, str, float]], most: int) -> list[Confusion]:
+def find_worst_confusions(
+    pairs: list[tuple[int | None, int | None, str, float]], limit: int
+) -> list[ClassConfusion]:
     """The most frequent mistakes of one class for another, with frames to look at.
 
     Misses and false detections are not among them.
@@ -225,8 +229,10 @@ def worst_confusions(pairs: list[tuple[int | None, int | None, str, float]], mos
     for actual, predicted, frame, score in pairs:
         if actual is not None and predicted is not None and actual != predicted:
             cells.setdefault((actual, predicted), []).append((-score, frame))
-    worst = sorted(cells.items(), key=lambda cell: (-len(cell[1]), cell[0]))[:most]
+    worst = sorted(cells.items(), key=lambda cell: (-len(cell[1]), cell[0]))[:limit]
     return [
-        Confusion(actual, predicted, len(seen), tuple(dict.fromkeys(frame for _, frame in sorted(seen)))[:3])
+        ClassConfusion(
+            actual, predicted, len(seen), tuple(dict.fromkeys(frame for _, frame in sorted(seen)))[:3]
+        )
         for (actual, predicted), seen in worst
     ]

@@ -29,7 +29,7 @@ def ensure_database(data: Path) -> str:
     """The address of a MongoDB, started here if none is named in FIFTYONE_DATABASE_URI, which is set so that
     FiftyOne finds it.
 
-    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port exclusive_lock, and
+    One that we start keeps its data in ``data``, listens on 127.0.0.1 and a free port of its own, and
     ends with this process. Call before ``import fiftyone``, which connects at once. Raises :class:`UserError`
     if there is none and none can be started.
     """

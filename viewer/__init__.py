@@ -1,5 +1,5 @@
 """Looking: the Streamlit app that shows a photo through all three models, and their scorecards."""
 
-from viewer.server import command, run
+from viewer.server import run_viewer, streamlit_command
 
-__all__ = ["command", "run"]
+__all__ = ["run_viewer", "streamlit_command"]

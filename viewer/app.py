@@ -10,9 +10,9 @@ import streamlit as st
 
 from trashnet.errors import UserError
 from trashnet.taxonomy import load_taxonomy
-from viewer.photo_page import photo_page
-from viewer.scorecard_page import scorecard_page
-from viewer.server import Options
+from viewer.photo_page import show_photo_page
+from viewer.scorecard_page import show_scorecard_page
+from viewer.server import ViewerOptions
 
 ICON = Path(__file__).with_name("icon.svg")
 
@@ -24,7 +24,7 @@ def main() -> None:
         "<style>.stMainBlockContainer {padding-top: 4rem}</style>"
     )  # the default leaves a quarter of a laptop's screen empty
     try:
-        options = Options.parse(sys.argv[1:])
+        options = ViewerOptions.parse(sys.argv[1:])
         taxonomy = load_taxonomy(options.taxonomy)
     except UserError as error:
         st.error(str(error))
@@ -32,10 +32,10 @@ def main() -> None:
     key = hashlib.sha256(options.taxonomy.read_bytes()).hexdigest()
 
     def photos() -> None:
-        photo_page(options, taxonomy, key)
+        show_photo_page(options, taxonomy, key)
 
     def scorecards() -> None:
-        scorecard_page(options.scorecards)
+        show_scorecard_page(options.scorecards)
 
     pages = [
         st.Page(photos, title="Photos", icon=":material/photo_camera:", default=True),

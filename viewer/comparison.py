@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dataset import Labels
 from evaluation import GroundTruth, Predictions
-from evaluation.flat_arrays import IOU_MATCH
-from evaluation.sorting_accuracy import Sorting, match_items, sort_items
+from evaluation.flat_arrays import MATCH_IOU
+from evaluation.sorting_accuracy import SortingCounts, count_sorted_items, match_items
 from trashnet.boxes import iou
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
@@ -76,7 +76,7 @@ def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Phot
     items: list[PhotoItem] = []
     for score, title, box, class_id in sorted(everything, key=lambda d: -d[0]):
         overlaps = iou(box[None], np.array([item.box for item in items]).reshape(-1, 4))[0]
-        if items and overlaps.max() >= IOU_MATCH:
+        if items and overlaps.max() >= MATCH_IOU:
             item = items[int(overlaps.argmax())]
         else:
             item = PhotoItem(box)
@@ -142,13 +142,13 @@ def item_rows(items: Sequence[PhotoItem], titles: Sequence[str]) -> list[dict[st
     ]
 
 
-def sort_photo(labels: Labels, detections: Detections, taxonomy: Taxonomy) -> Sorting:
+def sort_photo(labels: Labels, detections: Detections, taxonomy: Taxonomy) -> SortingCounts:
     """How many of the items a person boxed would land where they belong, by the rule of sorting accuracy."""
     truth = GroundTruth(
         ("photo",), np.zeros(len(labels), np.int64), labels.boxes, labels.class_ids, labels.crowd
     )
-    predictions = Predictions.of(["photo"], [detections])
-    return sort_items(truth, predictions, match_items(truth, predictions), taxonomy.stream_of)
+    predictions = Predictions.from_detections(["photo"], [detections])
+    return count_sorted_items(truth, predictions, match_items(truth, predictions), taxonomy.stream_of)
 
 
 def _and(words: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Labels
-from trashnet.box_drawing import Mark
+from trashnet.box_drawing import BoxOverlay
 from trashnet.detectors import Detections, Detector, open_detector
 from trashnet.taxonomy import Taxonomy
 
@@ -55,20 +55,22 @@ def filter_detections(detections: Detections, score: float, class_ids: Collectio
     return Detections(confident.boxes[keep], confident.class_ids[keep], confident.scores[keep])
 
 
-def detection_marks(detections: Detections, taxonomy: Taxonomy) -> list[Mark]:
+def detection_overlays(detections: Detections, taxonomy: Taxonomy) -> list[BoxOverlay]:
     """Detections as boxes to draw, in the colour of their stream, best first."""
     return [
-        Mark(
+        BoxOverlay(
             _box(box), f"{taxonomy.name_of[int(c)]} {score:.2f}", taxonomy.streams[taxonomy.stream_of[int(c)]]
         )
         for box, c, score in zip(detections.boxes, detections.class_ids, detections.scores, strict=True)
     ]
 
 
-def label_marks(labels: Labels, taxonomy: Taxonomy) -> list[Mark]:
+def label_overlays(labels: Labels, taxonomy: Taxonomy) -> list[BoxOverlay]:
     """What a person boxed, dashed, in the colour of its stream."""
     return [
-        Mark(_box(box), taxonomy.name_of[int(c)], taxonomy.streams[taxonomy.stream_of[int(c)]], "dashed")
+        BoxOverlay(
+            _box(box), taxonomy.name_of[int(c)], taxonomy.streams[taxonomy.stream_of[int(c)]], "dashed"
+        )
         for box, c in zip(labels.boxes, labels.class_ids, strict=True)
     ]
 

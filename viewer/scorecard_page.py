@@ -1,4 +1,4 @@
-"""The scorecards of the three models beside each other."""
+"""The scorecards of the three models side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,73 +6,77 @@ from typing import Any
 
 import streamlit as st
 
+from trashnet.models import SSD_FLOAT, SSD_INT8
 from viewer.scorecards import (
     MEASURES,
     TITLES,
-    Cell,
+    TableValue,
     class_rows,
     comparable,
-    facts,
-    headline_rows,
+    describe_measurement,
+    model_rows,
     read_scorecards,
     stream_rows,
 )
 
 LOWER_IS_BETTER = ("Latency", "Size")
-TWINS = {"SSD int8": "SSD float"}  # what quantisation costs
+BASELINES = {SSD_INT8.title: SSD_FLOAT.title}  # the difference is what quantisation costs
 UNITS = {"Latency": "%.1f ms", "Size": "%.1f MiB"}
 METRICS = ("Sorted right", "AP at IoU 0.5", "Latency", "Size")
 
 
-def scorecard_page(folder: Path) -> None:
-    """The whole page; what is missing is said first, the rest is shown."""
+def show_scorecard_page(folder: Path) -> None:
+    """The whole page: first which scorecards are missing, then the rest."""
     cards, errors = read_scorecards(folder)
-    for complaint in errors:
-        st.info(complaint, icon=":material/hourglass_empty:")
+    for error in errors:
+        st.info(error, icon=":material/hourglass_empty:")
     if not cards:
-        st.markdown("No model has been judged yet. `dvc repro` trains, exports and judges all three.")
+        st.markdown("No model has been evaluated yet. `dvc repro` trains, exports and evaluates all three.")
         return
     if not comparable(cards):
         st.warning(
-            "These were judged on different frames, labels or sorting scores: do not compare them. `dvc "
-            "repro` makes them anew."
+            "These scorecards are of different frames, labels or sorting scores and cannot be compared. "
+            "`dvc repro` writes new ones."
         )
-    rows = headline_rows(cards)
+    rows = model_rows(cards)
     for column, row in zip(st.columns(len(rows), gap="medium", border=True), rows, strict=True):
         with column:
-            tile(row, next((other for other in rows if other["Model"] == TWINS.get(str(row["Model"]))), None))
-    st.caption(facts(cards))
-    table(rows)
+            show_metrics(
+                row,
+                next((other for other in rows if other["Model"] == BASELINES.get(str(row["Model"]))), None),
+            )
+    st.caption(describe_measurement(cards))
+    show_table(rows)
 
     st.markdown("#### Streams")
-    table(stream_rows(cards))
+    show_table(stream_rows(cards))
 
     st.markdown("#### Classes")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure = st.segmented_control(
             "Measure", list(MEASURES), default="AP", required=True, key="measure", persist_state="session"
         )
-        untested = st.toggle("Also classes without a test box", key="untested", persist_state="session")
-    of_classes = class_rows(cards, MEASURES[measure], untested=untested)
-    table(of_classes, bars=[TITLES[name] for name in cards])
+        untested = st.toggle("Include classes without test boxes", key="untested", persist_state="session")
+    rows = class_rows(cards, MEASURES[measure], untested=untested)
+    show_table(rows, bars=[TITLES[name] for name in cards])
 
 
-def tile(row: dict[str, Cell], twin: dict[str, Cell] | None) -> None:
-    """One model's four numbers that matter most; against those of its ``twin``, where it has one."""
+def show_metrics(row: dict[str, TableValue], baseline: dict[str, TableValue] | None) -> None:
+    """A model's four headline metrics, and their difference from its ``baseline`` if it has one."""
     st.markdown(f"**{row['Model']}**")
     columns = [*st.columns(2), *st.columns(2)]
     for column, name in zip(columns, METRICS, strict=True):
-        value, other = row[name], twin[name] if twin else None
+        value, other = row[name], baseline[name] if baseline else None
         delta = (
             f"{value - other:+.1f} against float"
-            if twin and isinstance(value, float) and isinstance(other, float)
+            if baseline and isinstance(value, float) and isinstance(other, float)
             else None
         )
-        words = "n/a" if value is None else UNITS.get(name, "%.1f %%") % value
-        column.metric(name, words, delta, delta_color="inverse" if name in LOWER_IS_BETTER else "normal")
+        text = "n/a" if value is None else UNITS.get(name, "%.1f %%") % value
+        column.metric(name, text, delta, delta_color="inverse" if name in LOWER_IS_BETTER else "normal")
 
 
-def table(rows: Sequence[dict[str, Cell]], bars: Sequence[str] = ()) -> None:
+def show_table(rows: Sequence[dict[str, TableValue]], bars: Sequence[str] = ()) -> None:
     """Rows of numbers; percent unless :data:`UNITS` says otherwise, counts as they are, ``bars`` as bars."""
     configuration: dict[str, Any] = {}
     for name in rows[0] if rows else ():

@@ -7,7 +7,7 @@ from evaluation import Scorecard
 from trashnet.errors import UserError
 from trashnet.models import MODELS
 
-Cell = str | int | float | None
+TableValue = str | int | float | None
 MEASURES = {"AP": "ap", "AP at IoU 0.5": "ap50", "Recall": "recall"}
 TITLES = {model.name: model.title for model in MODELS}
 
@@ -31,7 +31,7 @@ def comparable(cards: Mapping[str, Scorecard]) -> bool:
     return len({(card.split.digest, card.sorting.score) for card in cards.values()}) <= 1
 
 
-def facts(cards: Mapping[str, Scorecard]) -> str:
+def describe_measurement(cards: Mapping[str, Scorecard]) -> str:
     """What the numbers were measured on, in one line of Markdown."""
     card = next(iter(cards.values()))
     return (
@@ -42,7 +42,7 @@ def facts(cards: Mapping[str, Scorecard]) -> str:
     )
 
 
-def headline_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
+def model_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
     """One row per model: its headline numbers; shares in percent, ``None`` where there is nothing to say."""
     return [
         {
@@ -62,11 +62,11 @@ def headline_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
     ]
 
 
-def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
+def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
     """One row per stream: its test items, and per model the share that arrives and the share of what arrives
     that belongs elsewhere.
     """
-    by_stream: dict[str, dict[str, Cell]] = {}
+    by_stream: dict[str, dict[str, TableValue]] = {}
     for name, card in cards.items():
         for stream in card.sorting.streams:
             row = by_stream.setdefault(stream.name, {"Stream": stream.name, "Test items": stream.items})
@@ -77,13 +77,13 @@ def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, Cell]]:
 
 def class_rows(
     cards: Mapping[str, Scorecard], measure: str, *, untested: bool = False
-) -> list[dict[str, Cell]]:
+) -> list[dict[str, TableValue]]:
     """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model,
     in percent.
 
     Classes without a test box, of which nothing can be said, are left out unless ``untested``.
     """
-    by_class: dict[int, dict[str, Cell]] = {}
+    by_class: dict[int, dict[str, TableValue]] = {}
     boxes: dict[int, int] = {}
     for name, card in cards.items():
         for one in card.classes:

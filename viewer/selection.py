@@ -1,4 +1,4 @@
-"""Which frames of the dataset log to look at, and in which order."""
+"""The choice and the order of the frames that the viewer shows."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.flat_arrays import IOU_MATCH, Predictions
+from evaluation.flat_arrays import MATCH_IOU, Predictions
 from trashnet.boxes import iou, match_greedily
 
 
 def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
-    """Positions, in order, of the frames on which somebody boxed this class (crowds count too).
+    """Indices of the frames whose labels name this class, crowds included; of all frames for ``None``.
 
-    Of all frames for ``None``.
+    Returns:
+        int64 ``(K,)``.
     """
     if class_id is None:
         return np.arange(len(frames))
@@ -25,27 +26,35 @@ def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
 
 
 def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDArray[np.float64]:
-    """How little the models' detections on each image have in common, ``(images,)`` in [0, 1].
+    """How little the models' detections on each image have in common.
 
-    For two models ``1 - 2 * pairs / (detections of both)`` (Dice), where a pair is the same class at an IoU
-    of 0.5 or more and detections below ``score`` are left out; 0 where neither finds anything. For three
-    models the mean over the three couples.
+    For two models ``1 - 2 * pairs / (detections of both)``, the Dice distance (Dice, 1945), where a pair is
+    two detections of one class at IoU >= 0.5; 0 where neither detects anything. For more models the
+    mean over all couples.
+
+    Args:
+        models: Each model's detections on the same images.
+        score: Detections below it do not count.
+
+    Returns:
+        float64 ``(images,)`` in [0, 1].
     """
-    sure = [predictions.above(score) for predictions in models]
-    couples = list(combinations(sure, 2))
-    apart = np.zeros((max(len(couples), 1), len(models[0].images) if models else 0))
+    couples = list(combinations([predictions.above(score) for predictions in models], 2))
+    dissimilarity = np.zeros((max(len(couples), 1), len(models[0].images) if models else 0))
     for row, (a, b) in enumerate(couples):
-        for image in range(apart.shape[1]):
+        for image in range(dissimilarity.shape[1]):
             here_a, here_b = slice(*a.offsets[image : image + 2]), slice(*b.offsets[image : image + 2])
             count = (here_a.stop - here_a.start) + (here_b.stop - here_b.start)
             if count:
                 same = a.class_ids[here_a, None] == b.class_ids[None, here_b]
                 overlaps = np.where(same, iou(a.boxes[here_a], b.boxes[here_b]), 0)
-                pairs = len(match_greedily(overlaps, IOU_MATCH))
-                apart[row, image] = 1 - 2 * pairs / count
-    return np.asarray(apart.mean(axis=0))
+                pairs = len(match_greedily(overlaps, MATCH_IOU))
+                dissimilarity[row, image] = 1 - 2 * pairs / count
+    return np.asarray(dissimilarity.mean(axis=0))
 
 
-def most_dissimilar_first(positions: NDArray[np.int64], apart: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The same positions, the greatest disagreement first; equal ones keep their order."""
-    return positions[np.argsort(-apart[positions], kind="stable")]
+def sort_by_dissimilarity(
+    indices: NDArray[np.int64], dissimilarity: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The same indices, the greatest dissimilarity first; equal ones keep their order."""
+    return indices[np.argsort(-dissimilarity[indices], kind="stable")]

@@ -1,6 +1,4 @@
-"""How the app is started, and what it is told: ``streamlit run viewer/app.py -- --data data --models
-build/models ...``.
-"""
+"""Starts and stops the app: ``streamlit run viewer/app.py -- --data data --models build/models ...``."""
 
 import argparse
 import subprocess
@@ -11,19 +9,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from trashnet.errors import UserError
-from trashnet.processes import stop_process
+from trashnet.processes import die_with_parent, stop_process
 
-GRACE_SECONDS = 3.0  # for Streamlit to end by itself
+# Asked to stop, Streamlit's uvicorn waits until every open page has closed its connection; Streamlit sets no
+# timeout_graceful_shutdown. The app has nothing to save, so it is killed after this time.
+STOP_GRACE_SECONDS = 3.0
 
 APP = Path(__file__).with_name("app.py")
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where the app finds things.
-
-    Nothing of it has to be there: the app says what is missing and shows the rest.
-    """
+class ViewerOptions:
+    """The paths that the app reads. None has to exist: the app says what is missing and shows the rest."""
 
     data: Path = Path("data")
     models: Path = Path("build/models")
@@ -32,7 +29,7 @@ class Options:
     taxonomy: Path = Path("taxonomy.yaml")
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> "Options":
+    def parse(cls, arguments: Sequence[str]) -> "ViewerOptions":
         """Read the arguments after ``--``; each is ``--<field> <path>``.
 
         Raises :class:`UserError` for others.
@@ -50,16 +47,15 @@ class Options:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(
-        self, message: str
-    ) -> NoReturn:  # argparse would exit, and the page in the browser would wait for ever
+    def error(self, message: str) -> NoReturn:
+        # argparse would exit, and the page in the browser would wait for ever
         raise UserError(f"{message}. {self.format_usage().strip()}")
 
 
-def command(
-    options: Options, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True
+def streamlit_command(
+    options: ViewerOptions, address: str = "127.0.0.1", port: int = 8501, *, browser: bool = True
 ) -> list[str]:
-    """The command line that serves the app, telemetry off; ``browser`` false keeps it from opening one."""
+    """The command line that serves the app without telemetry; ``browser``: whether it opens a browser."""
     flags = {
         "server.address": address,
         "server.port": port,
@@ -78,7 +74,7 @@ def command(
     return [*streamlit, "--", *options.arguments()]
 
 
-def run(
+def run_viewer(
     data: Path = Path("data"),
     build: Path = Path("build"),
     taxonomy_file: Path = Path("taxonomy.yaml"),
@@ -87,17 +83,21 @@ def run(
     *,
     browser: bool = True,
 ) -> None:
-    """Serve the app until it is interrupted, and open it in a browser.
+    """Serve the app until Ctrl-C, whatever pages are open, and open it in a browser.
 
     Raises :class:`UserError` if it cannot be served.
     """
-    options = Options(data, build / "models", build / "scorecards", build / "predictions", taxonomy_file)
-    process = subprocess.Popen(command(options, address, port, browser=browser))
+    options = ViewerOptions(
+        data, build / "models", build / "scorecards", build / "predictions", taxonomy_file
+    )
+    print(f"Viewer: http://{address}:{port} (Ctrl-C ends it)", flush=True)
+    process = subprocess.Popen(
+        [*die_with_parent(), *streamlit_command(options, address, port, browser=browser)]
+    )
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        # Streamlit waits for open pages and running scripts without a limit. The app has nothing to lose.
-        stop_process(process, GRACE_SECONDS)
+        stop_process(process, STOP_GRACE_SECONDS)
         return
     if code:
         raise UserError(

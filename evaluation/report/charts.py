@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from evaluation.errors import CAUSES
+from evaluation.error_causes import CAUSES
 from evaluation.report.inputs import Curve, Rebalanced
 from evaluation.scorecard import OperatingPoint, Scorecard
 

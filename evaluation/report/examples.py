@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from dataset import Frames
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.sorting_accuracy import FALSE, match_items
+from evaluation.sorting_accuracy import MISSED, UNMATCHED, match_items
 from trashnet.box_drawing import draw_thumbnail_box
 from trashnet.taxonomy import Taxonomy
 
-SIDE = 380  # pixels of a thumbnail's longer side: twelve of them are about 300 kB
-RIGHT, WRONG, MISSED, FALSE_BOX = (48, 164, 108), (240, 118, 20), (229, 72, 77), (150, 80, 210)  # RGB
+THUMBNAIL_SIDE = 380  # pixels of a thumbnail's longer side: twelve of them are about 300 kB
+RIGHT_COLOUR, WRONG_COLOUR, MISSED_COLOUR, FALSE_COLOUR = (
+    (48, 164, 108),
+    (240, 118, 20),
+    (229, 72, 77),
+    (150, 80, 210),
+)  # RGB
 CLEAR_SCORE = (
     0.5  # a false detection from this score on spoils a frame; weaker ones are drawn but not counted
 )
@@ -30,28 +35,32 @@ class Example:
     mistakes: tuple[str, ...]
 
 
-def worst_frames(
-    frames: Frames, truth: GroundTruth, predictions: Predictions, taxonomy: Taxonomy, score: float, most: int
+def find_worst_frames(
+    frames: Frames, truth: GroundTruth, predictions: Predictions, taxonomy: Taxonomy, score: float, limit: int
 ) -> list[Example]:
-    """The frames with most items missed or sent wrong and most clear false detections, worst first, none
-    without a mistake.
+    """The frames with most mistakes, worst first; frames without a mistake are left out.
+
+    A mistake is a missed item, an item sent to a wrong stream, or a false detection of a clear score.
     """
     acted = predictions.above(score)
     matches = match_items(truth, acted)
     num_mistakes = np.zeros(len(truth.images))
-    for row, met in enumerate(matches.detection_of.tolist()):
-        if met == -1:
+    for row, match in enumerate(matches.detection_indices.tolist()):
+        if match == MISSED:
             num_mistakes[truth.image[row]] += 1
-        elif met >= 0:
+        elif match >= 0:
             sent, belongs = (
-                taxonomy.stream_of[int(acted.class_ids[met])],
+                taxonomy.stream_of[int(acted.class_ids[match])],
                 taxonomy.stream_of[int(truth.class_ids[row])],
             )
             num_mistakes[truth.image[row]] += sent != belongs
-    clear = (matches.item_of == FALSE) & (acted.scores >= CLEAR_SCORE)
+    clear = (matches.item_indices == UNMATCHED) & (acted.scores >= CLEAR_SCORE)
     num_mistakes += np.bincount(acted.image[clear], minlength=len(num_mistakes))
-    worst = [int(i) for i in np.argsort(-num_mistakes, kind="stable")[:most] if num_mistakes[i] > 0]
-    return [_draw(frames, i, truth, acted, matches.detection_of, matches.item_of, taxonomy) for i in worst]
+    worst = [int(i) for i in np.argsort(-num_mistakes, kind="stable")[:limit] if num_mistakes[i] > 0]
+    return [
+        _draw(frames, i, truth, acted, matches.detection_indices, matches.item_indices, taxonomy)
+        for i in worst
+    ]
 
 
 def _draw(
@@ -59,36 +68,38 @@ def _draw(
     position: int,
     truth: GroundTruth,
     acted: Predictions,
-    detection_of: NDArray[np.int64],
-    item_of: NDArray[np.int64],
+    detection_indices: NDArray[np.int64],
+    item_indices: NDArray[np.int64],
     taxonomy: Taxonomy,
 ) -> Example:
     image = frames[position].image()
-    scale = SIDE / max(image.shape[:2])
+    scale = THUMBNAIL_SIDE / max(image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     canvas = cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
     texts: Counter[str] = Counter()
     for row in range(acted.offsets[position], acted.offsets[position + 1]):
-        if item_of[row] == FALSE:
+        if item_indices[row] == UNMATCHED:
             name = taxonomy.name_of[int(acted.class_ids[row])]
             draw_thumbnail_box(
-                canvas, acted.boxes[row] * scale, FALSE_BOX, f"{name} {acted.scores[row]:.2f}", below=True
+                canvas, acted.boxes[row] * scale, FALSE_COLOUR, f"{name} {acted.scores[row]:.2f}", below=True
             )
             texts[f"false {name}"] += 1
     for row in range(truth.offsets[position], truth.offsets[position + 1]):
-        name, met = taxonomy.name_of[int(truth.class_ids[row])], int(detection_of[row])
+        name, match = taxonomy.name_of[int(truth.class_ids[row])], int(detection_indices[row])
         box = truth.boxes[row] * scale
-        if met == -1:
-            draw_thumbnail_box(canvas, box, MISSED, name)
+        if match == MISSED:
+            draw_thumbnail_box(canvas, box, MISSED_COLOUR, name)
             texts[f"{name} missed"] += 1
-        elif met >= 0:
-            seen, really = int(acted.class_ids[met]), int(truth.class_ids[row])
+        elif match >= 0:
+            seen, really = int(acted.class_ids[match]), int(truth.class_ids[row])
             wrong = taxonomy.stream_of[seen] != taxonomy.stream_of[really]
             label = (
-                f"{taxonomy.name_of[seen]} {acted.scores[met]:.2f}" if wrong else ""
+                f"{taxonomy.name_of[seen]} {acted.scores[match]:.2f}" if wrong else ""
             )  # names only where something is wrong
-            draw_thumbnail_box(canvas, acted.boxes[met] * scale, WRONG if wrong else RIGHT, label)
+            draw_thumbnail_box(
+                canvas, acted.boxes[match] * scale, WRONG_COLOUR if wrong else RIGHT_COLOUR, label
+            )
             if wrong:
                 texts[f"{name} sent to {taxonomy.stream_of[seen]} as {taxonomy.name_of[seen]}"] += 1
     jpeg = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()

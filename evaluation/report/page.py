@@ -12,11 +12,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dataset import Log, Split
-from evaluation.errors import CAUSES
+from evaluation.error_causes import CAUSES
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.report import charts
-from evaluation.report.examples import Example, worst_frames
+from evaluation.report.examples import Example, find_worst_frames
 from evaluation.report.headline import headline_rows, load_scorecards
 from evaluation.report.inputs import read_curves, read_edgetpu, read_rebalanced
 from evaluation.scorecard import ClassScore, Scorecard, percent
@@ -25,10 +25,10 @@ from trashnet.files import write_text
 from trashnet.models import MODEL_NAMES, SSD_FLOAT, SSD_INT8
 from trashnet.taxonomy import Taxonomy
 
-CAUSE_HEADS = dict(
+CAUSE_HEADINGS = dict(
     zip(CAUSES, ("class", "place", "both", "twice", "none", "missed"), strict=True)
 )  # short, for a wide table
-NOTHING, MISSED = "(nothing)", "(missed)"
+NO_ITEM, NO_DETECTION = "(nothing)", "(missed)"
 MAX_CLASSES = 24  # in a class confusion matrix: those with most items, more could not be read
 
 
@@ -52,7 +52,7 @@ class Quantisation:
         return self.ap_lost <= self.gate
 
     @property
-    def telling(self) -> bool:
+    def meaningful(self) -> bool:
         """Whether the float model has enough AP to lose: below the gate even a model that finds nothing would
         pass.
         """
@@ -87,7 +87,7 @@ def quantisation(cards: Mapping[str, Scorecard], gate: float) -> Quantisation | 
     )
 
 
-def write_report(
+def write_html_report(
     log: Log, build: Path, taxonomy: Taxonomy, params: EvaluationParams, *, split: Split = "test"
 ) -> Path:
     """Write ``build/report.html`` from the scorecards and predictions under ``build`` and return its path.
@@ -102,7 +102,7 @@ def write_report(
             f"{build / 'scorecards'}: no scorecard to report on. `dvc repro evaluate` writes them."
         )
     frames = log.frames(split)
-    truth = GroundTruth.of(frames)
+    truth = GroundTruth.from_frames(frames)
     if stale := [name for name, card in cards.items() if card.split.digest != truth.digest()]:
         raise UserError(
             f"{build / 'scorecards'}: {', '.join(stale)} judged other frames or labels than {log.root} holds "
@@ -110,7 +110,7 @@ def write_report(
             "`dvc repro evaluate` makes them anew."
         )
     examples = {
-        name: worst_frames(
+        name: find_worst_frames(
             frames,
             truth,
             Predictions.read(build / "predictions" / f"{name}.json", truth.images),
@@ -158,7 +158,7 @@ def _render(
         },
         "untested": [c.name for c in next(iter(cards.values())).classes if not c.test_boxes],
         "causes": CAUSES,
-        "cause_heads": CAUSE_HEADS,
+        "cause_headings": CAUSE_HEADINGS,
         "examples": examples,
         "streams": taxonomy.streams,
         "percent": percent,
@@ -179,20 +179,22 @@ def _training(live: Path, model: str) -> Markup | None:
 
 
 def _stream_matrix(card: Scorecard, streams: list[str]) -> str:
-    counts = Counter({(c.actual or NOTHING, c.predicted or MISSED): c.count for c in card.stream_confusion})
-    rows, columns = [*streams, NOTHING], [*streams, MISSED]
+    counts = Counter(
+        {(c.actual or NO_ITEM, c.predicted or NO_DETECTION): c.count for c in card.stream_confusion}
+    )
+    rows, columns = [*streams, NO_ITEM], [*streams, NO_DETECTION]
     return charts.confusion(_table(counts, rows, columns), rows, columns, f"Stream confusion of {card.name}")
 
 
 def _class_matrix(card: Scorecard) -> str:
-    counts = Counter({(c.actual or NOTHING, c.predicted or MISSED): c.count for c in card.confusion})
+    counts = Counter({(c.actual or NO_ITEM, c.predicted or NO_DETECTION): c.count for c in card.confusion})
     most = sorted((c for c in card.classes if c.test_boxes), key=lambda c: -c.test_boxes)[:MAX_CLASSES]
     shown = [c.name for c in most]
     merged: Counter[tuple[str, str]] = Counter()
     for (actual, predicted), count in counts.items():
-        if actual in (*shown, NOTHING):
-            merged[actual, predicted if predicted in (*shown, MISSED) else "(other)"] += count
-    rows, columns = [*shown, NOTHING], [*shown, "(other)", MISSED]
+        if actual in (*shown, NO_ITEM):
+            merged[actual, predicted if predicted in (*shown, NO_DETECTION) else "(other)"] += count
+    rows, columns = [*shown, NO_ITEM], [*shown, "(other)", NO_DETECTION]
     return charts.confusion(_table(merged, rows, columns), rows, columns, f"Class confusion of {card.name}")
 
 

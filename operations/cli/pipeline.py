@@ -299,11 +299,11 @@ def evaluate(model: str, data: Path, params_file: Path, taxonomy_file: Path) -> 
 def report(data: Path, params_file: Path, taxonomy_file: Path) -> None:
     """Stage: write the HTML report on all three models."""
     from dataset import Log
-    from evaluation import EvaluationParams, write_report
+    from evaluation import EvaluationParams, write_html_report
     from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
-    out = write_report(
+    out = write_html_report(
         Log(data, taxonomy), BUILD, taxonomy, load_params("evaluation", EvaluationParams, params_file)
     )
     click.echo(out)
@@ -350,9 +350,9 @@ def fiftyone_(
 @taxonomy_option
 def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
     """Open the viewer: a photo or a test frame through all three models, and their scorecards."""
-    from viewer import run
+    from viewer import run_viewer
 
-    run(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
+    run_viewer(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
 
 
 def _taxonomy(path: Path) -> "Taxonomy":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.coco import TWELVE, as_coco, coco_metrics
+from evaluation.coco import SUMMARY_METRICS, coco_metrics, to_coco_documents
 from evaluation.flat_arrays import GroundTruth, Predictions
 
 Row = tuple[int, int, tuple[float, float, float, float]]  # image, class, box
@@ -32,7 +32,7 @@ def truth_of(rows: list[Row], crowds: list[bool] | None = None, images: int = 4)
 
 def predictions_of(rows: list[Row], scores: list[float], images: int = 4) -> Predictions:
     """Predictions from rows."""
-    return Predictions.sorted(
+    return Predictions.from_arrays(
         tuple(f"{i:064x}" for i in range(images)),
         np.array([r[0] for r in rows], np.int64),
         np.array([r[2] for r in rows], np.float64).reshape(-1, 4),
@@ -45,7 +45,7 @@ def pycocotools_says(
     truth: GroundTruth, predictions: Predictions, class_ids: np.ndarray
 ) -> tuple[dict[str, Any], list[float]]:
     """The reference implementation on the same boxes."""
-    documents = as_coco(truth, predictions, class_ids)
+    documents = to_coco_documents(truth, predictions, class_ids)
     sides = []
     with contextlib.redirect_stdout(io.StringIO()):
         for document in documents:
@@ -68,8 +68,8 @@ def assert_agrees(truth: GroundTruth, predictions: Predictions, class_ids: np.nd
     reference, stats = pycocotools_says(truth, predictions, np.unique(class_ids))
     for name in ("recall", "precision", "scores"):
         np.testing.assert_array_equal(getattr(ours, name), reference[name], err_msg=name)
-    assert [-1.0 if v is None else v for v in ours.twelve.values()] == stats
-    assert list(ours.twelve) == [name for name, *_ in TWELVE]
+    assert [-1.0 if v is None else v for v in ours.summary.values()] == stats
+    assert list(ours.summary) == [name for name, *_ in SUMMARY_METRICS]
 
 
 # Few different places, sizes and scores, so that ties, exact hits, IoUs on a threshold and areas on a border
@@ -207,7 +207,7 @@ def test_ap_by_hand() -> None:
     # recall 0.75. recalls 0..0.25 are 26 points at 1, 0.26..0.75 are 50 points at 0.75, the other 25 are 0:
     # (26 + 37.5) / 101
     assert metrics.ap(1, iou=0.5) == pytest.approx((26 + 50 * 0.75) / 101)
-    assert metrics.twelve["ap"] == pytest.approx((26 + 50 * 0.75) / 101), (
+    assert metrics.summary["ap"] == pytest.approx((26 + 50 * 0.75) / 101), (
         "every box fits exactly, so all IoU thresholds agree"
     )
     assert metrics.ap(2) is None, "a class without test boxes has no AP, which is not an AP of 0"

@@ -68,7 +68,7 @@ def test_everything_it_writes_agrees_with_what_it_returns(
     assert card.split.turns == tuple(sample_log.turns)
     assert card.latency.calls == len(frames)
 
-    truth = GroundTruth.of(frames)
+    truth = GroundTruth.from_frames(frames)
     coco = COCO()
     coco.dataset = {
         "images": [{"id": sha} for sha in truth.images],
@@ -183,8 +183,8 @@ def test_a_damaged_scorecard_is_named(tmp_path: Path) -> None:
 
 def test_ground_truth_digest_follows_the_labels(sample_log: Log) -> None:
     """Two scorecards are comparable where digests agree, so any change of frames or boxes changes it."""
-    truth = GroundTruth.of(sample_log.frames("test"))
-    assert truth.digest() == GroundTruth.of(sample_log.frames("test")).digest()
+    truth = GroundTruth.from_frames(sample_log.frames("test"))
+    assert truth.digest() == GroundTruth.from_frames(sample_log.frames("test")).digest()
     moved = GroundTruth(
         truth.images, truth.image, truth.boxes + np.eye(len(truth), 4), truth.class_ids, truth.crowd
     )

@@ -13,7 +13,7 @@ import pytest
 
 from dataset import Log
 from evaluation import EvaluationParams, Predictions, Scorecard, evaluate
-from evaluation.fiftyone_app import open_fiftyone, untied
+from evaluation.fiftyone_app import break_score_ties, open_fiftyone
 from operations import mongod
 from trashnet.errors import UserError
 from trashnet.params import load_params
@@ -151,7 +151,7 @@ def test_ties_are_told_apart_in_order() -> None:
     """
     scores = np.array([0.5, 0.25, 0.5, 0.5, 0.25])
     found = Predictions(("a",), np.zeros(5, np.int64), np.zeros((5, 4)), np.ones(5, np.int64), scores)
-    np.testing.assert_allclose(untied(found) - scores, [0, 0, -1e-12, -2e-12, -1e-12], atol=1e-15)
+    np.testing.assert_allclose(break_score_ties(found) - scores, [0, 0, -1e-12, -2e-12, -1e-12], atol=1e-15)
 
 
 def test_without_a_database_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dataset import Log
-from evaluation import EvaluationParams, Scorecard, evaluate, headline_table, write_report
+from evaluation import EvaluationParams, Scorecard, evaluate, headline_table, write_html_report
 from evaluation.report.inputs import read_curves
 from evaluation.report.page import Quantisation, quantisation
 from trashnet.errors import UserError
@@ -44,7 +44,7 @@ def judged(
         strict=True,
     ):
         evaluate(jittering(name, **faults), sample_log, taxonomy, params, tmp_path)
-    write_report(sample_log, tmp_path, taxonomy, params)
+    write_html_report(sample_log, tmp_path, taxonomy, params)
     return tmp_path
 
 
@@ -127,7 +127,7 @@ def test_what_was_not_run_is_said(
     the same and names each.
     """
     (build / "scorecards/ssd_int8.json").unlink()
-    words = Page(write_report(sample_log, build, taxonomy, params).read_text()).words
+    words = Page(write_html_report(sample_log, build, taxonomy, params).read_text()).words
     parts = (
         "no build/live/efficientdet",
         "no build/live/ssd",
@@ -175,7 +175,7 @@ def test_optional_inputs_are_shown(
             }
         )
     )
-    words = Page(write_report(sample_log, build, taxonomy, params).read_text()).words
+    words = Page(write_html_report(sample_log, build, taxonomy, params).read_text()).words
     assert "9 originals and 7 augmented copies" in words
     assert "not compatible" in words
     assert "weights fit on chip" in words
@@ -187,7 +187,7 @@ def test_the_report_is_the_same_twice(
 ) -> None:
     """The same inputs give the same bytes: DVC then sees that nothing changed."""
     before = (build / "report.html").read_bytes()
-    assert write_report(sample_log, build, taxonomy, params).read_bytes() == before
+    assert write_html_report(sample_log, build, taxonomy, params).read_bytes() == before
 
 
 def test_quantisation_against_its_gate(judged: Path) -> None:
@@ -211,7 +211,7 @@ def test_scorecards_of_other_data_are_refused(
 ) -> None:
     """A report must not mix scorecards of one test split with frames of another."""
     with pytest.raises(UserError, match=r"judged other frames or labels.*dvc repro"):
-        write_report(sample_log, judged, taxonomy, params, split="val")
+        write_html_report(sample_log, judged, taxonomy, params, split="val")
 
 
 def test_no_scorecards_is_said(
@@ -219,7 +219,7 @@ def test_no_scorecards_is_said(
 ) -> None:
     """With nothing judged there is nothing to report, and the remedy is named."""
     with pytest.raises(UserError, match="no scorecard to report on"):
-        write_report(sample_log, tmp_path, taxonomy, params)
+        write_html_report(sample_log, tmp_path, taxonomy, params)
 
 
 def test_headline_table_has_all_models(judged: Path) -> None:
@@ -232,9 +232,9 @@ def test_headline_table_has_all_models(judged: Path) -> None:
     assert str(judged / "scorecards") in table
 
 
-@pytest.mark.parametrize(("float_ap", "telling"), [(0.0, False), (1.0, False), (1.1, True)])
+@pytest.mark.parametrize(("float_ap", "meaningful"), [(0.0, False), (1.0, False), (1.1, True)])
 def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(
-    float_ap: float, telling: bool
+    float_ap: float, meaningful: bool
 ) -> None:
     """A float model whose AP is not above the gate cannot fail it, so its int8 twin's pass would mean
     nothing.
@@ -242,6 +242,6 @@ def test_a_gate_of_one_point_tells_nothing_of_a_model_with_less_to_lose(
     assert (
         Quantisation(
             float_ap, ap_lost=float_ap, ap50_lost=0.0, sorting_lost=None, gate=1.0, classes=()
-        ).telling
-        is telling
+        ).meaningful
+        is meaningful
     )

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.errors import CAUSES, count_causes, find_causes
+from evaluation.error_causes import CAUSES, count_causes, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.sorting_accuracy import (
-    FALSE,
-    LEFT_OUT,
+    IGNORED,
     MISSED,
-    Share,
+    UNMATCHED,
+    BinomialProportion,
     confusion_pairs,
+    count_sorted_items,
+    find_worst_confusions,
     match_items,
-    sort_items,
-    wilson,
-    worst_confusions,
+    wilson_interval,
 )
 from trashnet.boxes import iou
 
@@ -40,7 +40,7 @@ def truth_of(*rows: tuple[int, int, Box], crowds: tuple[int, ...] = (), images: 
 
 def found_of(*rows: tuple[int, int, Box, float], images: int = 2) -> Predictions:
     """Predictions from ``(image, class id, box, score)``."""
-    return Predictions.sorted(
+    return Predictions.from_arrays(
         tuple(f"frame{i}" for i in range(images)),
         np.array([r[0] for r in rows], np.int64),
         np.array([r[2] for r in rows], np.float64).reshape(-1, 4),
@@ -89,7 +89,7 @@ def test_where_items_go() -> None:
             0.9,
         ),  # IoU 100 / 300: meets nothing, so the item is missed and this is a false detection
     )
-    sorting = sort_items(truth, found, match_items(truth, found), STREAMS)
+    sorting = count_sorted_items(truth, found, match_items(truth, found), STREAMS)
     assert (sorting.items, sorting.right, sorting.wrong, sorting.missed, sorting.false_detections) == (
         5,
         2,
@@ -97,8 +97,8 @@ def test_where_items_go() -> None:
         2,
         1,
     )
-    assert sorting.accuracy == Share(2, 5)
-    assert sorting.accuracy_of_found == Share(2, 3)
+    assert sorting.accuracy == BinomialProportion(2, 5)
+    assert sorting.accuracy_of_found == BinomialProportion(2, 3)
     recycling, landfill, organics = (sorting.streams[s] for s in ("recycling", "landfill", "organics"))
     # recycling received three items, of which the landfill one does not belong: contamination 1/3
     assert (
@@ -132,8 +132,8 @@ def test_one_detection_per_item_and_the_best_one_chooses() -> None:
     # 0.9 overlaps HERE by 90/110 and the second by 70/130 = 0.54: it takes HERE. 0.8 then has only the
     # second, at 60/140 = 0.43 < 0.5: false. 0.7 takes the second.
     matches = match_items(truth, found)
-    assert matches.item_of.tolist() == [0, FALSE, 1]
-    assert matches.detection_of.tolist() == [0, 2]
+    assert matches.item_indices.tolist() == [0, UNMATCHED, 1]
+    assert matches.detection_indices.tolist() == [0, 2]
 
 
 def test_crowds_are_no_items_and_excuse_what_lies_in_them() -> None:
@@ -146,13 +146,13 @@ def test_crowds_are_no_items_and_excuse_what_lies_in_them() -> None:
         (0, 3, HERE, 0.9), (0, 3, (30.0, 30.0, 10.0, 10.0), 0.8), (0, 3, (45.0, 0.0, 20.0, 10.0), 0.7)
     )
     matches = match_items(truth, found)
-    assert matches.detection_of.tolist() == [LEFT_OUT, 0]
-    assert matches.item_of.tolist() == [
+    assert matches.detection_indices.tolist() == [IGNORED, 0]
+    assert matches.item_indices.tolist() == [
         1,
-        LEFT_OUT,
-        FALSE,
+        IGNORED,
+        UNMATCHED,
     ]  # the third has 5 of its 20 columns in the crowd: 0.25
-    sorting = sort_items(truth, found, matches, STREAMS)
+    sorting = count_sorted_items(truth, found, matches, STREAMS)
     assert (sorting.items, sorting.right, sorting.false_detections) == (1, 1, 1)
 
 
@@ -181,16 +181,16 @@ def test_a_threshold_after_matching_is_one_before_it(
     """
     truth, found = truth_of(*truth_rows, crowds=(0,) if crowd else ()), found_of(*found_rows)
     after, before = match_items(truth, found).above(found, score), match_items(truth, found.above(score))
-    assert after.detection_of.tolist() == before.detection_of.tolist()
-    assert after.item_of.tolist() == before.item_of.tolist()
-    sorting = sort_items(truth, found.above(score), before, STREAMS)
+    assert after.detection_indices.tolist() == before.detection_indices.tolist()
+    assert after.item_indices.tolist() == before.item_indices.tolist()
+    sorting = count_sorted_items(truth, found.above(score), before, STREAMS)
     assert sorting.right + sorting.wrong + sorting.missed == sorting.items == (~truth.crowd).sum()
     assert sum(s.received for s in sorting.streams.values()) == sorting.right + sorting.wrong
     assert sum(s.foreign for s in sorting.streams.values()) == sorting.wrong
     assert sum(s.items for s in sorting.streams.values()) == sorting.items
-    met = before.item_of[before.item_of >= 0]
+    met = before.item_indices[before.item_indices >= 0]
     assert len(set(met.tolist())) == len(met) == sorting.right + sorting.wrong
-    assert (before.detection_of == MISSED).sum() == sorting.missed
+    assert (before.detection_indices == MISSED).sum() == sorting.missed
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_threshold_after_matching_is_one_before_it(
             10,
             0.4902,
             0.9433,
-        ),  # Wilson's interval of 8 of 10, as statsmodels and R's prop.test(correct=FALSE) give it
+        ),  # Wilson's interval of 8 of 10, as statsmodels and R's prop.test(correct=UNMATCHED) give it
         (0, 10, 0.0, 0.2775),
         (10, 10, 0.7225, 1.0),
         (50, 100, 0.4038, 0.5962),
@@ -210,13 +210,13 @@ def test_a_threshold_after_matching_is_one_before_it(
 )
 def test_wilson(hits: int, of: int, low: float, high: float) -> None:
     """The 95% interval of a share, known values."""
-    assert wilson(hits, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(hits, of) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_a_share_of_nothing_is_nothing() -> None:
     """No items means no accuracy, which is not an accuracy of 0."""
-    assert Share(0, 0).value is None
-    assert Share(0, 0).interval is None
+    assert BinomialProportion(0, 0).value is None
+    assert BinomialProportion(0, 0).interval is None
 
 
 def test_every_cause_once() -> None:
@@ -231,7 +231,14 @@ def test_every_cause_once() -> None:
         (1, 3, (150.0, 0.0, 10.0, 10.0), 0.8),  # background
     )
     causes = find_causes(truth, found)
-    assert causes.of_detection == ["hit", "duplicate", "localisation", "classification", "both", "background"]
+    assert causes.detection_causes == [
+        "hit",
+        "duplicate",
+        "localisation",
+        "classification",
+        "both",
+        "background",
+    ]
     # THERE (localisation) and AWAY (classification) of image 0 are accounted for; image 1's three are missed,
     # also where "both" came near
     assert causes.missed.tolist() == [False, False, False, True, True, True]
@@ -258,7 +265,7 @@ def test_confusions_are_ordered_and_show_frames() -> None:
         (1, 3, HERE, 0.8),
         (1, 3, (300.0, 0.0, 5.0, 5.0), 0.9),
     )
-    worst = worst_confusions(confusion_pairs(truth, found, match_items(truth, found)), most=5)
+    worst = find_worst_confusions(confusion_pairs(truth, found, match_items(truth, found)), limit=5)
     assert [(c.actual, c.predicted, c.count, c.frames) for c in worst] == [
         (1, 3, 2, ("frame1", "frame0")),
         (4, 1, 1, ("frame0",)),

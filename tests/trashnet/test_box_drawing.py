@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trashnet import box_drawing as drawing
-from trashnet.box_drawing import Mark, draw, line_width, luminance, text_colour
+from trashnet.box_drawing import BoxOverlay, draw_boxes, line_width, luminance, text_colour
 from trashnet.taxonomy import Taxonomy
 
 BLUE, GREY = "#1f77b4", "#7f7f7f"
@@ -28,7 +28,7 @@ def test_an_outline_lies_on_its_box_and_leaves_the_inside_alone() -> None:
     """At scale 1 the box (200, 300, 400, 200) is outlined from pixel 200 to 599 and 300 to 499, its middle
     untouched.
     """
-    drawn = draw(black(), [Mark((200, 300, 400, 200), "Drink can 0.90", BLUE)])
+    drawn = draw_boxes(black(), [BoxOverlay((200, 300, 400, 200), "Drink can 0.90", BLUE)])
     blue = is_colour(drawn, BLUE_RGB)
     line = line_width(960, 720)  # sqrt(960 * 720) = 831.4; / 240 = 3.46, so 3
     assert line == 3
@@ -44,7 +44,7 @@ def test_an_outline_lies_on_its_box_and_leaves_the_inside_alone() -> None:
 def test_the_picture_given_is_not_drawn_on() -> None:
     """The caller's pixels stay as they were."""
     image = black(64, 64)
-    draw(image, [Mark((0, 0, 64, 64), "Shoe", BLUE)])
+    draw_boxes(image, [BoxOverlay((0, 0, 64, 64), "Shoe", BLUE)])
     assert not image.any()
 
 
@@ -52,7 +52,7 @@ def test_a_label_stands_above_its_box_with_words_that_contrast() -> None:
     """Above a box with room there is a plate of its colour, with white words on it, and nothing else beside
     it.
     """
-    drawn = draw(black(), [Mark((200, 300, 400, 200), "Drink can 0.90", BLUE)])
+    drawn = draw_boxes(black(), [BoxOverlay((200, 300, 400, 200), "Drink can 0.90", BLUE)])
     above = drawn[260:298, 200:600]
     assert is_colour(above, BLUE_RGB).mean() > 0.3
     assert 100 < is_colour(above, WHITE_RGB).sum() < 4000
@@ -73,12 +73,12 @@ def test_a_picture_is_scaled_to_the_page_and_keeps_its_shape(
 ) -> None:
     """Width and height shrink or grow by one factor to fit 960 × 1280."""
     width, height = size
-    assert draw(black(width, height), []).shape == (expected[1], expected[0], 3)
+    assert draw_boxes(black(width, height), []).shape == (expected[1], expected[0], 3)
 
 
 def test_a_box_is_scaled_with_its_picture() -> None:
     """On a picture twice too large the box (400, 600, 800, 400) is outlined at (200, 300, 400, 200)."""
-    drawn = draw(black(1920, 1440), [Mark((400, 600, 800, 400), "", BLUE)])
+    drawn = draw_boxes(black(1920, 1440), [BoxOverlay((400, 600, 800, 400), "", BLUE)])
     blue = is_colour(drawn, BLUE_RGB)
     assert blue[300, 250:600].all()
     assert blue[499, 200:600].all()
@@ -89,7 +89,7 @@ def test_ground_truth_is_dashed_and_its_label_is_white() -> None:
     """A dashed outline, 4 pixels around its box, is half its colour and half white, and its words are black
     on white.
     """
-    drawn = draw(black(), [Mark((200, 300, 480, 200), "Drink can", BLUE, "dashed")])
+    drawn = draw_boxes(black(), [BoxOverlay((200, 300, 480, 200), "Drink can", BLUE, "dashed")])
     bottom = drawn[502, 200:680]
     assert is_colour(bottom[None], BLUE_RGB).sum() == pytest.approx(240, abs=12)
     assert is_colour(bottom[None], WHITE_RGB).sum() == pytest.approx(240, abs=12)
@@ -99,7 +99,7 @@ def test_ground_truth_is_dashed_and_its_label_is_white() -> None:
 def test_a_detection_that_lies_just_on_the_ground_truth_is_seen_beside_it() -> None:
     """Both outlines of one box can be followed: the detection's whole, the person's around it."""
     box = (200, 300, 480, 200)
-    drawn = draw(black(), [Mark(box, "", BLUE, "dashed"), Mark(box, "", GREY)])
+    drawn = draw_boxes(black(), [BoxOverlay(box, "", BLUE, "dashed"), BoxOverlay(box, "", GREY)])
     assert is_colour(drawn, (127, 127, 127))[499, 250:680].all()
     assert is_colour(drawn, WHITE_RGB)[502, 200:680].sum() > 200
 
@@ -111,10 +111,12 @@ def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:
     box = (300, 300, 200, 150)
     alone = []
     for name, colour in zip(names, colours, strict=True):
-        drawn = draw(black(), [Mark(box, name, colour)])
+        drawn = draw_boxes(black(), [BoxOverlay(box, name, colour)])
         alone.append(int(drawn.any(axis=2).sum()))
-    together = draw(black(), [Mark(box, n, c) for n, c in zip(names, colours, strict=True)])
-    outline = int(draw(black(), [Mark((0, 0, 0, 0), "", BLUE), Mark(box, "", BLUE)]).any(axis=2).sum())
+    together = draw_boxes(black(), [BoxOverlay(box, n, c) for n, c in zip(names, colours, strict=True)])
+    outline = int(
+        draw_boxes(black(), [BoxOverlay((0, 0, 0, 0), "", BLUE), BoxOverlay(box, "", BLUE)]).any(axis=2).sum()
+    )
     assert int(together.any(axis=2).sum()) > 0.8 * (sum(alone) - 3 * outline)
     for colour in colours:
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -123,7 +125,9 @@ def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:
 
 def test_the_first_mark_lies_on_top() -> None:
     """Where the outlines of two boxes cross, the best detection's can be followed."""
-    drawn = draw(black(), [Mark((300, 300, 200, 200), "", BLUE), Mark((400, 400, 200, 200), "", GREY)])
+    drawn = draw_boxes(
+        black(), [BoxOverlay((300, 300, 200, 200), "", BLUE), BoxOverlay((400, 400, 200, 200), "", GREY)]
+    )
     assert is_colour(drawn, BLUE_RGB)[300:500, 499].all()
     assert not is_colour(drawn, (127, 127, 127))[400, 400:599].all()
 
@@ -135,7 +139,7 @@ def test_boxes_at_and_beyond_the_border_are_drawn_within_it(box: tuple[float, fl
     """A box without area, or partly or wholly outside, raises nothing, and its words are still on the
     picture.
     """
-    drawn = draw(black(), [Mark(box, "Cigarette 0.31", GREY)])
+    drawn = draw_boxes(black(), [BoxOverlay(box, "Cigarette 0.31", GREY)])
     assert is_colour(drawn, (127, 127, 127)).sum() > 1500
 
 
@@ -149,9 +153,12 @@ def test_any_boxes_on_any_picture_can_be_drawn(
     width: int, height: int, boxes: list[tuple[float, float, float, float]]
 ) -> None:
     """Nothing that a model can report makes drawing fail, and the picture fits the page."""
-    drawn = draw(
+    drawn = draw_boxes(
         black(width, height),
-        [Mark(box, "Garbage bag 0.50", GREY, "dashed" if i % 2 else "solid") for i, box in enumerate(boxes)],
+        [
+            BoxOverlay(box, "Garbage bag 0.50", GREY, "dashed" if i % 2 else "solid")
+            for i, box in enumerate(boxes)
+        ],
     )
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] <= drawing.MAX_WIDTH

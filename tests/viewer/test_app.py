@@ -1,14 +1,17 @@
 """The app as a person uses it: served by its own command, in a real browser, on real model files."""
 
 import io
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,33 +22,42 @@ from playwright.sync_api import Browser, Page, expect
 from dataset import Log
 from tests.conftest import REPOSITORY
 from trashnet.processes import stop_process
-from viewer.server import Options, command
+from viewer.server import STOP_GRACE_SECONDS, ViewerOptions, streamlit_command
 
 PATIENCE = 60_000  # milliseconds; the first photo opens three models
 expect.set_options(timeout=PATIENCE)
 
 
 @contextmanager
-def served(options: Options, log: Path) -> Iterator[str]:
+def served(options: ViewerOptions, log: Path) -> Iterator[str]:
     """The app's address while it is served; what it writes goes to ``log``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with log.open("w") as out:
         process = subprocess.Popen(
-            command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
+            streamlit_command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + PATIENCE / 1000
-            while not is_up(f"{address}/_stcore/health"):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
-                time.sleep(0.2)
+            wait_until_up(address, process, log)
             yield address
         finally:
-            # Streamlit waits for open pages without a limit: its end must not depend on what is open.
-            stop_process(process, grace_seconds=3)
+            stop_process(process, STOP_GRACE_SECONDS)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait for Streamlit's health check."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not is_up(f"{address}/_stcore/health"):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
+        time.sleep(0.2)
 
 
 def is_up(address: str) -> bool:
@@ -60,7 +72,7 @@ def is_up(address: str) -> bool:
 @pytest.fixture(scope="module")
 def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the drawn log, with all models and scorecards."""
-    options = Options(
+    options = ViewerOptions(
         sample_log.root,
         build / "models",
         build / "scorecards",
@@ -160,7 +172,7 @@ def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
     """From 0.30 eight steps up to 0.70 the int8 model's 0.60 is no longer enough, and it says so."""
     open_photos(page, address)
     move_slider(page, "ArrowRight", 8)
-    expect(page.get_by_text("The surest of everything scores 0.60")).to_be_visible()
+    expect(page.get_by_text("The highest score of all is 0.60")).to_be_visible()
     expect(page.get_by_text("SSD int8: not seen")).to_be_visible()
     expect_pictures(page, "Drink can 0.90", "Drink can 0.80", "none")
     move_slider(page, "ArrowLeft", 8)
@@ -187,7 +199,7 @@ def test_frames_can_be_chosen_by_class_split_and_disagreement(
     labels = [frame.labels for frame in sample_log.frames("test")]
     class_id = next(c for c in range(1, 58) if 0 < sum(c in one.class_ids for one in labels if one) < 4)
     count = sum(class_id in one.class_ids for one in labels if one)
-    page.get_by_role("combobox", name="Showing").click()
+    page.get_by_role("combobox", name="Class", exact=True).click()
     page.get_by_role("option", name=sample_log.taxonomy.name_of[class_id]).click()
     expect(page.get_by_text(f"Frame, 1 to {count}")).to_be_visible()
     page.get_by_role("combobox", name="Order").click()
@@ -245,7 +257,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
     """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen
     all the same.
     """
-    options = Options(
+    options = ViewerOptions(
         sample_log.root,
         tmp_path / "models",
         tmp_path / "cards",
@@ -259,7 +271,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
         expect(page.get_by_text("Ground truth:")).to_be_visible()
         expect(page.locator('[data-testid="stImage"] img')).to_have_count(1)
         page.get_by_role("link", name="Scorecards").click()
-        expect(page.get_by_text("No model has been judged yet.")).to_be_visible()
+        expect(page.get_by_text("No model has been evaluated yet.")).to_be_visible()
         page.goto("about:blank")
 
 
@@ -270,7 +282,7 @@ def test_one_missing_model_does_not_keep_the_others_from_working(
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")
-    options = Options(
+    options = ViewerOptions(
         tmp_path / "data",
         tmp_path / "models",
         tmp_path / "cards",
@@ -287,3 +299,36 @@ def test_one_missing_model_does_not_keep_the_others_from_working(
             page.get_by_text("The models disagree. SSD float: recycling; SSD int8: landfill.")
         ).to_be_visible()
         page.goto("about:blank")
+
+
+def test_ctrl_c_ends_the_viewer_while_a_page_is_open(page: Page, sample_log: Log, tmp_path: Path) -> None:
+    """A page that stays open keeps neither the command nor Streamlit's server alive."""
+    port = free_port()
+    program = (
+        "import sys; from pathlib import Path; from viewer import run_viewer; "
+        "run_viewer(Path(sys.argv[1]), Path(sys.argv[2]), Path('taxonomy.yaml'), port=int(sys.argv[3]), "
+        "browser=False)"
+    )
+    log = tmp_path / "viewer.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(sample_log.root), str(tmp_path), str(port)],
+            cwd=REPOSITORY,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,  # a group of its own: a terminal's Ctrl-C reaches every process of it
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_up(address, process, log)
+        page.goto(address)
+        expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=PATIENCE / 1000) == 0
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -14,10 +14,10 @@ from trashnet.taxonomy import Taxonomy
 from viewer.inference import (
     ModelRunner,
     describe_labels,
-    detection_marks,
+    detection_overlays,
     detection_rows,
     filter_detections,
-    label_marks,
+    label_overlays,
 )
 
 
@@ -65,10 +65,13 @@ def test_only_keeps_what_is_sure_and_of_the_classes_wanted(found: Detections, ta
 
 def test_what_was_found_is_drawn_in_the_colour_of_its_stream(found: Detections, taxonomy: Taxonomy) -> None:
     """Class and score in words, the stream as a colour."""
-    marks = detection_marks(found, taxonomy)
-    assert [mark.text for mark in marks] == ["Drink can 0.90", "Shoe 0.50", "Drink can 0.20"]
-    assert [mark.colour for mark in marks[:2]] == [taxonomy.streams["recycling"], taxonomy.streams["special"]]
-    assert {mark.line for mark in marks} == {"solid"}
+    overlays = detection_overlays(found, taxonomy)
+    assert [overlay.text for overlay in overlays] == ["Drink can 0.90", "Shoe 0.50", "Drink can 0.20"]
+    assert [overlay.colour for overlay in overlays[:2]] == [
+        taxonomy.streams["recycling"],
+        taxonomy.streams["special"],
+    ]
+    assert {overlay.line for overlay in overlays} == {"solid"}
 
 
 def test_the_table_holds_class_stream_and_score(found: Detections, taxonomy: Taxonomy) -> None:
@@ -80,7 +83,7 @@ def test_ground_truth_is_dashed_and_told_by_stream(taxonomy: Taxonomy) -> None:
     """Two of a kind are counted, an empty frame is called one."""
     ids = np.array([taxonomy.id_of[name] for name in ("Drink can", "Shoe", "Drink can", "Glass jar")])
     labels = Labels(np.ones((4, 4)), ids, np.zeros(4, bool))
-    assert {mark.line for mark in label_marks(labels, taxonomy)} == {"dashed"}
+    assert {overlay.line for overlay in label_overlays(labels, taxonomy)} == {"dashed"}
     assert describe_labels(labels, taxonomy) == "**recycling**: 2 × Drink can, Glass jar; **special**: Shoe"
     assert (
         describe_labels(Labels(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)), taxonomy)

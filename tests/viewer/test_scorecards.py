@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from evaluation import Scorecard
-from viewer.scorecards import class_rows, comparable, facts, headline_rows, read_scorecards, stream_rows
+from viewer.scorecards import (
+    class_rows,
+    comparable,
+    describe_measurement,
+    model_rows,
+    read_scorecards,
+    stream_rows,
+)
 
 
 @pytest.fixture
@@ -24,7 +31,7 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_read(build: Path, tm
     assert list(found) == ["ssd_int8"]
     assert len(errors) == 2
     assert "efficientdet.json: no such scorecard" in errors[0]
-    assert all("dvc repro" in complaint for complaint in errors)
+    assert all("dvc repro" in error for error in errors)
 
 
 def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scorecard]) -> None:
@@ -32,7 +39,7 @@ def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scoreca
     changed = cards["ssd_int8"].model_copy(
         update={"coco": cards["ssd_int8"].coco | {"ap": 0.12345, "ap50": None}}
     )
-    rows = headline_rows({"efficientdet": cards["efficientdet"], "ssd_int8": changed})
+    rows = model_rows({"efficientdet": cards["efficientdet"], "ssd_int8": changed})
     assert [row["Model"] for row in rows] == ["EfficientDet-D0", "SSD int8"]
     assert rows[1]["AP"] == 12.35
     assert rows[1]["AP at IoU 0.5"] is None
@@ -79,6 +86,6 @@ def test_scorecards_of_other_frames_are_not_comparable(cards: dict[str, Scorecar
 
 def test_the_facts_name_the_frames_and_the_machine(cards: dict[str, Scorecard]) -> None:
     """Numbers without their origin are no use."""
-    line = facts(cards)
+    line = describe_measurement(cards)
     assert "4 test frames" in line
     assert cards["efficientdet"].latency.cpu in line

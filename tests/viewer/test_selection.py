@@ -7,7 +7,7 @@ from dataset import Log
 from evaluation import Predictions
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
-from viewer.selection import detection_dissimilarity, frames_with, most_dissimilar_first
+from viewer.selection import detection_dissimilarity, frames_with, sort_by_dissimilarity
 
 
 def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
@@ -20,7 +20,7 @@ def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
         )
         for one in images
     ]
-    return Predictions.of([f"frame{i}" for i in range(len(images))], found)
+    return Predictions.from_detections([f"frame{i}" for i in range(len(images))], found)
 
 
 def test_frames_with_a_class_are_those_that_show_it(sample_log: Log, taxonomy: Taxonomy) -> None:
@@ -71,6 +71,6 @@ def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
 
 
 def test_the_frames_that_models_disagree_on_come_first() -> None:
-    """Only the positions given, the greatest distance first, equal ones in their old order."""
-    apart = np.array([0.5, 0.0, 1.0, 0.5, 0.9])
-    assert most_dissimilar_first(np.array([0, 1, 2, 3]), apart).tolist() == [2, 0, 3, 1]
+    """Only the indices given, the greatest distance first, equal ones in their old order."""
+    dissimilarity = np.array([0.5, 0.0, 1.0, 0.5, 0.9])
+    assert sort_by_dissimilarity(np.array([0, 1, 2, 3]), dissimilarity).tolist() == [2, 0, 3, 1]

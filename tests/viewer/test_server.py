@@ -10,19 +10,19 @@ import pytest
 from tests.conftest import REPOSITORY
 from trashnet.errors import UserError
 from viewer.photos import MAX_BYTES
-from viewer.server import Options, command
+from viewer.server import ViewerOptions, streamlit_command
 
 
 def test_options_survive_the_command_line() -> None:
     """What is put in behind ``--`` is what the app reads, spaces and all."""
-    options = Options(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml"))
-    line = command(options)
-    assert Options.parse(line[line.index("--") + 1 :]) == options
+    options = ViewerOptions(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml"))
+    line = streamlit_command(options)
+    assert ViewerOptions.parse(line[line.index("--") + 1 :]) == options
 
 
 def test_what_is_not_said_has_the_pipelines_own_places() -> None:
     """Started in the repository without arguments the app finds everything."""
-    assert Options.parse(["--data", "elsewhere"]) == Options(
+    assert ViewerOptions.parse(["--data", "elsewhere"]) == ViewerOptions(
         Path("elsewhere"), Path("build/models"), Path("build/scorecards")
     )
 
@@ -30,16 +30,17 @@ def test_what_is_not_said_has_the_pipelines_own_places() -> None:
 def test_an_unknown_argument_is_an_error_in_plain_words() -> None:
     """The page shows it; argparse alone would leave the browser waiting."""
     with pytest.raises(UserError, match="unrecognized arguments: --modles"):
-        Options.parse(["--modles", "x"])
+        ViewerOptions.parse(["--modles", "x"])
 
 
 def test_the_app_listens_on_loopback_and_tells_nobody() -> None:
     """By our command and by Streamlit's own alike: the configuration lies beside the app."""
-    assert "--server.address=127.0.0.1" in command(Options())
-    assert "--browser.gatherUsageStats=false" in command(Options())
+    assert "--server.address=127.0.0.1" in streamlit_command(ViewerOptions())
+    assert "--browser.gatherUsageStats=false" in streamlit_command(ViewerOptions())
     configuration = tomllib.loads((REPOSITORY / "viewer/.streamlit/config.toml").read_text(encoding="utf-8"))
     assert configuration["browser"]["gatherUsageStats"] is False
     assert configuration["server"]["address"] == "127.0.0.1"
+    assert configuration["logger"]["hideWelcomeMessage"] is True, "it also hides Streamlit's advertisements"
     assert configuration["server"]["maxUploadSize"] * 2**20 == MAX_BYTES
 
 
