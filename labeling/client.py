@@ -52,7 +52,7 @@ class Client(LabelStudio):
         """Call ``request`` until it succeeds. It must be one that may be repeated.
 
         Raises :class:`UserError` for a token that is not accepted and for a request that is refused, and
-        :class:`LabelStudioUnavailable` when retry_seconds ends.
+        :class:`LabelStudioUnavailable` when they go on for longer than ``retry_seconds``.
         """
         retried = stamina.retry(
             on=_is_transient,

@@ -181,7 +181,7 @@ def team(root: Path) -> None:
 @pytest.mark.timeout(1500)
 def test_a_team_s_services_come_up_and_a_frame_becomes_a_task(tmp_path: Path) -> None:
     """PostgreSQL behind everything, passwords everywhere, Label Studio's guard on: from an upload, by events
-    exclusive_lock, to the annotators.
+    alone, to the annotators.
     """
     (tmp_path / "hosts").write_text(HOSTS)
     become_root = [] if os.geteuid() == 0 else ["--map-root-user"]
