@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-QUIET_SECONDS = 2.0  # without a notification, after which an event is emitted
+QUIET_SECONDS = 1.0  # without a notification, after which an event is emitted
 MAX_WAIT_SECONDS = 20.0  # that the first notification waits
 RETRY_SECONDS = 5.0  # until an event is emitted again that Prefect did not take
 

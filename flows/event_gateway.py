@@ -29,7 +29,7 @@ from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settin
 from trashnet.store import open_store
 
 MAX_BODY_BYTES = 1 << 20  # a store sends a few hundred for each upload
-WATCH_SECONDS = 3.0  # between two listings of the inbox
+WATCH_SECONDS = 1.0  # between two listings of the inbox
 
 log = logging.getLogger("gateway")
 

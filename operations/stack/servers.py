@@ -28,6 +28,8 @@ GATEWAY_TIMEOUT_SECONDS = 120.0
 REQUEST_TIMEOUT_SECONDS = 5.0
 
 WORK_POOL = "flywheel"
+# Between two requests of the worker for runs that are due. An upload would wait longest for Prefect's 10 s.
+WORKER_QUERY_SECONDS = 2
 EVENT_GATEWAY_MODULE = "flows.event_gateway"  # run by `python -m`: importing it takes seconds
 # The private networks that Label Studio 1.23 refuses to call by default (label_studio/core/utils/io.py).
 # fmt: off
@@ -237,7 +239,9 @@ def spawn_worker(
         url="",
         log=log or folder.with_name(f"{folder.name}-worker.log"),
         is_healthy=lambda: _is_worker_online(prefect_url, name),
-        environment=prefect_environment(folder, prefect_url) | dict(settings),
+        environment=prefect_environment(folder, prefect_url)
+        | {"PREFECT_WORKER_QUERY_SECONDS": str(WORKER_QUERY_SECONDS)}
+        | dict(settings),
         cwd=root,
     )
 
