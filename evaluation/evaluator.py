@@ -4,8 +4,6 @@ import hashlib
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dataset import Frames, Log, Split
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.latency import summarise_latency
@@ -16,6 +14,7 @@ from evaluation.scorecard_builder import build_scorecard
 from trashnet.detectors import Detections, Detector
 from trashnet.errors import UserError
 from trashnet.files import write_json
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 
@@ -75,7 +74,7 @@ def predict(detector: Detector, frames: Frames, warm_up: int) -> tuple[Predictio
     seconds: list[float] = []
     for _ in range(warm_up):
         detector.detect([frames[0].image()])
-    for position in tqdm(range(len(frames)), desc=f"evaluate {detector.name}", unit="frame", disable=None):
+    for position in track(range(len(frames)), len(frames), f"evaluate {detector.name}", "frame"):
         frame = frames[position]
         image = frame.image()
         began = time.perf_counter()

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from dataset.formats.faults import Fault, FaultKind
 from trashnet import images
 from trashnet.images import DECODE_ERRORS, open_image, perceptual_hash, strip_exif
+from trashnet.progress import track
 from trashnet.quarantine import QuarantineReason
 
 Progress = Callable[[int, int], None]
@@ -147,21 +147,17 @@ def validate_images(
         min_side: The least width and height in pixels.
         max_pixels: The greatest product of width and height.
         spool: Folder that converted images are written to.
-        on_progress: Called with the number of images done and in all; by default a terminal shows a bar.
+        on_progress: Called with the number of images done and in all; besides the bar of a terminal.
 
     Returns:
         One result per image, in the order of ``files``.
     """
     validate = partial(_validate_pair, min_side=min_side, max_pixels=max_pixels, spool=spool)
     validated = []
-    with tqdm(
-        total=len(files), desc="validating images", unit="image", disable=True if on_progress else None
-    ) as bar:
-        for result in _run_on_all_cores(validate, files):
-            validated.append(result)
-            bar.update()
-            if on_progress:
-                on_progress(len(validated), len(files))
+    for result in track(_run_on_all_cores(validate, files), len(files), "validating images", "image"):
+        validated.append(result)
+        if on_progress:
+            on_progress(len(validated), len(files))
     return validated
 
 

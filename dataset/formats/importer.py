@@ -65,7 +65,7 @@ def import_dataset(
             not mapped becomes the class of the same name, compared exactly and then without case.
         name: What the turn is called; by default as the file or folder.
         skip_invalid: Leave out faulty images and annotations, and list them in the report.
-        on_progress: Called with the number of images validated and in all; by default a terminal shows a bar.
+        on_progress: Called with the number of images validated and in all; besides the bar of a terminal.
 
     Returns:
         What was imported and what was left out.

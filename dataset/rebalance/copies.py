@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dataset.append import append_turn
 from dataset.frame import Frame, Labels
@@ -23,6 +22,7 @@ from dataset.rebalance.params import RebalanceParams
 from dataset.rebalance.plan import plan_copies
 from dataset.rebalance.report import RebalanceReport, make_report, write_report
 from trashnet.errors import UserError
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 CHUNK_SIZE = 32  # copies that a worker makes before it returns them: a few megabytes
@@ -92,14 +92,12 @@ def _write_log(
     labels: list[tuple[str, Labels]] = []
 
     def frames() -> Iterator[Frame]:
-        with tqdm(total=num_copies, desc="rebalance", unit="image", disable=None) as bar:
-            for frame, frame_labels in copies:
-                indices = _class_indices(frame_labels)
-                images[np.unique(indices)] += 1
-                np.add.at(boxes, indices, 1)
-                labels.append((frame.sha256, frame_labels))
-                yield frame
-                bar.update()
+        for frame, frame_labels in track(copies, num_copies, "rebalance", "image"):
+            indices = _class_indices(frame_labels)
+            images[np.unique(indices)] += 1
+            np.add.at(boxes, indices, 1)
+            labels.append((frame.sha256, frame_labels))
+            yield frame
 
     # The labels are a generator because the list is complete only after all frames have been written.
     if append_turn(root, "copies", frames(), (pair for pair in labels), taxonomy) is None:

@@ -1,4 +1,4 @@
-"""Lightning callbacks: averaged weights, throughput, and the metrics that DVCLive records."""
+"""Lightning callbacks: averaged weights, throughput, progress, and the metrics that DVCLive records."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,9 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
+from tqdm import tqdm
+
+from trashnet.progress import progress_bar
 
 # Left out of the overall throughput where there are more: worker processes start, cuDNN tries its algorithms.
 UNTIMED_EPOCHS = 1
@@ -106,6 +109,56 @@ class ThroughputMonitor(Callback):
     def overall(self) -> dict[str, float]:
         """The rates over all epochs but the first, or over that one if there is no other."""
         return self.rates(min(UNTIMED_EPOCHS, len(self.epochs) - 1))
+
+
+class ProgressReporter(Callback):
+    """Says how far the epoch is, in a terminal and in a log; of several processes only the first does."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Begin with the training batches."""
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._begin(trainer, int(trainer.num_training_batches), epoch)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count a training batch."""
+        self._count()
+
+    def on_validation_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Begin with the validation batches, which follow the training batches of an epoch."""
+        self._begin(trainer, int(sum(trainer.num_val_batches)), "validation")
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Count a validation batch."""
+        self._count()
+
+    def on_validation_end(self, *_: Any) -> None:
+        """End the bar."""
+        self._end()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """End the bar of an epoch without validation."""
+        self._end()
+
+    def on_exception(self, *_: Any) -> None:
+        """End the bar, so that the error stands on a line of its own."""
+        self._end()
+
+    def _begin(self, trainer: pl.Trainer, total: int, description: str) -> None:
+        self._end()
+        if trainer.is_global_zero:
+            self._bar = progress_bar(total, description, "batch")
+
+    def _count(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 class MetricsLogger(Callback):

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import save_file
 
 from dataset import Frames
 from training.efficientdet.backbone import BackboneWeights, load_backbone
-from training.efficientdet.callbacks import EmaWeights, MetricsLogger, ThroughputMonitor
+from training.efficientdet.callbacks import EmaWeights, MetricsLogger, ProgressReporter, ThroughputMonitor
 from training.efficientdet.data import make_loader
 from training.efficientdet.lightning_module import EfficientDetModule
 from training.efficientdet.model import DESCRIPTION_FILE, WEIGHTS_FILE, EfficientDetD0, describe_model
@@ -160,7 +159,6 @@ def _make_trainer(
     # A resumed run finds a checkpoint there, and a small machine has few workers: both as they should be.
     for message in ("Checkpoint directory .* exists and is not empty", ".*does not have many workers"):
         warnings.filterwarnings("ignore", message, module="lightning")
-    interactive = sys.stderr.isatty()  # in a log file the lines of the metrics logger are enough
     return pl.Trainer(
         accelerator="auto",
         devices=local_processes,
@@ -169,8 +167,8 @@ def _make_trainer(
         use_distributed_sampler=False,
         precision=precision,
         max_epochs=params.epochs,
-        callbacks=[*callbacks, checkpoint, *([TQDMProgressBar(refresh_rate=10)] if interactive else [])],
-        enable_progress_bar=interactive,
+        callbacks=[*callbacks, ProgressReporter(), checkpoint],
+        enable_progress_bar=False,  # Lightning's own is silent without a terminal
         enable_model_summary=False,
         num_sanity_val_steps=0,
         benchmark=True,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import platform
 import shutil
 import time
@@ -13,7 +14,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from training.ssd.backbone import load_backbone
 from training.ssd.checkpoint import restore_state, run_digest, save_state
@@ -24,6 +24,7 @@ from training.ssd.params import SsdParams
 from training.ssd.report import SsdReport
 from trashnet.errors import UserError
 from trashnet.files import atomic_write, write_json
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class TrainingRun:
         self._validation: tuple[Any, Callable[[Any], dict[str, Any]]] | None = None
         self.batch_size = max(min(params.batch_size, self.images) // replicas, 1) * replicas
         self.steps_per_epoch = max(self.images // self.batch_size, 1)
+        self._val_steps = math.ceil(count_records(self.val_shards) / self.batch_size)
 
     def make_model(self) -> tuple[Ssd, str]:
         """A compiled model with its optimizer built, and where its backbone's weights come from."""
@@ -169,7 +171,7 @@ class TrainingRun:
             epoch_throughput = Throughput()
             description = f"epoch {epoch + 1}/{self.params.epochs}"
             steps = range(self.steps_per_epoch)
-            for index in tqdm(steps, desc=description, unit="batch", leave=False, disable=None):
+            for index in track(steps, len(steps), description, "step"):
                 step_started = time.perf_counter()
                 batch = next(batch_iterator)
                 batch_arrived = time.perf_counter()
@@ -200,7 +202,7 @@ class TrainingRun:
         batches, step = self._validation
         model.reset_metrics()
         logs: dict[str, Any] = {}
-        for batch in batches:
+        for batch in track(batches, self._val_steps, "validation", "step"):
             logs = step(batch)
         return {name: float(value) for name, value in logs.items()}
 
