@@ -1,4 +1,4 @@
-"""Looking: the Streamlit app that shows a photo through all three models, and their scorecards."""
+"""The Streamlit app that runs all three models on a photo, and shows their scorecards."""
 
 from viewer.server import run_viewer, streamlit_command
 

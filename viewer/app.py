@@ -1,4 +1,4 @@
-"""The page: ``streamlit run viewer/app.py -- --data data --models build/models --scorecards
+"""The Streamlit script: ``streamlit run viewer/app.py -- --data data --models build/models --scorecards
 build/scorecards``.
 """
 
@@ -18,7 +18,7 @@ ICON = Path(__file__).with_name("icon.svg")
 
 
 def main() -> None:
-    """Both pages. Whatever is missing is said in plain words."""
+    """Show both pages; an invalid option or taxonomy is an error message on the page."""
     st.set_page_config("TrashNet viewer", str(ICON), layout="wide")
     st.html(
         "<style>.stMainBlockContainer {padding-top: 4rem}</style>"

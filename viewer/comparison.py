@@ -1,4 +1,4 @@
-"""Which stream each item would go to, and whether the models agree on it."""
+"""The stream that each model predicts for each item, and whether the models agree on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from trashnet.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class StreamPrediction:
-    """What one model takes an item for, where that goes, and how sure it is.
+    """The class that one model predicts for an item, the stream of that class, and the score.
 
-    ``score`` is ``None`` for a person.
+    ``score`` is ``None`` for a label that a person drew.
     """
 
     class_name: str
@@ -33,17 +33,17 @@ class StreamPrediction:
 
 @dataclass(frozen=True, slots=True)
 class PhotoItem:
-    """One thing on the photo: its box ``(x, y, w, h)`` in pixels and what each model, by title, takes it for,
-    if it sees it.
+    """One item on the photo: its box ``(x, y, w, h)`` in pixels, and the prediction of each model that
+    detects it, by the model's title.
     """
 
     box: NDArray[np.float64]
     predictions: dict[str, StreamPrediction] = field(default_factory=dict)
 
     def same_stream(self, titles: Sequence[str]) -> bool:
-        """Whether every one of these models sees it and sends it to one stream.
+        """Whether all these models detect the item and predict the same stream.
 
-        The class may differ: the chamber is the same.
+        The classes that they predict may differ.
         """
         return (
             all(title in self.predictions for title in titles)
@@ -53,28 +53,30 @@ class PhotoItem:
 
 @dataclass(frozen=True, slots=True)
 class ModelComparison:
-    """What the models' predictions come to: ``kind``, and a sentence in Markdown."""
+    """The result of comparing the models' predictions: ``kind``, and a sentence in Markdown."""
 
     kind: Literal["agree", "partly", "disagree", "nothing"]
     sentence: str
 
 
 def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[PhotoItem]:
-    """Put together what several models (by title) found, the surest first.
+    """Group the detections of several models (by title) into items, the highest score first.
 
-    Leave out beforehand what is too unsure to sort by.
+    The caller removes detections below the confidence threshold.
 
-    Every detection, best first over all models, joins the item it overlaps most, if that is at IoU >= 0.5; if
-    not it is an item of its own. As in sorting accuracy the class plays no part, and a model's best detection
-    of an item is its prediction for it.
+    Detections are taken in the order of their scores, over all models. A detection joins the item that it
+    overlaps most if their IoU is at least 0.5; otherwise it becomes an item of its own. Classes are not
+    compared, as in sorting accuracy. A model's best detection of an item is its prediction for the item.
     """
-    everything = [
+    scored_boxes = [
         (float(score), title, np.asarray(box, np.float64), int(class_id))
-        for title, one in found.items()
-        for box, class_id, score in zip(one.boxes, one.class_ids, one.scores, strict=True)
+        for title, detections in found.items()
+        for box, class_id, score in zip(
+            detections.boxes, detections.class_ids, detections.scores, strict=True
+        )
     ]
     items: list[PhotoItem] = []
-    for score, title, box, class_id in sorted(everything, key=lambda d: -d[0]):
+    for score, title, box, class_id in sorted(scored_boxes, key=lambda d: -d[0]):
         overlaps = iou(box[None], np.array([item.box for item in items]).reshape(-1, 4))[0]
         if items and overlaps.max() >= MATCH_IOU:
             item = items[int(overlaps.argmax())]
@@ -88,44 +90,44 @@ def find_items(found: Mapping[str, Detections], taxonomy: Taxonomy) -> list[Phot
 
 
 def compare_streams(items: Sequence[PhotoItem], titles: Sequence[str]) -> ModelComparison:
-    """Whether these models (one at least) send each item to one stream.
+    """Compare the streams that these models (at least one) predict for each item.
 
     A model that misses an item does not agree on it.
     """
-    who = titles[0] if len(titles) == 1 else "Both models" if len(titles) == 2 else "All models"
+    subject = titles[0] if len(titles) == 1 else "Both models" if len(titles) == 2 else "All models"
     if not items:
         return ModelComparison(
             "nothing",
-            f"{who} {'finds' if len(titles) == 1 else 'find'} nothing that sure; nothing would be sorted.",
+            f"{subject} {'finds' if len(titles) == 1 else 'find'} nothing that sure; "
+            "nothing would be sorted.",
         )
-    streams = _and(
+    streams = _join(
         [
             f"**{stream}**"
-            for stream in dict.fromkeys(a.stream for item in items for a in item.predictions.values())
+            for stream in dict.fromkeys(p.stream for item in items for p in item.predictions.values())
         ]
     )
-    things = "it" if len(items) == 1 else f"{len(items)} items"
+    objects = "it" if len(items) == 1 else f"{len(items)} items"
     if len(titles) == 1:
-        return ModelComparison("agree", f"{who} sends {things} to {streams}.")
-    same = sum(item.same_stream(titles) for item in items)
-    if same == len(items):
+        return ModelComparison("agree", f"{subject} sends {objects} to {streams}.")
+    agreed = sum(item.same_stream(titles) for item in items)
+    if agreed == len(items):
         return ModelComparison(
             "agree",
-            f"{who} send {things} to "
-            f"{streams}{', each to the same' if same > 1 and ' and ' in streams else ''}.",
+            f"{subject} send {objects} to "
+            f"{streams}{', each to the same' if agreed > 1 and ' and ' in streams else ''}.",
         )
     if len(items) == 1:
-        sides: dict[str, list[str]] = {}
+        titles_by_stream: dict[str, list[str]] = {}
         for title in titles:
             prediction = items[0].predictions.get(title)
-            sides.setdefault(f"**{prediction.stream}**" if prediction else "not seen", []).append(title)
+            stream = f"**{prediction.stream}**" if prediction else "not seen"
+            titles_by_stream.setdefault(stream, []).append(title)
+        details = "; ".join(f"{_join(group)}: {stream}" for stream, group in titles_by_stream.items())
+        return ModelComparison("disagree", f"The models disagree. {details}.")
+    if agreed:
         return ModelComparison(
-            "disagree",
-            f"The models disagree. {'; '.join(f'{_and(who)}: {stream}' for stream, who in sides.items())}.",
-        )
-    if same:
-        return ModelComparison(
-            "partly", f"The models agree on {same} of the {len(items)} items that any of them sees."
+            "partly", f"The models agree on {agreed} of the {len(items)} items that any of them sees."
         )
     return ModelComparison(
         "disagree", f"The models agree on none of the {len(items)} items that any of them sees."
@@ -133,7 +135,7 @@ def compare_streams(items: Sequence[PhotoItem], titles: Sequence[str]) -> ModelC
 
 
 def item_rows(items: Sequence[PhotoItem], titles: Sequence[str]) -> list[dict[str, str | int]]:
-    """The items as rows of a table: each model's prediction, and whether all name one stream."""
+    """The items as rows of a table: each model's prediction, and whether all predict the same stream."""
     return [
         {"Item": number}
         | {title: str(item.predictions.get(title, "not seen")) for title in titles}
@@ -143,7 +145,7 @@ def item_rows(items: Sequence[PhotoItem], titles: Sequence[str]) -> list[dict[st
 
 
 def sort_photo(labels: Labels, detections: Detections, taxonomy: Taxonomy) -> SortingCounts:
-    """How many of the items a person boxed would land where they belong, by the rule of sorting accuracy."""
+    """Compare the detections of one photo with its ground truth, by the rule of sorting accuracy."""
     truth = GroundTruth(
         ("photo",), np.zeros(len(labels), np.int64), labels.boxes, labels.class_ids, labels.crowd
     )
@@ -151,5 +153,5 @@ def sort_photo(labels: Labels, detections: Detections, taxonomy: Taxonomy) -> So
     return count_sorted_items(truth, predictions, match_items(truth, predictions), taxonomy.stream_of)
 
 
-def _and(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -27,8 +27,9 @@ class InferenceResult:
 
 
 class ModelRunner:
-    """An open detector that several people may use: one photo at a time, as a TFLite interpreter cannot do
-    two.
+    """An open detector that several threads share.
+
+    It runs one photo at a time, because a TFLite interpreter is not safe for threads.
     """
 
     def __init__(self, path: Path, taxonomy: Taxonomy) -> None:
@@ -66,7 +67,7 @@ def detection_overlays(detections: Detections, taxonomy: Taxonomy) -> list[BoxOv
 
 
 def label_overlays(labels: Labels, taxonomy: Taxonomy) -> list[BoxOverlay]:
-    """What a person boxed, dashed, in the colour of its stream."""
+    """Ground truth as dashed boxes to draw, in the colour of their stream."""
     return [
         BoxOverlay(
             _box(box), taxonomy.name_of[int(c)], taxonomy.streams[taxonomy.stream_of[int(c)]], "dashed"
@@ -88,9 +89,9 @@ def detection_rows(detections: Detections, taxonomy: Taxonomy) -> list[dict[str,
 
 
 def describe_labels(labels: Labels, taxonomy: Taxonomy) -> str:
-    """What a person boxed, by stream, in Markdown: "**recycling**: 2 × Drink can, Glass jar.
+    """Ground truth by stream, in Markdown.
 
-    **organics**: Food waste".
+    Example: ``**recycling**: 2 × Drink can, Glass jar; **organics**: Food waste``.
     """
     counts = Counter(int(c) for c in labels.class_ids)
     streams: dict[str, list[str]] = {}

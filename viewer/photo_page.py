@@ -1,4 +1,4 @@
-"""A photo or a frame through all three models, side by side."""
+"""The page with the detections of all three models on one photo, side by side."""
 
 import html
 from collections import Counter
@@ -86,7 +86,7 @@ def show_filters(taxonomy: Taxonomy, *, labelled: bool) -> DisplayFilters:
 
 
 def show_photo_page(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> None:
-    """The whole page; ``key`` stands for the taxonomy in the cache."""
+    """Show the page; ``key`` identifies the taxonomy in the caches."""
     with st.sidebar:
         photo = pick_photo(options, taxonomy, key)
         st.divider()

@@ -32,7 +32,8 @@ class Photo:
     labels: Labels | None = None
 
 
-# Caches that outlive a click. Streamlit hashes all arguments but those that begin with "_".
+# Streamlit runs the script again after every click; these caches keep their values. It hashes all arguments
+# but those that begin with "_".
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the dataset log")
@@ -53,7 +54,7 @@ def find_frames(
 def compute_dissimilarity(
     paths: list[Path], written: list[int], turns: list[str], _frames: Frames
 ) -> NDArray[np.float64]:
-    """How little the models' detections have in common, per frame; see :mod:`viewer.selection`."""
+    """The dissimilarity of the models' detections on each frame; see :mod:`viewer.selection`."""
     images = [_frames[i].sha256 for i in range(len(_frames))]
     return selection.detection_dissimilarity(
         [Predictions.read(path, images) for path in paths], DEFAULT_CONFIDENCE
@@ -61,7 +62,7 @@ def compute_dissimilarity(
 
 
 def pick_photo(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | None:
-    """The photo chosen here; where there is none the page says why, and this is ``None``."""
+    """Return the chosen photo, or ``None`` after the page has shown why there is none."""
     source = st.segmented_control(
         "Source",
         [LOG, UPLOAD],
@@ -157,9 +158,9 @@ def pick_frame(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | 
 def order_by_dissimilarity(
     indices: NDArray[np.int64], options: ViewerOptions, turns: list[str], split: Split, frames: Frames
 ) -> NDArray[np.int64]:
-    """The indices, those first on which the models' detections differ most.
+    """Sort the indices by the dissimilarity of the models' detections, the greatest first.
 
-    Without predictions to compare the page says so, and the order stays.
+    If there are no predictions to compare, the page says so and the order stays.
     """
     paths = [path for model in MODELS if (path := options.predictions / f"{model.name}.json").is_file()]
     if split != "test":

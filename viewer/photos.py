@@ -1,4 +1,4 @@
-"""A photo that somebody brings, made into the pixels a detector takes; or plain words on why it cannot be."""
+"""Decodes an uploaded photo into the pixels that a detector takes, or explains why it cannot."""
 
 import io
 import struct

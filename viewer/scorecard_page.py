@@ -26,7 +26,7 @@ METRICS = ("Sorted right", "AP at IoU 0.5", "Latency", "Size")
 
 
 def show_scorecard_page(folder: Path) -> None:
-    """The whole page: first which scorecards are missing, then the rest."""
+    """Show the page: first which scorecards are missing, then the others."""
     cards, errors = read_scorecards(folder)
     for error in errors:
         st.info(error, icon=":material/hourglass_empty:")

@@ -13,9 +13,11 @@ TITLES = {model.name: model.title for model in MODELS}
 
 
 def read_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
-    """The scorecards there are, by model, in the order of the models.
+    """Read the scorecards of all models from a folder.
 
-    And in plain words what is missing or damaged.
+    Returns:
+        The scorecards by model name, in the order of the models; and one message for each scorecard that is
+        missing or damaged.
     """
     cards, errors = {}, []
     for model in MODELS:
@@ -43,7 +45,7 @@ def describe_measurement(cards: Mapping[str, Scorecard]) -> str:
 
 
 def model_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
-    """One row per model: its headline numbers; shares in percent, ``None`` where there is nothing to say."""
+    """One row per model: its headline numbers; shares in percent, ``None`` where nothing was measured."""
     return [
         {
             "Model": TITLES[name],
@@ -63,8 +65,10 @@ def model_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
 
 
 def stream_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
-    """One row per stream: its test items, and per model the share that arrives and the share of what arrives
-    that belongs elsewhere.
+    """One row per stream: its test items, and the accuracy and contamination of each model.
+
+    Accuracy is the share of the stream's items that arrive in it. Contamination is the share of the items in
+    it that belong to another stream.
     """
     by_stream: dict[str, dict[str, TableValue]] = {}
     for name, card in cards.items():
@@ -81,23 +85,23 @@ def class_rows(
     """One row per class, the most test boxes first: ``measure`` (a value of :data:`MEASURES`) of each model,
     in percent.
 
-    Classes without a test box, of which nothing can be said, are left out unless ``untested``.
+    Classes without a test box have no result and are left out unless ``untested``.
     """
     by_class: dict[int, dict[str, TableValue]] = {}
     boxes: dict[int, int] = {}
     for name, card in cards.items():
-        for one in card.classes:
+        for class_score in card.classes:
             row = by_class.setdefault(
-                one.class_id,
+                class_score.class_id,
                 {
-                    "Class": one.name,
-                    "Stream": one.stream,
-                    "Train boxes": one.train_boxes,
-                    "Test boxes": one.test_boxes,
+                    "Class": class_score.name,
+                    "Stream": class_score.stream,
+                    "Train boxes": class_score.train_boxes,
+                    "Test boxes": class_score.test_boxes,
                 },
             )
-            boxes[one.class_id] = max(boxes.get(one.class_id, 0), one.test_boxes)
-            row[TITLES[name]] = _percent(getattr(one, measure))
+            boxes[class_score.class_id] = max(boxes.get(class_score.class_id, 0), class_score.test_boxes)
+            row[TITLES[name]] = _percent(getattr(class_score, measure))
     order = sorted(by_class, key=lambda class_id: (-boxes[class_id], class_id))
     return [by_class[class_id] for class_id in order if boxes[class_id] or untested]
 

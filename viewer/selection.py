@@ -26,11 +26,11 @@ def frames_with(frames: Frames, class_id: int | None) -> NDArray[np.int64]:
 
 
 def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDArray[np.float64]:
-    """How little the models' detections on each image have in common.
+    """Compute the dissimilarity of the models' detections on each image.
 
     For two models ``1 - 2 * pairs / (detections of both)``, the Dice distance (Dice, 1945), where a pair is
-    two detections of one class at IoU >= 0.5; 0 where neither detects anything. For more models the
-    mean over all couples.
+    two detections of one class at IoU >= 0.5; 0 where neither detects anything. For more models it is
+    the mean over all pairs of models.
 
     Args:
         models: Each model's detections on the same images.
@@ -39,15 +39,15 @@ def detection_dissimilarity(models: Sequence[Predictions], score: float) -> NDAr
     Returns:
         float64 ``(images,)`` in [0, 1].
     """
-    couples = list(combinations([predictions.above(score) for predictions in models], 2))
-    dissimilarity = np.zeros((max(len(couples), 1), len(models[0].images) if models else 0))
-    for row, (a, b) in enumerate(couples):
+    model_pairs = list(combinations([predictions.above(score) for predictions in models], 2))
+    dissimilarity = np.zeros((max(len(model_pairs), 1), len(models[0].images) if models else 0))
+    for row, (a, b) in enumerate(model_pairs):
         for image in range(dissimilarity.shape[1]):
-            here_a, here_b = slice(*a.offsets[image : image + 2]), slice(*b.offsets[image : image + 2])
-            count = (here_a.stop - here_a.start) + (here_b.stop - here_b.start)
+            slice_a, slice_b = slice(*a.offsets[image : image + 2]), slice(*b.offsets[image : image + 2])
+            count = (slice_a.stop - slice_a.start) + (slice_b.stop - slice_b.start)
             if count:
-                same = a.class_ids[here_a, None] == b.class_ids[None, here_b]
-                overlaps = np.where(same, iou(a.boxes[here_a], b.boxes[here_b]), 0)
+                same_class = a.class_ids[slice_a, None] == b.class_ids[None, slice_b]
+                overlaps = np.where(same_class, iou(a.boxes[slice_a], b.boxes[slice_b]), 0)
                 pairs = len(match_greedily(overlaps, MATCH_IOU))
                 dissimilarity[row, image] = 1 - 2 * pairs / count
     return np.asarray(dissimilarity.mean(axis=0))
