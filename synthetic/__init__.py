@@ -1,4 +1,4 @@
-"""Drawn scenes: the seeded generator behind the sample data, the demo and many tests."""
+"""Draws scenes from a seed, for the sample data, the demo and many tests."""
 
 from synthetic.sample import SampleParams, draw_sample
 from synthetic.scenes import draw_scene

@@ -1,3 +1,5 @@
+"""The parameters of the sample data set."""
+
 from pydantic import Field
 
 from trashnet.params import Params

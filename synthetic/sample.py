@@ -27,7 +27,7 @@ from trashnet.taxonomy import Taxonomy
 
 __all__ = ["SampleParams", "draw_sample", "draw_scene"]
 
-MIN_BOXES = 3  # of a class, in as many groups: one each for train, val and test
+MIN_BOXES = 3  # boxes of each class, in as many groups: one each for train, val and test
 FIRST_DAY = datetime(2026, 1, 5, 6, tzinfo=UTC)
 MIN_BURSTS_FOR_PROCESSES = 64  # drawing fewer takes less time than starting processes
 # Class ids by decreasing number of boxes in TACO; classes that are not listed follow in the order of ids.
@@ -40,7 +40,7 @@ COMMONEST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class _Burst:
-    """One scene: its bin, its number (and so its time), how many views it has, and its items' classes."""
+    """One scene: its number (which sets its time), its bin, its number of views, and its items' classes."""
 
     number: int
     bin: int

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthetic.drawing import Pen, look_of
+from synthetic.drawing import Pen, drawing_of_class
 from trashnet.taxonomy import Taxonomy
 
 Plane = NDArray[np.float32]
@@ -95,7 +95,7 @@ def compose_scene(
     kept: list[int] = []
     shadow = rng.uniform(-0.015, 0.015, 2) * size
     for class_id in class_ids:
-        item = _position_item(rng, look_of(taxonomy.name_of[class_id]), size, margin, visible, areas)
+        item = _position_item(rng, drawing_of_class(taxonomy.name_of[class_id]), size, margin, visible, areas)
         if item is None:
             continue
         colour, opacity, shape, (x, y) = item
@@ -137,14 +137,14 @@ def draw_view(
 
 def _position_item(
     rng: np.random.Generator,
-    look: tuple[float, Any],
+    drawing: tuple[float, Any],
     size: int,
     margin: int,
     visible: list[NDArray[np.bool_]],
     areas: list[int],
 ) -> tuple[Plane, Plane, Plane, tuple[int, int]] | None:
-    """Draw an item where it and all items below are visible enough; shrink it if there is no such place."""
-    relative_length, draw = look
+    """Draw an item where it and all items below are visible enough; shrink it if no position is found."""
+    relative_length, draw = drawing
     length = relative_length * size * rng.uniform(0.78, 1.25)
     while length > 8:
         colour, opacity, shape = _draw_item(rng, draw, length)
@@ -213,7 +213,7 @@ def _draw_shadow(canvas: Plane, shape: Plane, x: int, y: int, shift: NDArray[np.
 
 
 def _overlap(x: int, y: int, patch: int, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the overlap of canvas and square patch at ``(x, y)``, as slices of the one and the other."""
+    """Return the overlap of canvas and square patch at ``(x, y)``, as slices of each."""
     x0, y0 = min(max(x, 0), side), min(max(y, 0), side)
     x1, y1 = max(min(x + patch, side), x0), max(min(y + patch, side), y0)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))

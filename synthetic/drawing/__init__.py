@@ -1,6 +1,6 @@
-"""Drawn waste: a pen, archetypes of items, and the look of every class."""
+"""Drawn items: a pen, drawing functions for kinds of items, and the drawing of each class."""
 
-from synthetic.drawing.looks import LOOKS, look_of
+from synthetic.drawing.class_drawings import CLASS_DRAWINGS, drawing_of_class
 from synthetic.drawing.pen import Pen
 
-__all__ = ["LOOKS", "Pen", "look_of"]
+__all__ = ["CLASS_DRAWINGS", "Pen", "drawing_of_class"]

@@ -1,4 +1,4 @@
-"""Things that held something: bottles, cans, cups, jars, boxes, tubs and tubes."""
+"""Containers: bottles, cans, cups, jars, boxes, tubs and tubes."""
 
 import numpy as np
 

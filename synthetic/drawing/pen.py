@@ -160,7 +160,7 @@ class Pen:
     def words(
         self, x0: float, y0: float, x1: float, y1: float, rows: int, colour: Colour, opacity: float = 0.8
     ) -> None:
-        """Rows of print: dashes of words' lengths."""
+        """Paint rows of print: each word is a dash."""
         pitch = (y1 - y0) / rows
         for row in range(rows):
             x, y = x0, y0 + (row + 0.5) * pitch
@@ -194,7 +194,7 @@ class Pen:
         )
 
     def facets(self, cells: int, strength: float) -> None:
-        """Crumple: flat facets (a Voronoi diagram), each with its own tilt to the light."""
+        """Shade the item as crumpled: flat facets (a Voronoi diagram) with random tilts."""
         seeds = self.rng.uniform(-1.05, 1.05, (cells, 2)).astype(np.float32)
         tilt = self.rng.normal(0, strength, (cells, 3)).astype(np.float32)
         n = min(self.size, 96)
@@ -209,14 +209,14 @@ class Pen:
         )
 
     def grain(self, cells: int, strength: float) -> None:
-        """Uneven material: smooth noise of ``cells`` across the canvas."""
+        """Shade the item as uneven material: smooth noise of ``cells`` across the canvas."""
         noise = self.rng.normal(1, strength, (cells, cells)).astype(np.float32)
         self.shade(
             cv2.resize(noise, (self.size, self.size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
         )
 
     def gleam(self, streaks: int, length: float, width: float, opacity: float = 0.6) -> None:
-        """Bright streaks, as light on folds of plastic."""
+        """Paint bright streaks, as light makes on folds of plastic."""
         for _ in range(streaks):
             x, y, a = self.between(-0.8, 0.8), self.between(-0.8, 0.8), self.between(0, np.pi)
             centre = np.array([x, y])

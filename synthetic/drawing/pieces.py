@@ -1,4 +1,4 @@
-"""Small and odd things: caps, batteries, cutlery, straws, shards, food, a shoe."""
+"""Small or irregular items: caps, batteries, cutlery, straws, shards, food, a shoe."""
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def food(p: Pen) -> None:
 
 
 def plastic_shard(p: Pen) -> None:
-    """A piece of something hard, with ribs and holes."""
+    """A piece of hard plastic with ribs and holes."""
     plastic = p.pick(BRIGHT + " #e0e0e0 #303030")
     p.fill(p.blob(0.97, 0.7, 7, 0.35, smooth=False), plastic)
     for y in np.linspace(-0.6, 0.6, 4):
@@ -97,12 +97,12 @@ def plastic_shard(p: Pen) -> None:
 
 def glove(p: Pen) -> None:
     """A thin glove."""
-    skin, see = p.pick("#5b9bd5 #7db8e8 #cfd8dc #3a3f8f"), 0.9
-    p.fill(rect(-0.42, -0.15, 0.42, 0.98, 0.2), skin, see)
+    skin, opacity = p.pick("#5b9bd5 #7db8e8 #cfd8dc #3a3f8f"), 0.9
+    p.fill(rect(-0.42, -0.15, 0.42, 0.98, 0.2), skin, opacity)
     for x, length in ((-0.34, 0.55), (-0.12, 0.75), (0.12, 0.72), (0.34, 0.5)):
         a = 0.5 * x + p.between(-0.12, 0.12)
-        p.line(np.array([[x, 0], [x + length * np.sin(a), -0.1 - length * np.cos(a)]]), 0.19, skin, see)
-    p.line(np.array([[0.3, 0.45], [0.62, 0.05], [0.68, -0.1]]), 0.2, skin, see)
+        p.line(np.array([[x, 0], [x + length * np.sin(a), -0.1 - length * np.cos(a)]]), 0.19, skin, opacity)
+    p.line(np.array([[0.3, 0.45], [0.62, 0.05], [0.68, -0.1]]), 0.2, skin, opacity)
     p.edge(0.03, skin * 0.5, 0.6)
     p.line(np.array([[-0.42, 0.85], [0.42, 0.85]]), 0.06, skin * 0.6, atop=True)
     p.gleam(5, 0.5, 0.03, 0.5)
@@ -210,7 +210,7 @@ def straw(p: Pen, paper: bool) -> None:
 
 
 def litter(p: Pen) -> None:
-    """What nobody can name: a mush of scraps."""
+    """An item without a recognisable class: a pile of scraps."""
     p.fill(p.blob(0.95, 0.75, 11, 0.5, smooth=False), p.pick("#6e6658 #5d5a50 #857a66 #4f5548"))
     for _ in range(7):
         scrap = p.blob(p.between(0.12, 0.3), p.between(0.08, 0.2), 5, 0.4, smooth=False) + p.rng.uniform(

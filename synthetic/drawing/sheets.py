@@ -1,4 +1,4 @@
-"""Things that wrapped something: paper, board, film, bags, packets, foil and foam."""
+"""Sheets and wrappers: paper, board, film, bags, packets, foil and foam."""
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def foil(p: Pen) -> None:
 
 
 def film(p: Pen) -> None:
-    """Clear film: nearly nothing but its gleams."""
+    """Clear film: nearly transparent, with bright streaks."""
     p.fill(p.blob(0.97, 0.9, 12, 0.45), p.pick("#e4eef2 #dfe7ea #f2f2ee"), p.between(0.3, 0.42))
     p.edge(0.04, WHITE, 0.7)
     p.gleam(20, 0.9, 0.035, 0.75)
@@ -188,7 +188,7 @@ def egg_carton(p: Pen) -> None:
 
 
 def blister(p: Pen) -> None:
-    """A blister pack, some pills gone."""
+    """A blister pack; some pills are missing."""
     p.fill(rect(-0.5, -1, 0.5, 1, 0.1), p.pick("#c3c8cc #b4babf"))
     p.facets(12, 0.1)
     pill = p.pick("#f7f7f5 #f2a8b8 #f4e08a #e8764a")

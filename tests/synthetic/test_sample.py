@@ -1,4 +1,4 @@
-"""The drawn sample: what it promises about boxes, classes, bytes and bursts."""
+"""The drawn sample: its boxes, classes, bytes and bursts."""
 
 import hashlib
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 
 from dataset import Log
 from synthetic import SampleParams, draw_sample, draw_scene
-from synthetic.drawing import LOOKS, Pen, look_of
+from synthetic.drawing import CLASS_DRAWINGS, Pen, drawing_of_class
 from synthetic.sample import planned_box_counts
 from synthetic.scenes import compose_scene, draw_light, draw_view
 from trashnet.params import load_params
@@ -43,17 +43,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, few: Taxonomy) -> Log:
     return Log(root, few)
 
 
-def test_every_class_of_the_taxonomy_has_a_look_of_its_own(taxonomy: Taxonomy) -> None:
-    """No class borrows another's drawing, and no drawing is of a class that does not exist."""
-    assert set(LOOKS) == set(taxonomy.names)
+def test_every_class_of_the_taxonomy_has_a_drawing_of_its_own(taxonomy: Taxonomy) -> None:
+    """No class uses another's drawing, and no drawing is of an unknown class."""
+    assert set(CLASS_DRAWINGS) == set(taxonomy.names)
 
 
-@pytest.mark.parametrize("name", sorted(LOOKS))
+@pytest.mark.parametrize("name", sorted(CLASS_DRAWINGS))
 def test_an_item_fills_its_canvas_and_keeps_within_it(name: str) -> None:
     """A drawn item spans most of its canvas and never touches the border, where it would be cut."""
     for seed in range(3):
         pen = Pen(96, np.random.default_rng(seed))
-        look_of(name)[1](pen)
+        drawing_of_class(name)[1](pen)
         ys, xs = np.nonzero(pen.shape > 0.5)
         assert max(np.ptp(ys), np.ptp(xs)) > 0.5 * 96
         border = np.concatenate([pen.shape[0], pen.shape[-1], pen.shape[:, 0], pen.shape[:, -1]])
@@ -62,16 +62,16 @@ def test_an_item_fills_its_canvas_and_keeps_within_it(name: str) -> None:
         assert (pen.colour <= pen.opacity[..., None] + 1e-5).all()
 
 
-def test_a_scene_is_its_generator_s_alone(taxonomy: Taxonomy) -> None:
-    """The same seed draws the same pixels and boxes; another seed others."""
-    one, two, other = (
+def test_a_scene_depends_on_its_random_generator_alone(taxonomy: Taxonomy) -> None:
+    """The same seed draws the same pixels and boxes; another seed draws others."""
+    first, repeated, other = (
         draw_scene(np.random.default_rng(seed), [12, 5, 57], 128, taxonomy) for seed in (1, 1, 2)
     )
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not np.array_equal(one[0], other[0])
+    assert all(np.array_equal(a, b) for a, b in zip(first, repeated, strict=True))
+    assert not np.array_equal(first[0], other[0])
 
 
-def test_a_scene_s_boxes_lie_in_the_frame_and_hold_something(taxonomy: Taxonomy) -> None:
+def test_a_scenes_boxes_lie_in_the_image_and_have_area(taxonomy: Taxonomy) -> None:
     """Boxes are at least two pixels wide and high, within the image, in whole pixels, one per class id."""
     for seed in range(6):
         image, boxes, class_ids = draw_scene(
@@ -91,7 +91,7 @@ def test_boxes_are_of_the_visible_part(taxonomy: Taxonomy) -> None:
     _, boxes, _ = draw_view(
         np.random.default_rng(0), scene, draw_light(np.random.default_rng(0)), (0, 0), 128
     )
-    assert scene.visible.sum(0).max() == 1  # all six are opaque, and opaque things never share a pixel
+    assert scene.visible.sum(0).max() == 1  # all six are opaque, and opaque items never share a pixel
     for plane, (x, y, w, h) in zip(scene.visible, boxes.astype(int), strict=True):
         inside = plane[y : y + h, x : x + w]
         assert inside.sum() == plane.sum() > 0
@@ -110,7 +110,7 @@ def test_a_view_shifted_by_three_pixels_shifts_the_boxes_by_three(taxonomy: Taxo
 
 
 def test_an_empty_scene_is_a_background_frame(taxonomy: Taxonomy) -> None:
-    """No items, no boxes, but an image."""
+    """A scene without items has an image and no boxes."""
     image, boxes, class_ids = draw_scene(np.random.default_rng(0), [], 64, taxonomy)
     assert boxes.shape == (0, 4)
     assert class_ids.shape == (0,)
@@ -127,7 +127,7 @@ def test_planned_counts_fall_geometrically_and_never_below_three() -> None:
 
 
 def test_the_sample_holds_the_planned_boxes_exactly(drawn: Log) -> None:
-    """Each class has as many boxes as planned, so the rarest too is there."""
+    """Each class has as many boxes as planned, the rarest included."""
     assert sorted(drawn.box_counts()) == sorted(planned_box_counts(TINY, 10))
 
 
@@ -156,12 +156,12 @@ def test_bursts_have_several_views_and_one_split(drawn: Log) -> None:
 
 
 def test_some_frames_are_empty_bins(drawn: Log) -> None:
-    """Background frames are labelled as such: an empty list of boxes, not none."""
+    """A background frame is labelled: its list of boxes is empty, not missing."""
     assert any(f.labels is not None and len(f.labels) == 0 for f in drawn.frames())
 
 
 def test_frames_are_named_by_their_bytes(drawn: Log) -> None:
-    """A frame's name is the SHA-256 of its JPEG, and it has the size it says."""
+    """A frame's name is the SHA-256 of its JPEG, and its image has the size in its columns."""
     frame = drawn.frame(0)
     assert hashlib.sha256(frame.jpeg).hexdigest() == frame.sha256
     assert frame.image().shape == (frame.height, frame.width, 3) == (96, 96, 3)
@@ -180,6 +180,6 @@ def test_drawing_twice_changes_nothing(tmp_path: Path, few: Taxonomy, drawn: Log
 
 
 def test_the_shipped_parameters_are_read(taxonomy: Taxonomy) -> None:
-    """The `sample` section of params.yaml is whole."""
+    """The `sample` section of params.yaml is complete."""
     params = load_params("sample", SampleParams, Path(__file__).parents[2] / "params.yaml")
     assert planned_box_counts(params, len(taxonomy.classes))[0] == round(params.scale * params.largest_class)

@@ -1,4 +1,4 @@
-"""The look of each class: an archetype (bottle, cup, sheet, ...) with colours, material and marks."""
+"""The drawing of each class: a function (bottle, cup, sheet, ...) with its colours, material and marks."""
 
 import zlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Draw = Callable[[Pen], None]
 # Long sides as fractions of the frame's; within a class they vary by a quarter.
 SMALL, MIDDLE, LARGE = 0.17, 0.31, 0.43
 
-LOOKS: dict[str, tuple[float, Draw]] = {
+CLASS_DRAWINGS: dict[str, tuple[float, Draw]] = {
     "Aluminium foil": (MIDDLE, sheets.foil),
     "Battery": (SMALL, pieces.battery),
     "Aluminium blister pack": (0.24, sheets.blister),
@@ -129,11 +129,11 @@ LOOKS: dict[str, tuple[float, Draw]] = {
 }
 
 
-def look_of(name: str) -> tuple[float, Draw]:
+def drawing_of_class(name: str) -> tuple[float, Draw]:
     """Return a class's long side, as a fraction of the frame's, and its drawing function.
 
-    A class without a look gets one of the others, always the same.
+    A class without a drawing gets that of another class, always the same one.
     """
-    if name in LOOKS:
-        return LOOKS[name]
-    return list(LOOKS.values())[zlib.crc32(name.encode()) % len(LOOKS)]
+    if name in CLASS_DRAWINGS:
+        return CLASS_DRAWINGS[name]
+    return list(CLASS_DRAWINGS.values())[zlib.crc32(name.encode()) % len(CLASS_DRAWINGS)]
