@@ -1,5 +1,6 @@
-"""The smallest real models: an ONNX and two TFLite files that the runtimes run, each sure of one thing in the
-middle of any photo.
+"""The smallest real models: one ONNX and two TFLite files that the runtimes run.
+
+Each detects one item in the middle of any photo.
 """
 
 import json
@@ -15,15 +16,17 @@ from trashnet.detectors import open_detector
 from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
 
-# What each says of the middle quarter of a photo: x and y from a quarter to three quarters.
-SAYS = {"efficientdet": ("Drink can", 0.9), "ssd_float": ("Drink can", 0.8), "ssd_int8": ("Cigarette", 0.6)}
+# The class and score of each model's one detection; its box is x and y from 0.25 to 0.75 of the photo.
+PREDICTIONS = {
+    "efficientdet": ("Drink can", 0.9),
+    "ssd_float": ("Drink can", 0.8),
+    "ssd_int8": ("Cigarette", 0.6),
+}
 
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy: Taxonomy) -> Path:
-    """A build folder as the pipeline leaves it: ``models``, and the ``predictions`` and ``scorecards`` that
-    evaluation wrote of them.
-    """
+    """A build folder as the pipeline leaves it: ``models``, and their ``predictions`` and ``scorecards``."""
     build = tmp_path_factory.mktemp("viewer") / "build"
     (build / "models").mkdir(parents=True)
     params = EvaluationParams(
@@ -31,7 +34,7 @@ def build(tmp_path_factory: pytest.TempPathFactory, sample_log: Log, taxonomy: T
     )
     for model in MODELS:
         path = build / "models" / model.file
-        class_name, score = SAYS[model.name]
+        class_name, score = PREDICTIONS[model.name]
         if path.suffix == ".onnx":
             write_onnx(path, taxonomy.names, class_name, score)
         else:
@@ -93,10 +96,10 @@ def write_onnx(path: Path, names: tuple[str, ...], class_name: str, score: float
 
 
 def write_tflite(path: Path, names: tuple[str, ...], class_name: str, score: float, kind: type) -> None:
-    """A file as ``export_tflite`` writes it: one square image in, boxes, classes, scores and their count out,
-    the names packed behind.
+    """A file as ``export_tflite`` writes it: the input is one square image; the outputs are boxes, classes,
+    scores and their count; the class names are appended.
 
-    The results are constants of the graph, which needs no operator then, and the test no TensorFlow.
+    The outputs are constants of the graph, so it needs no operator and the test needs no TensorFlow.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,4 +1,4 @@
-"""The app as a person uses it: served by its own command, in a real browser, on real model files."""
+"""The app is served by its own command and used in a real browser, with real model files."""
 
 import io
 import os
@@ -24,8 +24,8 @@ from tests.conftest import REPOSITORY
 from trashnet.processes import stop_process
 from viewer.server import STOP_GRACE_SECONDS, ViewerOptions, streamlit_command
 
-PATIENCE = 60_000  # milliseconds; the first photo opens three models
-expect.set_options(timeout=PATIENCE)
+TIMEOUT_MILLISECONDS = 60_000  # milliseconds; the first photo opens three models
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait for Streamlit's health check."""
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + TIMEOUT_MILLISECONDS / 1000
     while not is_up(f"{address}/_stcore/health"):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
@@ -61,7 +61,7 @@ def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -
 
 
 def is_up(address: str) -> bool:
-    """Whether something answers there."""
+    """Whether a server answers 200 at this address."""
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -85,7 +85,7 @@ def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab; at the end there is no traceback on it, and it spoke to this machine alone."""
+    """A new tab; at the end it shows no traceback and has connected to this machine only."""
     page = browser.new_page(viewport={"width": 1440, "height": 1100})
     hosts: set[str | None] = set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
@@ -102,11 +102,11 @@ def open_photos(page: Page, address: str) -> None:
     expect(page.get_by_text(re.compile(r"^[\d.]+ ms$"))).to_have_count(3)
 
 
-def expect_pictures(page: Page, *words: str) -> None:
-    """The photos on the page show just these boxes, model by model."""
+def expect_pictures(page: Page, *boxes_by_model: str) -> None:
+    """The photos on the page show exactly these boxes, model by model."""
     shown = page.locator('[data-testid="stImage"] img')
-    expect(shown).to_have_count(len(words))
-    for position, boxes in enumerate(words):
+    expect(shown).to_have_count(len(boxes_by_model))
+    for position, boxes in enumerate(boxes_by_model):
         expect(shown.nth(position)).to_have_attribute("alt", f"The photo with boxes: {boxes}")
 
 
@@ -118,7 +118,7 @@ def move_slider(page: Page, key: str, times: int) -> None:
 
 
 def upload(page: Page, name: str, data: bytes) -> None:
-    """Bring a photo."""
+    """Upload a photo."""
     page.locator('input[type="file"]').set_input_files(
         {"name": name, "mimeType": "application/octet-stream", "buffer": data}
     )
@@ -134,10 +134,7 @@ def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
 
 
 def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page, address: str) -> None:
-    """Each model's box, class and score; which stream that means.
-
-    And that int8 would have sorted it elsewhere.
-    """
+    """The page shows each model's box, class and score, and that int8 predicts another stream."""
     open_photos(page, address)
     expect(
         page.get_by_text("The models disagree. EfficientDet-D0 and SSD float: recycling; SSD int8: landfill.")
@@ -148,9 +145,9 @@ def test_a_frame_goes_through_all_three_models_and_they_are_compared(page: Page,
 def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(
     page: Page, address: str, sample_log: Log
 ) -> None:
-    """Next shows the next test frame.
+    """The button Next shows the next test frame.
 
-    The toggle adds what a person boxed on it, and how many items went right.
+    The toggle adds the ground truth, and how many items each model sorts correctly.
     """
     frames = sample_log.frames("test")
     open_photos(page, address)
@@ -168,8 +165,8 @@ def test_frames_can_be_stepped_through_and_compared_with_the_ground_truth(
     expect(page.get_by_text(frames[0].file_name)).to_be_visible()
 
 
-def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
-    """From 0.30 eight steps up to 0.70 the int8 model's 0.60 is no longer enough, and it says so."""
+def test_a_higher_confidence_threshold_hides_a_detection(page: Page, address: str) -> None:
+    """Eight steps from 0.30 make 0.70, which is above the int8 model's 0.60; the page shows that score."""
     open_photos(page, address)
     move_slider(page, "ArrowRight", 8)
     expect(page.get_by_text("The highest score of all is 0.60")).to_be_visible()
@@ -180,7 +177,7 @@ def test_a_higher_confidence_silences_a_model(page: Page, address: str) -> None:
 
 
 def test_one_class_can_be_shown_alone(page: Page, address: str) -> None:
-    """The filter hides other boxes; the verdict still counts them."""
+    """The filter hides the boxes of other classes; the comparison still counts them."""
     open_photos(page, address)
     page.get_by_role("combobox", name="Show only").fill("Cigarette")
     page.keyboard.press("Enter")
@@ -191,14 +188,14 @@ def test_one_class_can_be_shown_alone(page: Page, address: str) -> None:
 def test_frames_can_be_chosen_by_class_split_and_disagreement(
     page: Page, address: str, sample_log: Log
 ) -> None:
-    """Choosing a class leaves the frames that show it.
+    """If a class is chosen, only the frames that show it are left.
 
-    Disagreement is known for the test split and said to be unknown elsewhere.
+    The test split can be ordered by disagreement; for other splits the page says that it cannot.
     """
     open_photos(page, address)
     labels = [frame.labels for frame in sample_log.frames("test")]
-    class_id = next(c for c in range(1, 58) if 0 < sum(c in one.class_ids for one in labels if one) < 4)
-    count = sum(class_id in one.class_ids for one in labels if one)
+    class_id = next(c for c in range(1, 58) if 0 < sum(c in item.class_ids for item in labels if item) < 4)
+    count = sum(class_id in item.class_ids for item in labels if item)
     page.get_by_role("combobox", name="Class", exact=True).click()
     page.get_by_role("option", name=sample_log.taxonomy.name_of[class_id]).click()
     expect(page.get_by_text(f"Frame, 1 to {count}")).to_be_visible()
@@ -209,10 +206,10 @@ def test_frames_can_be_chosen_by_class_split_and_disagreement(
     expect(page.get_by_text("Predictions are kept for the test split only")).to_be_visible()
 
 
-def test_an_uploaded_photo_is_turned_upright_and_looked_at(page: Page, address: str) -> None:
-    """A telephone's photo stored sideways, 120 × 60, stands 60 × 120.
+def test_an_uploaded_photo_is_turned_upright_and_goes_through_the_models(page: Page, address: str) -> None:
+    """A photo that a telephone stored sideways, 120 × 60, is shown as 60 × 120.
 
-    It is still there after a look at the scorecards.
+    It is still shown after a visit to the scorecards.
     """
     open_photos(page, address)
     page.get_by_text("Your photo", exact=True).click()
@@ -226,7 +223,7 @@ def test_an_uploaded_photo_is_turned_upright_and_looked_at(page: Page, address: 
 
 
 def test_a_broken_photo_is_refused_in_plain_words(page: Page, address: str) -> None:
-    """A sentence each, no traceback, and the next photo works."""
+    """Each gets one sentence and no traceback, and the next photo works."""
     open_photos(page, address)
     page.get_by_text("Your photo", exact=True).click()
     upload(page, "notes.txt", b"milk, eggs, bin bags")
@@ -240,8 +237,8 @@ def test_a_broken_photo_is_refused_in_plain_words(page: Page, address: str) -> N
     expect(page.get_by_text("good.jpg · 80 × 80 pixels")).to_be_visible()
 
 
-def test_the_scorecards_stand_beside_each_other(page: Page, address: str) -> None:
-    """Three models, their numbers, streams and classes; other measures at a click."""
+def test_the_scorecards_are_shown_side_by_side(page: Page, address: str) -> None:
+    """The page shows the numbers of three models, by stream and by class; a click shows another measure."""
     page.goto(f"{address}/scorecards")
     expect(page.locator('[data-testid="stMetric"]')).to_have_count(12)
     for words in ("EfficientDet-D0", "SSD float", "SSD int8", "Streams", "Classes"):
@@ -254,8 +251,9 @@ def test_the_scorecards_stand_beside_each_other(page: Page, address: str) -> Non
 def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
     page: Page, sample_log: Log, tmp_path: Path
 ) -> None:
-    """No model, no scorecard: the remedy is named for each, and the frame with its ground truth can be seen
-    all the same.
+    """Without models and scorecards the page names the remedy for each.
+
+    The frame and its ground truth are still shown.
     """
     options = ViewerOptions(
         sample_log.root,
@@ -278,7 +276,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
 def test_one_missing_model_does_not_keep_the_others_from_working(
     build: Path, page: Page, tmp_path: Path
 ) -> None:
-    """Without the teacher and a log: the page says so, and a photo still goes through the two students."""
+    """Without the teacher and a log the page says so, and an upload still goes through the two students."""
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")
@@ -324,7 +322,7 @@ def test_ctrl_c_ends_the_viewer_while_a_page_is_open(page: Page, sample_log: Log
         page.goto(address)
         expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=PATIENCE / 1000) == 0
+        assert process.wait(timeout=TIMEOUT_MILLISECONDS / 1000) == 0
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Photos that people bring: every format, every way up, and every way of being broken."""
+"""Uploaded photos: every format, every orientation, and every kind of damage."""
 
 import io
 import random
@@ -30,7 +30,7 @@ def halves(width: int = 60, height: int = 40) -> Image.Image:
     "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF"]
 )
 def test_common_formats_come_out_as_rgb(kind: str) -> None:
-    """Whatever the format: uint8 pixels, red on the left and blue on the right."""
+    """Every format gives uint8 pixels, red on the left and blue on the right."""
     image = read_photo(encoded(halves(64, 64), kind), "photo")
     assert image.dtype == np.uint8
     assert image.shape == (64, 64, 3)
@@ -42,7 +42,7 @@ def test_common_formats_come_out_as_rgb(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_every_kind_of_pixel_comes_out_as_rgb(mode: str) -> None:
-    """Grey, palette, ink and sixteen bits alike: three channels of eight bits that use the range."""
+    """Grey, palette, CMYK and sixteen bits give three channels of eight bits that use the whole range."""
     gradient = Image.linear_gradient("L")  # 256 × 256, black on top, white below
     picture = (
         Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257)
@@ -56,7 +56,7 @@ def test_every_kind_of_pixel_comes_out_as_rgb(mode: str) -> None:
 
 
 def test_transparency_becomes_white() -> None:
-    """What is not there shows as paper, not as black."""
+    """A transparent pixel is white, not black."""
     picture = Image.new("RGBA", (10, 10), (255, 0, 0, 0))
     assert (read_photo(encoded(picture, "PNG"), "photo") == 255).all()
 
@@ -67,7 +67,7 @@ def test_sixteen_bits_keep_their_brightness() -> None:
     assert read_photo(encoded(picture, "PNG"), "photo")[0, :, 0].tolist() == [0, 128, 254, 255]
 
 
-def test_a_photo_taken_sideways_stands_upright() -> None:
+def test_a_photo_stored_sideways_is_turned_upright() -> None:
     """EXIF orientation 6, a telephone held upright: the left of the stored pixels is the top of the photo."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -78,7 +78,7 @@ def test_a_photo_taken_sideways_stands_upright() -> None:
 
 
 def test_the_first_picture_of_an_animation_is_taken() -> None:
-    """Of several frames a person means what they saw first."""
+    """Of several frames the first is read."""
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     frames = encoded(red, "WEBP", lossless=True, save_all=True, append_images=[blue])
     assert read_photo(frames, "photo")[4, 4].tolist() == [255, 0, 0]
@@ -98,7 +98,7 @@ def test_the_first_picture_of_an_animation_is_taken() -> None:
         ),  # would start Ghostscript
     ],
 )
-def test_what_is_no_photo_is_refused_in_plain_words(data: bytes, words: str) -> None:
+def test_a_file_that_is_no_photo_is_refused_in_plain_words(data: bytes, words: str) -> None:
     """The message names the file and says what is wrong with it."""
     with pytest.raises(UserError, match=rf"lunch\.jpg ({words})"):
         read_photo(data, "lunch.jpg")
@@ -121,7 +121,7 @@ BLANK_81_MEGAPIXELS = encoded(Image.new("1", (9000, 9000)), "PNG")
 
 
 def test_a_decompression_bomb_is_refused_in_plain_words() -> None:
-    """Where Pillow itself refuses (above 179 megapixels) the words are plain too."""
+    """Pillow itself refuses more than 179 megapixels; its error becomes a plain message."""
     bomb = encoded(Image.new("1", (20000, 10000)), "PNG")
     with pytest.raises(UserError, match="unpacks to far more than 50 megapixels"):
         read_photo(bomb, "photo")
@@ -132,17 +132,14 @@ def test_a_decompression_bomb_is_refused_in_plain_words() -> None:
     ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "TGA", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "QOI"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_damage_never_reaches_a_person_as_a_traceback(kind: str) -> None:
-    """Of 150 files with bytes changed or cut off each is either read or refused with a UserError.
-
-    Nothing else is raised.
-    """
+def test_a_damaged_file_never_raises_anything_but_a_user_error(kind: str) -> None:
+    """Each of 150 files with changed or missing bytes is either read or refused with a UserError."""
     if kind not in Image.SAVE:
         Image.init()
-    whole = encoded(halves(64, 64), kind)
+    intact = encoded(halves(64, 64), kind)
     rng = random.Random(kind)
     for _ in range(150):
-        data = bytearray(whole)
+        data = bytearray(intact)
         for _ in range(rng.randint(1, 6)):
             data[rng.randrange(min(len(data), 400))] = rng.randrange(256)
         if rng.random() < 0.4:

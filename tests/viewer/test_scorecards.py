@@ -1,4 +1,4 @@
-"""Scorecards beside each other: what the tables hold is what evaluation wrote."""
+"""The tables of the scorecards hold the numbers that evaluation wrote."""
 
 from pathlib import Path
 
@@ -23,8 +23,10 @@ def cards(build: Path) -> dict[str, Scorecard]:
     return found
 
 
-def test_what_is_missing_or_damaged_is_said_and_the_rest_is_read(build: Path, tmp_path: Path) -> None:
-    """One good, one damaged, one missing."""
+def test_missing_and_damaged_scorecards_are_reported_and_the_others_are_read(
+    build: Path, tmp_path: Path
+) -> None:
+    """One scorecard is good, one is damaged and one is missing."""
     (tmp_path / "ssd_int8.json").write_bytes((build / "scorecards/ssd_int8.json").read_bytes())
     (tmp_path / "ssd_float.json").write_text("{}", encoding="utf-8")
     found, errors = read_scorecards(tmp_path)
@@ -35,7 +37,7 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_read(build: Path, tm
 
 
 def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scorecard]) -> None:
-    """Every model in its row; shares times 100, seconds times 1000."""
+    """Every model has a row; shares are multiplied by 100, seconds by 1000."""
     changed = cards["ssd_int8"].model_copy(
         update={"coco": cards["ssd_int8"].coco | {"ap": 0.12345, "ap50": None}}
     )
@@ -49,8 +51,8 @@ def test_headline_numbers_are_the_scorecards_in_percent(cards: dict[str, Scoreca
     )
 
 
-def test_classes_come_with_their_test_boxes_the_most_first(cards: dict[str, Scorecard]) -> None:
-    """Classes nobody tested say nothing and are left out unless asked for."""
+def test_classes_are_sorted_by_their_number_of_test_boxes(cards: dict[str, Scorecard]) -> None:
+    """Classes without test boxes are left out unless they are asked for."""
     rows = class_rows(cards, "ap")
     boxes = [row["Test boxes"] for row in rows]
     assert boxes == sorted(boxes, reverse=True)  # type: ignore[type-var]
@@ -67,8 +69,8 @@ def test_classes_come_with_their_test_boxes_the_most_first(cards: dict[str, Scor
     }
 
 
-def test_streams_show_what_arrives_and_how_clean_it_is(cards: dict[str, Scorecard]) -> None:
-    """One row per stream, two numbers per model, and the items add up."""
+def test_streams_show_accuracy_and_contamination(cards: dict[str, Scorecard]) -> None:
+    """Each stream has one row with two numbers per model; the items add up to those of the split."""
     rows = stream_rows(cards)
     assert {row["Stream"] for row in rows} == {"recycling", "organics", "landfill", "special"}
     assert sum(int(row["Test items"] or 0) for row in rows) == cards["ssd_int8"].split.items
@@ -76,7 +78,7 @@ def test_streams_show_what_arrives_and_how_clean_it_is(cards: dict[str, Scorecar
 
 
 def test_scorecards_of_other_frames_are_not_comparable(cards: dict[str, Scorecard]) -> None:
-    """The digest of the frames and labels decides, and the sorting score."""
+    """Scorecards are comparable if the digest of frames and labels and the sorting score are equal."""
     assert comparable(cards)
     split = cards["ssd_int8"].split.model_copy(update={"digest": "another"})
     assert not comparable(cards | {"ssd_int8": cards["ssd_int8"].model_copy(update={"split": split})})
@@ -84,8 +86,8 @@ def test_scorecards_of_other_frames_are_not_comparable(cards: dict[str, Scorecar
     assert not comparable(cards | {"ssd_int8": cards["ssd_int8"].model_copy(update={"sorting": sorting})})
 
 
-def test_the_facts_name_the_frames_and_the_machine(cards: dict[str, Scorecard]) -> None:
-    """Numbers without their origin are no use."""
+def test_the_description_names_the_frames_and_the_machine(cards: dict[str, Scorecard]) -> None:
+    """The line says on how many frames and on which CPU the numbers were measured."""
     line = describe_measurement(cards)
     assert "4 test frames" in line
     assert cards["efficientdet"].latency.cpu in line

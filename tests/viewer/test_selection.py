@@ -14,29 +14,29 @@ def predictions(*images: list[tuple[float, int, float]]) -> Predictions:
     """Per image detections (left edge, class id, score), each 10 × 10 pixels."""
     found = [
         Detections(
-            np.array([(x, 0, 10, 10) for x, _, _ in one], np.float32).reshape(-1, 4),
-            np.array([c for _, c, _ in one], np.int64),
-            np.array([s for _, _, s in one], np.float32),
+            np.array([(x, 0, 10, 10) for x, _, _ in image], np.float32).reshape(-1, 4),
+            np.array([c for _, c, _ in image], np.int64),
+            np.array([s for _, _, s in image], np.float32),
         )
-        for one in images
+        for image in images
     ]
     return Predictions.from_detections([f"frame{i}" for i in range(len(images))], found)
 
 
 def test_frames_with_a_class_are_those_that_show_it(sample_log: Log, taxonomy: Taxonomy) -> None:
-    """For every class: exactly the frames whose labels name it, in the log's order."""
+    """Every class gives exactly the frames whose labels name it, in the log's order."""
     frames = sample_log.frames("train")
-    for one in taxonomy.classes:
+    for waste_class in taxonomy.classes:
         expected = [
             i
             for i, frame in enumerate(frames)
-            if frame.labels is not None and one.id in frame.labels.class_ids
+            if frame.labels is not None and waste_class.id in frame.labels.class_ids
         ]
-        assert frames_with(frames, one.id).tolist() == expected
+        assert frames_with(frames, waste_class.id).tolist() == expected
 
 
 def test_any_class_is_every_frame(sample_log: Log) -> None:
-    """Without a class nothing is left out."""
+    """Without a class no frame is left out."""
     assert frames_with(sample_log.frames("test"), None).tolist() == [0, 1, 2, 3]
 
 
@@ -62,8 +62,8 @@ def test_disagreement_of_two_models(
     )
 
 
-def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
-    """Two say the same, the third nothing: (0 + 1 + 1) / 3."""
+def test_disagreement_of_three_models_is_the_mean_over_their_pairs() -> None:
+    """Two models detect the same, the third detects nothing: (0 + 1 + 1) / 3."""
     same: list[tuple[float, int, float]] = [(0, 12, 0.9)]
     assert detection_dissimilarity(
         [predictions(same), predictions(same), predictions([])], 0.3
@@ -71,6 +71,6 @@ def test_disagreement_of_three_models_is_the_mean_of_their_couples() -> None:
 
 
 def test_the_frames_that_models_disagree_on_come_first() -> None:
-    """Only the indices given, the greatest distance first, equal ones in their old order."""
+    """Only the given indices are sorted, the greatest distance first; equal ones keep their order."""
     dissimilarity = np.array([0.5, 0.0, 1.0, 0.5, 0.9])
     assert sort_by_dissimilarity(np.array([0, 1, 2, 3]), dissimilarity).tolist() == [2, 0, 3, 1]

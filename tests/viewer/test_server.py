@@ -1,4 +1,4 @@
-"""How the app is started: the arguments come through, nothing is told to others, nothing heavy is loaded."""
+"""The command that starts the app: its arguments, its privacy settings, and the libraries it loads."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ from viewer.server import ViewerOptions, streamlit_command
 
 
 def test_options_survive_the_command_line() -> None:
-    """What is put in behind ``--`` is what the app reads, spaces and all."""
+    """The app reads the options that were put behind ``--``, spaces included."""
     options = ViewerOptions(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml"))
     line = streamlit_command(options)
     assert ViewerOptions.parse(line[line.index("--") + 1 :]) == options
 
 
-def test_what_is_not_said_has_the_pipelines_own_places() -> None:
-    """Started in the repository without arguments the app finds everything."""
+def test_options_that_are_not_given_are_the_pipelines_folders() -> None:
+    """The app finds all files if it is started in the repository without arguments."""
     assert ViewerOptions.parse(["--data", "elsewhere"]) == ViewerOptions(
         Path("elsewhere"), Path("build/models"), Path("build/scorecards")
     )
@@ -33,8 +33,8 @@ def test_an_unknown_argument_is_an_error_in_plain_words() -> None:
         ViewerOptions.parse(["--modles", "x"])
 
 
-def test_the_app_listens_on_loopback_and_tells_nobody() -> None:
-    """By our command and by Streamlit's own alike: the configuration lies beside the app."""
+def test_the_app_listens_on_loopback_and_sends_no_telemetry() -> None:
+    """This holds for our command and for Streamlit's own, which reads the configuration beside the app."""
     assert "--server.address=127.0.0.1" in streamlit_command(ViewerOptions())
     assert "--browser.gatherUsageStats=false" in streamlit_command(ViewerOptions())
     configuration = tomllib.loads((REPOSITORY / "viewer/.streamlit/config.toml").read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def test_the_app_listens_on_loopback_and_tells_nobody() -> None:
 
 
 def test_the_app_loads_neither_torch_nor_tensorflow_nor_prefect() -> None:
-    """A laptop that only looks needs no training library."""
+    """A computer that only runs the viewer needs no training library."""
     program = (
         "import sys; import viewer.photo_page, viewer.scorecard_page; "
         "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', "
