@@ -1,4 +1,4 @@
-"""A project of its own for each test, on the session's real Label Studio and S3 server."""
+"""Each test has its own project on the session's real Label Studio and S3 server."""
 
 import hashlib
 import secrets
@@ -46,21 +46,21 @@ NO_WASTE_TAG = {
 def region(
     x: float = 10, y: float = 10, w: float = 20, h: float = 20, label: str = "Battery", **changes: Any
 ) -> dict[str, Any]:
-    """A box in percent as Label Studio's page sends it, 64 pixels a tenth; ``changes`` are of the region."""
+    """A region with a box in percent (10 % are 64 pixels); ``changes`` replace fields of the region."""
     value = {"x": x, "y": y, "width": w, "height": h, "rotation": 0, "rectanglelabels": [label]}
-    place = {
+    image_fields = {
         "from_name": "boxes",
         "to_name": "image",
         "original_width": SIZE,
         "original_height": SIZE,
         "image_rotation": 0,
     }
-    return {"id": secrets.token_hex(5), "type": "rectanglelabels", "value": value, **place, **changes}
+    return {"id": secrets.token_hex(5), "type": "rectanglelabels", "value": value, **image_fields, **changes}
 
 
 @dataclass
 class Desk:
-    """One deployment: settings, project, ledger and store, with the verbs of the room applied to them."""
+    """One deployment: its settings, project, ledger and store, and the functions of ``labeling`` on them."""
 
     client: Client
     settings: Settings
@@ -72,7 +72,7 @@ class Desk:
     frames: list[str] = field(default_factory=list)
 
     def draw(self, count: int, **columns: Any) -> list[str]:
-        """Put drawn frames into the store and, as accepted, into the ledger; their SHA-256s."""
+        """Put drawn frames into the store and, as accepted, into the ledger; return their SHA-256s."""
         new = []
         for _ in range(count):
             rng = np.random.default_rng([33, len(self.frames)])
@@ -129,9 +129,9 @@ class Desk:
         return row.state
 
     def answer(self, sha: str, *result: dict[str, Any], person: int | None = None, **columns: Any) -> int:
-        """Annotate the frame's task; the annotation's id."""
-        who = {} if person is None else {"completed_by": person}
-        made = self.client.annotations.create(self.task(sha), result=list(result), **who, **columns)
+        """Annotate the frame's task and return the annotation's id."""
+        annotator = {} if person is None else {"completed_by": person}
+        made = self.client.annotations.create(self.task(sha), result=list(result), **annotator, **columns)
         assert made.id is not None
         return made.id
 
@@ -144,7 +144,7 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def params() -> LabelingParams:
-    """As shipped, but every frame needs one answer: the tests about two say so."""
+    """The shipped parameters, but every frame needs one annotation; tests of two annotations change that."""
     return load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
         update={"double_share": 0.0}
     )
@@ -154,7 +154,7 @@ def params() -> LabelingParams:
 def settings(
     s3_server: S3Server, label_studio_server: LabelStudioServer, fresh_bucket: str, tmp_path: Path
 ) -> Settings:
-    """A deployment of its own: bucket, project title and ledger."""
+    """A deployment with its own bucket, project title and ledger."""
     return Settings(
         _env_file=None,
         s3_endpoint=s3_server.url,
@@ -172,7 +172,7 @@ def settings(
 
 @pytest.fixture
 def client(settings: Settings) -> Client:
-    """Connected; it gives up after 3 seconds, so that a fault in a test shows at once."""
+    """A client that retries for 3 seconds only, so that an error in a test shows soon."""
     return connect(settings, retry_seconds=3)
 
 
@@ -196,21 +196,21 @@ def people(client: Client) -> tuple[int, int, int]:
 
 
 @pytest.fixture
-def label_studio_moment(label_studio_server: LabelStudioServer) -> Callable[..., None]:
-    """Set the time of tasks' last change in Label Studio's database: its API always writes now."""
+def set_update_time(label_studio_server: LabelStudioServer) -> Callable[..., None]:
+    """Sets the update time of tasks in Label Studio's database, because its API always writes the present."""
     import sqlite3
 
-    def set_moment(project: int, tasks: Sequence[int], seconds_ago: float = 0) -> None:
+    def set_time(project: int, tasks: Sequence[int], seconds_ago: float = 0) -> None:
         moment = datetime.now(UTC).timestamp() - seconds_ago
         text = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         with sqlite3.connect(
             label_studio_server.server.log.with_suffix("") / "label_studio.sqlite3", timeout=30
         ) as database:
-            places = ",".join("?" * len(tasks))
+            placeholders = ",".join("?" * len(tasks))
             changed = database.execute(
-                f"UPDATE task SET updated_at = ? WHERE project_id = ? AND id IN ({places})",
+                f"UPDATE task SET updated_at = ? WHERE project_id = ? AND id IN ({placeholders})",
                 [text, project, *tasks],
             )
             assert changed.rowcount == len(tasks)
 
-    return set_moment
+    return set_time

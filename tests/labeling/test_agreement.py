@@ -1,4 +1,4 @@
-"""How far people agree, against arithmetic done by hand."""
+"""Agreement between annotators, against arithmetic done by hand."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,10 +31,10 @@ def ledger() -> Iterator[Ledger]:
     made.close()
 
 
-def say(
+def record(
     ledger: Ledger, number: int, frame: str, person: str, *boxes: tuple[str, float], outcome: Any = "boxes"
 ) -> None:
-    """Boxes of 10 × 10 at x, by class."""
+    """Record an annotation with boxes of 10 × 10 pixels at x, by class."""
     row = AnnotationRow(
         annotation_id=number,
         task_id=1,
@@ -47,15 +47,15 @@ def say(
     ledger.record_annotations(row.sha256, [row], finished=False)
 
 
-def test_by_hand(ledger: Ledger) -> None:
+def test_agreement_of_two_people_by_hand(ledger: Ledger) -> None:
     """Frame a: ada has can 0, can 30, shoe 60; ben has can 0 (IoU 1), shoe 32 (IoU 8/12 = 2/3), nothing else.
 
     5 boxes, 4 matched (2 pairs), mean IoU (1 + 2/3) / 2 = 5/6, same label 2 of 4. can: 3 boxes, 3 matched (2
     of the first pair, 1 of the second), mean IoU (1 + 1 + 2/3) / 3 = 8/9, same 2 of 3. shoe: 2 boxes, 1
     matched, IoU 2/3, same 0 of 1.
     """
-    say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
-    say(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
+    record(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
+    record(ledger, 2, "a", "ben", ("can", 0), ("shoe", 32))
     found = annotator_agreement(ledger)
     assert found.frames == 1
     for tally in (found.overall, found.people["ada", "ben"]):
@@ -75,30 +75,30 @@ def test_by_hand(ledger: Ledger) -> None:
 def test_each_pair_of_three_people_counts(ledger: Ledger) -> None:
     """Three people with the same box are three pairs: 6 boxes."""
     for number, person in enumerate(("ada", "ben", "cleo")):
-        say(ledger, number, "a", person, ("can", 0))
+        record(ledger, number, "a", person, ("can", 0))
     found = annotator_agreement(ledger)
     assert set(found.people) == {("ada", "ben"), ("ada", "cleo"), ("ben", "cleo")}
     assert (found.overall.boxes, found.overall.matched, found.overall.mean_iou) == (6, 6, 1)
 
 
 def test_only_usable_answers_of_different_people_are_compared(ledger: Ledger) -> None:
-    """A skipped or refused one says nothing, and of one person the newest counts."""
-    say(ledger, 1, "a", "ada", ("can", 0))
-    say(ledger, 2, "a", "ada", ("can", 50))
-    say(ledger, 3, "a", "ben", outcome="skipped")
-    say(ledger, 4, "b", "ada", ("can", 0))
-    say(ledger, 5, "b", "ben", ("can", 0), outcome="refused")
+    """A skipped or refused answer does not count, and of one person only the newest counts."""
+    record(ledger, 1, "a", "ada", ("can", 0))
+    record(ledger, 2, "a", "ada", ("can", 50))
+    record(ledger, 3, "a", "ben", outcome="skipped")
+    record(ledger, 4, "b", "ada", ("can", 0))
+    record(ledger, 5, "b", "ben", ("can", 0), outcome="refused")
     assert annotator_agreement(ledger).frames == 0
-    say(ledger, 6, "a", "ben", ("can", 50))
+    record(ledger, 6, "a", "ben", ("can", 50))
     assert annotator_agreement(ledger).overall.label_agreement == 1
 
 
 def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
-    """And nothing against nothing counts as a frame without boxes."""
-    say(ledger, 1, "a", "ada", outcome="nothing")
-    say(ledger, 2, "a", "ben", ("can", 0))
-    say(ledger, 3, "b", "ada", outcome="nothing")
-    say(ledger, 4, "b", "ben", outcome="nothing")
+    """A frame in which both people found nothing counts as a frame without boxes."""
+    record(ledger, 1, "a", "ada", outcome="nothing")
+    record(ledger, 2, "a", "ben", ("can", 0))
+    record(ledger, 3, "b", "ada", outcome="nothing")
+    record(ledger, 4, "b", "ben", outcome="nothing")
     found = annotator_agreement(ledger)
     assert (found.frames, found.overall.boxes, found.overall.matched_share, found.overall.mean_iou) == (
         2,
@@ -111,8 +111,8 @@ def test_nothing_against_boxes_is_disagreement(ledger: Ledger) -> None:
 def test_the_table_prints_what_was_counted(ledger: Ledger) -> None:
     """One line for all, one per pair of people, one per class; a dash where there is nothing to divide by."""
     assert annotator_agreement(ledger).table() == "No frame has been answered by two people yet."
-    say(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
-    say(ledger, 2, "a", "ben", ("can", 0), ("can", 32))
+    record(ledger, 1, "a", "ada", ("can", 0), ("can", 30), ("shoe", 60))
+    record(ledger, 2, "a", "ben", ("can", 0), ("can", 32))
     assert annotator_agreement(ledger).table().splitlines() == [
         "1 frame answered by two people",
         "              boxes  matched  mean IoU  same label",

@@ -1,4 +1,4 @@
-"""Answers come home: all of them, once, checked, and again when somebody changes their mind."""
+"""Annotations are collected: each once, validated, and again when it is edited."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,19 +8,19 @@ import pytest
 from labeling import TaskQueue, count_queue
 from labeling.collection import DIFFERENT, WITHDRAWN
 from tests.labeling.conftest import NO_WASTE_TAG, Desk, region
-from tests.labeling.test_tasks import Died, made_up
+from tests.labeling.test_tasks import Crash, fake_hashes
 from tests.trashnet.ledger.inspection import history
 from trashnet.boxes import Box
 from trashnet.ledger import annotations
 
 
 def outcomes(desk: Desk, sha: str) -> list[tuple[str, str | None]]:
-    """What the ledger keeps of a frame's answers."""
+    """The outcome and reason of each annotation of a frame in the ledger."""
     return [(row.outcome, row.reason) for row in desk.ledger.annotations_of(sha)]
 
 
-def test_boxes_label_a_frame(desk: Desk) -> None:
-    """In pixels, with who and when, and ready to grow."""
+def test_an_annotation_with_boxes_labels_a_frame(desk: Desk) -> None:
+    """The ledger holds the boxes in pixels, the annotator and the time, and the label is ready to grow."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     number = desk.answer(sha, region(), lead_time=12.5)
@@ -37,7 +37,7 @@ def test_boxes_label_a_frame(desk: Desk) -> None:
 
 
 def test_collecting_again_changes_nothing(desk: Desk) -> None:
-    """An event may come twice."""
+    """An event may arrive twice."""
     shas = desk.draw(2)
     desk.ask(shas)
     desk.answer(shas[0], region())
@@ -61,7 +61,7 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
 
 
 def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
-    """The dataset learns what an empty bin looks like."""
+    """An empty bin is a background frame of the dataset."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     desk.answer(sha, NO_WASTE_TAG)
@@ -71,7 +71,7 @@ def test_no_waste_here_labels_a_frame_without_boxes(desk: Desk) -> None:
 
 
 def test_a_skipped_frame_stays_tasked_for_somebody_else(desk: Desk, people: tuple[int, ...]) -> None:
-    """And is labelled when another person knows better."""
+    """It is labelled when another person annotates it."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     desk.answer(sha, person=people[0], was_cancelled=True)
@@ -83,8 +83,8 @@ def test_a_skipped_frame_stays_tasked_for_somebody_else(desk: Desk, people: tupl
     assert desk.state(sha) == "labelled"
 
 
-def test_a_refused_answer_says_why_on_its_task_and_is_replaced_when_mended(desk: Desk) -> None:
-    """The frame waits; the complaint has the address to open."""
+def test_a_refused_answer_gets_feedback_on_its_task_and_is_replaced_when_fixed(desk: Desk) -> None:
+    """The frame stays tasked; the refusal names the address of the task."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     number = desk.answer(
@@ -117,8 +117,8 @@ REFUSED: list[tuple[list[dict[str, Any]], str]] = [
 ]
 
 
-def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk) -> None:
-    """One good answer among them is collected all the same."""
+def test_every_kind_of_invalid_answer_is_listed_and_none_stops_the_others(desk: Desk) -> None:
+    """One valid answer among them is collected."""
     shas = desk.draw(len(REFUSED) + 1)
     desk.ask(shas)
     for sha, (result, _) in zip(shas, REFUSED, strict=False):
@@ -126,15 +126,15 @@ def test_every_kind_of_bad_answer_is_listed_and_none_stops_the_others(desk: Desk
     desk.answer(shas[-1], region())
     found = desk.collect()
     assert (found.refused, found.boxes, found.labelled) == (len(REFUSED), 1, 1)
-    for complaint, sha, (_, reason) in zip(found.refusals, shas, REFUSED, strict=False):
-        assert f"task={desk.task(sha)}:" in complaint
-        assert reason in complaint
-    mending = [
+    for refusal, sha, (_, reason) in zip(found.refusals, shas, REFUSED, strict=False):
+        assert f"task={desk.task(sha)}:" in refusal
+        assert reason in refusal
+    views = [
         view
         for view in desk.client.views.list(project=desk.project.id)
         if view.data["title"] == "Needs fixing"
     ]  # type: ignore[index, call-overload]
-    shown = desk.client.tasks.list(view=mending[0].id, project=desk.project.id)
+    shown = desk.client.tasks.list(view=views[0].id, project=desk.project.id)
     assert {task.id for task in shown} == {desk.task(sha) for sha in shas[:-1]}
 
 
@@ -157,7 +157,7 @@ def test_an_answer_edited_after_it_has_grown_grows_again(desk: Desk) -> None:
 
 
 def test_an_answer_deleted_before_it_has_grown_is_taken_back(desk: Desk) -> None:
-    """Its frame waits for another; the row stays and says so."""
+    """Its frame is tasked again; the row stays and is marked as withdrawn."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     number = desk.answer(sha, region())
@@ -173,7 +173,7 @@ def test_an_answer_deleted_before_it_has_grown_is_taken_back(desk: Desk) -> None
 
 
 def test_the_queue_is_counted_by_what_each_frame_waits_for(desk: Desk, people: tuple[int, ...]) -> None:
-    """For ``trashnet status``: a frame that everybody skips should not look like one nobody has seen."""
+    """``trashnet status`` shows a frame that people skipped apart from one that nobody has opened."""
     untouched, skipped, refused, second, done = shas = desk.draw(5)
     desk.ask(shas)
     desk.answer(skipped, was_cancelled=True)
@@ -186,22 +186,22 @@ def test_the_queue_is_counted_by_what_each_frame_waits_for(desk: Desk, people: t
     assert count_queue(desk.ledger) == TaskQueue(untouched=1, skipped=1, refused=1, second=1)
 
 
-def test_many_answers_of_one_moment_are_all_collected(desk: Desk, label_studio_moment: Any) -> None:
-    """A page ends in the middle of them, and nothing tells them apart but their ids."""
-    shas = made_up(23)
+def test_many_answers_with_one_update_time_are_all_collected(desk: Desk, set_update_time: Any) -> None:
+    """A page of results ends among them, and only their ids differ."""
+    shas = fake_hashes(23)
     for sha in shas:
         desk.enter(sha)
     desk.ask(shas)
     for sha in shas:
         desk.answer(sha, region())
-    label_studio_moment(desk.project.id, [desk.task(sha) for sha in shas[3:20]])
+    set_update_time(desk.project.id, [desk.task(sha) for sha in shas[3:20]])
     found = desk.collect(desk.params.model_copy(update={"page_size": 5}))
     assert (found.boxes, found.labelled) == (23, 23)
 
 
-def test_the_cursor_makes_a_run_cost_what_is_new(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nothing new and no overlap a run reads one page, of the newest task."""
-    shas = made_up(30)
+def test_a_run_reads_only_tasks_after_the_cursor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without new tasks and without an overlap a run reads one page, which holds the newest task."""
+    shas = fake_hashes(30)
     for sha in shas:
         desk.enter(sha)
     desk.ask(shas)
@@ -221,34 +221,34 @@ def test_the_cursor_makes_a_run_cost_what_is_new(desk: Desk, monkeypatch: pytest
     assert read == [1]
 
 
-def test_an_answer_saved_late_under_an_early_time_is_not_missed(desk: Desk, label_studio_moment: Any) -> None:
-    """A transaction that began before the cursor's may end after it."""
+def test_an_answer_saved_late_under_an_early_time_is_not_missed(desk: Desk, set_update_time: Any) -> None:
+    """A transaction that began before the cursor's time may be committed after it."""
     shas = desk.draw(2)
     desk.ask(shas)
     desk.answer(shas[0], region())
     desk.collect()
     desk.answer(shas[1], region())
-    label_studio_moment(desk.project.id, [desk.task(shas[1])], seconds_ago=30)
+    set_update_time(desk.project.id, [desk.task(shas[1])], seconds_ago=30)
     assert desk.collect().boxes == 1
 
 
-def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cursor moves only behind what is in the ledger."""
+def test_a_crash_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor never moves past an annotation that the ledger does not hold."""
     shas = desk.draw(3)
     desk.ask(shas)
     for sha in shas:
         desk.answer(sha, region())
     original, calls = annotations._write, []
 
-    def die_at_the_second(*args: Any) -> bool:
+    def crash_at_the_second(*args: Any) -> bool:
         calls.append(args)
         if len(calls) == 2:
-            raise Died
+            raise Crash
         return original(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(annotations, "_write", die_at_the_second)
-        with pytest.raises(Died):
+        patched.setattr(annotations, "_write", crash_at_the_second)
+        with pytest.raises(Crash):
             desk.collect()
     assert desk.ledger.count_by_state() == {"labelled": 1, "tasked": 2}
     assert desk.collect().labelled == 2
@@ -257,7 +257,7 @@ def test_a_death_between_two_tasks_loses_nothing(desk: Desk, monkeypatch: pytest
 def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request died after its import, and somebody was quick."""
+    """The request crashed after its import, and somebody answered before the next run."""
     (sha,) = desk.draw(1)
     with monkeypatch.context() as patched:
         patched.setattr(desk.ledger, "mark_tasked", lambda *_: 0)
@@ -269,7 +269,7 @@ def test_an_answer_to_a_task_that_the_ledger_has_not_entered_yet_is_kept(
 
 
 def test_tasks_that_are_not_ours_are_left_alone(desk: Desk) -> None:
-    """Somebody may try things out in the project."""
+    """People may add tasks of their own to the project."""
     data = {"sha256": "f" * 64, "image": "s3://x/y", "feedback": "", "why": ""}
     made = desk.client.projects.import_tasks(
         desk.project.id, request=[{"data": data}, {"data": data | {"sha256": 5}}], return_task_ids=True
@@ -278,8 +278,8 @@ def test_tasks_that_are_not_ours_are_left_alone(desk: Desk) -> None:
     assert desk.collect().boxes == 0
 
 
-def test_of_two_like_answers_the_newest_counts(desk: Desk, people: tuple[int, ...]) -> None:
-    """The frame waits for the second, and its task is open for it."""
+def test_of_two_answers_that_agree_the_newest_counts(desk: Desk, people: tuple[int, ...]) -> None:
+    """The frame stays tasked until the second answer, and its task stays open."""
     (sha,) = desk.draw(1)
     twice = desk.params.model_copy(update={"double_share": 1.0})
     desk.ask([sha], twice)
@@ -296,8 +296,8 @@ def test_of_two_like_answers_the_newest_counts(desk: Desk, people: tuple[int, ..
     assert desk.tasks()[0]["is_labeled"]
 
 
-def test_the_same_person_twice_is_one_answer(desk: Desk, people: tuple[int, ...]) -> None:
-    """Agreeing with oneself is no agreement."""
+def test_two_answers_of_one_person_count_as_one(desk: Desk, people: tuple[int, ...]) -> None:
+    """A second answer must come from another person."""
     (sha,) = desk.draw(1)
     twice = desk.params.model_copy(update={"double_share": 1.0})
     desk.ask([sha], twice)
@@ -306,8 +306,8 @@ def test_the_same_person_twice_is_one_answer(desk: Desk, people: tuple[int, ...]
     assert desk.collect(twice).labelled == 0
 
 
-def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tuple[int, ...]) -> None:
-    """The page says so, and the task is open again."""
+def test_two_answers_that_differ_need_a_third_which_counts(desk: Desk, people: tuple[int, ...]) -> None:
+    """The task gets feedback and is open again."""
     (sha,) = desk.draw(1)
     twice = desk.params.model_copy(update={"double_share": 1.0})
     desk.ask([sha], twice)
@@ -322,10 +322,8 @@ def test_two_unlike_answers_ask_for_a_third_which_counts(desk: Desk, people: tup
     assert desk.tasks()[0]["data"]["feedback"] == ""
 
 
-def test_who_waits_too_long_for_the_second_answer_takes_the_first(
-    desk: Desk, people: tuple[int, ...]
-) -> None:
-    """After ``double_days``, though nothing has happened in Label Studio."""
+def test_the_first_answer_counts_if_no_second_comes_in_time(desk: Desk, people: tuple[int, ...]) -> None:
+    """The time is ``double_days``; it passes although nothing changes in Label Studio."""
     (sha,) = desk.draw(1)
     twice = desk.params.model_copy(update={"double_share": 1.0, "double_days": 7.0})
     desk.ask([sha], twice)

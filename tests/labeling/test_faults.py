@@ -1,4 +1,4 @@
-"""Label Studio fails, restarts or refuses the token: nothing is lost, and one line says what to do."""
+"""Label Studio fails, restarts or refuses the token; nothing is lost, and the error names the remedy."""
 
 import base64
 import http.client
@@ -21,12 +21,16 @@ KEPT = ("authorization", "content-type", "cookie")
 
 
 class Proxy:
-    """A reverse proxy; ``fault(method, path)`` says where a request meets a 500: before, after, none."""
+    """A reverse proxy that can answer 500 instead of Label Studio.
+
+    ``fault(method, path)`` returns "before" (Label Studio gets no request), "after" (it gets the request, but
+    its response is lost) or "none".
+    """
 
     def __init__(self, url: str) -> None:
         self.fault: Callable[[str, str], str] = lambda method, path: "none"
-        self.asked: list[tuple[str, str]] = []
-        there = urlsplit(url)
+        self.requests: list[tuple[str, str]] = []
+        upstream = urlsplit(url)
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,12 +39,12 @@ class Proxy:
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 path = urlsplit(self.path).path
-                proxy.asked.append((self.command, path))
+                proxy.requests.append((self.command, path))
                 fault = proxy.fault(self.command, path)
                 status, answer, kind = 500, b"<html>proxy: upstream is ill</html>", "text/html"
                 if fault != "before":
                     connection = http.client.HTTPConnection(
-                        there.hostname or "", there.port or 80, timeout=60
+                        upstream.hostname or "", upstream.port or 80, timeout=60
                     )
                     headers = {name: value for name, value in self.headers.items() if name.lower() in KEPT}
                     connection.request(self.command, self.path, body, headers)
@@ -66,7 +70,7 @@ class Proxy:
 
 @pytest.fixture
 def proxy(settings: Settings) -> Iterator[Proxy]:
-    """Before the session's Label Studio."""
+    """A proxy in front of the session's Label Studio."""
     made = Proxy(settings.label_studio_url)
     yield made
     made.server.shutdown()
@@ -74,72 +78,72 @@ def proxy(settings: Settings) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def ill(desk: Desk, proxy: Proxy, settings: Settings) -> Desk:
+def faulty(desk: Desk, proxy: Proxy, settings: Settings) -> Desk:
     """The same desk, its client behind the proxy, patient for four seconds."""
     desk.client = connect(settings.model_copy(update={"label_studio_url": proxy.url}), retry_seconds=4)
     return desk
 
 
-def test_five_hundreds_for_a_while_are_waited_out(ill: Desk, proxy: Proxy) -> None:
-    """Requests and answers of that time arrive, each once."""
-    shas = ill.draw(2)
+def test_responses_of_500_for_a_short_time_are_retried(faulty: Desk, proxy: Proxy) -> None:
+    """Each request takes effect exactly once."""
+    shas = faulty.draw(2)
     until = time.monotonic() + 1.5
     proxy.fault = lambda *_: "before" if time.monotonic() < until else "none"
-    assert ill.ask(shas) == 2
+    assert faulty.ask(shas) == 2
     proxy.fault = lambda *_: "none"
-    ill.answer(shas[0], region())
+    faulty.answer(shas[0], region())
     until = time.monotonic() + 1.5
     proxy.fault = lambda *_: "before" if time.monotonic() < until else "none"
-    assert ill.collect().labelled == 1
-    assert len(ill.tasks()) == 2
+    assert faulty.collect().labelled == 1
+    assert len(faulty.tasks()) == 2
 
 
-def test_five_hundreds_without_end_are_one_line_and_the_next_run_succeeds(ill: Desk, proxy: Proxy) -> None:
-    """Naming the address and the remedy; the ledger is as before."""
-    shas = ill.draw(2)
+def test_lasting_responses_of_500_are_one_error_and_the_next_run_succeeds(faulty: Desk, proxy: Proxy) -> None:
+    """The error names the address and the remedy; the ledger does not change."""
+    shas = faulty.draw(2)
     proxy.fault = lambda *_: "before"
     with pytest.raises(LabelStudioUnavailable) as raised:
-        ill.ask(shas)
+        faulty.ask(shas)
     assert (
         str(raised.value)
         == f"Label Studio at {proxy.url} has answered 500 for 4 s. See its log; nothing is lost, run again."
     )
-    assert ill.ledger.count_by_state() == {"accepted": 2}
+    assert faulty.ledger.count_by_state() == {"accepted": 2}
     proxy.fault = lambda *_: "none"
-    assert ill.ask(shas) == 2
+    assert faulty.ask(shas) == 2
 
 
-def test_an_import_whose_answer_was_lost_is_not_done_again(ill: Desk, proxy: Proxy) -> None:
-    """Label Studio has the tasks, we got a 500: asking first tells."""
-    shas = ill.draw(3)
+def test_an_import_whose_response_was_lost_is_not_repeated(faulty: Desk, proxy: Proxy) -> None:
+    """Label Studio created the tasks but the response was 500; the retry finds them first."""
+    shas = faulty.draw(3)
     lost = iter(["after"])
     proxy.fault = lambda method, path: next(lost, "none") if path.endswith("/import") else "none"
-    ill.ask(shas)
-    assert [path for _, path in proxy.asked if path.endswith("/import")] == [
-        f"/api/projects/{ill.project.id}/import"
+    faulty.ask(shas)
+    assert [path for _, path in proxy.requests if path.endswith("/import")] == [
+        f"/api/projects/{faulty.project.id}/import"
     ]
-    assert [task["data"]["sha256"] for task in ill.tasks()] == shas
-    assert ill.ledger.count_by_state() == {"tasked": 3}
+    assert [task["data"]["sha256"] for task in faulty.tasks()] == shas
+    assert faulty.ledger.count_by_state() == {"tasked": 3}
 
 
-def test_a_collection_that_breaks_off_keeps_what_it_has(ill: Desk, proxy: Proxy) -> None:
-    """Page by page; the next run takes up where it stopped."""
-    shas = ill.draw(5)
-    ill.ask(shas)
+def test_an_interrupted_collection_keeps_the_pages_it_has_read(faulty: Desk, proxy: Proxy) -> None:
+    """The next run continues after the last page."""
+    shas = faulty.draw(5)
+    faulty.ask(shas)
     for sha in shas:
-        ill.answer(sha, region())
+        faulty.answer(sha, region())
     pages = iter(["none"])
     proxy.fault = lambda method, path: next(pages, "before") if path == "/api/tasks" else "none"
-    small = ill.params.model_copy(update={"page_size": 2})
+    small = faulty.params.model_copy(update={"page_size": 2})
     with pytest.raises(LabelStudioUnavailable):
-        ill.collect(small)
-    assert ill.ledger.count_by_state() == {"labelled": 2, "tasked": 3}
+        faulty.collect(small)
+    assert faulty.ledger.count_by_state() == {"labelled": 2, "tasked": 3}
     proxy.fault = lambda *_: "none"
-    assert ill.collect(small).labelled == 3
+    assert faulty.collect(small).labelled == 3
 
 
 def test_a_server_that_is_down_is_one_line(settings: Settings) -> None:
-    """With the variable to look at."""
+    """The error names the variable to check."""
     nowhere = f"http://127.0.0.1:{find_free_port()}"
     with pytest.raises(
         LabelStudioUnavailable,
@@ -161,7 +165,7 @@ def expired() -> str:
 
 
 def alive() -> str:
-    """A personal access token that is not expired, and that this server never gave."""
+    """A personal access token that is not expired, and that this server never issued."""
     parts = [
         {"alg": "HS256", "typ": "JWT"},
         {"token_type": "refresh", "exp": 10**10, "iat": 1, "jti": "a", "user_id": 1},
@@ -176,7 +180,7 @@ def alive() -> str:
     "token", ["0" * 40, "nonsense", expired(), alive()], ids=["revoked", "nonsense", "expired", "never-given"]
 )
 def test_a_token_that_is_not_accepted_says_where_to_make_a_new_one(settings: Settings, token: str) -> None:
-    """At once: waiting would not help. The token itself is not shown."""
+    """The error comes at once, because a retry would not help, and does not show the token."""
     begun = time.monotonic()
     with pytest.raises(UserError, match="does not accept the token") as raised:
         connect(settings.model_copy(update={"label_studio_token": type(settings.label_studio_token)(token)}))
@@ -186,8 +190,8 @@ def test_a_token_that_is_not_accepted_says_where_to_make_a_new_one(settings: Set
     assert time.monotonic() - begun < 20
 
 
-def test_what_label_studio_refuses_is_told_in_its_words(client: Client) -> None:
-    """Without the headers and cookies of its answer."""
+def test_an_error_quotes_the_refusal_of_label_studio(client: Client) -> None:
+    """It does not quote the headers and cookies of the response."""
     with pytest.raises(UserError, match=r"refused \(404\)") as raised:
         client.with_retries(lambda: client.projects.get(10**8))
     assert "cookie" not in str(raised.value)

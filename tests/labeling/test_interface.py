@@ -12,7 +12,7 @@ from trashnet.taxonomy import Taxonomy
 
 
 def test_every_class_is_offered_once_under_its_stream_and_in_its_colour(taxonomy: Taxonomy) -> None:
-    """A class that is moved to another stream moves on the page too."""
+    """The groups of the page are the streams of the taxonomy."""
     page = Xml.fromstring(label_config(taxonomy, 10))
     offered = {}
     for group in page.findall(".//RectangleLabels/View"):
@@ -24,8 +24,8 @@ def test_every_class_is_offered_once_under_its_stream_and_in_its_colour(taxonomy
     assert len(page.findall(".//Label")) == 57
 
 
-def test_the_commonest_classes_have_keys_and_no_key_is_there_twice(taxonomy: Taxonomy) -> None:
-    """The easiest key is the commonest class's."""
+def test_the_commonest_classes_have_hotkeys_and_no_hotkey_is_used_twice(taxonomy: Taxonomy) -> None:
+    """The commonest class has the first hotkey."""
     page = Xml.fromstring(label_config(taxonomy, 3, {"Cigarette": 900, "Shoe": 20, "Battery": 100}))
     keys = {
         label.attrib["hotkey"]: label.attrib["value"]
@@ -45,8 +45,8 @@ def test_equal_counts_leave_the_taxonomys_order(taxonomy: Taxonomy) -> None:
     ]
 
 
-def test_no_keys_at_all_is_a_choice_too(taxonomy: Taxonomy) -> None:
-    """``hotkeys: 0`` is allowed."""
+def test_a_page_without_hotkeys_is_allowed(taxonomy: Taxonomy) -> None:
+    """``hotkeys: 0`` gives no label a hotkey."""
     assert "hotkey" not in {
         name
         for label in Xml.fromstring(label_config(taxonomy, 0)).findall(".//Label")

@@ -69,7 +69,7 @@ def test_a_frame_is_there_with_its_pre_labels_and_the_label_panel(page: Page, de
 
 
 def test_typing_part_of_a_name_leaves_the_labels_that_have_it(page: Page) -> None:
-    """57 are too many to read."""
+    """The filter makes 57 labels manageable."""
     page.fill(".trashnet-panel input[type=text]", "carton")
     shown = page.locator(".trashnet-panel .lsf-label:visible")
     expect(shown).to_have_count(5)
@@ -91,17 +91,17 @@ def test_the_queue_hands_out_a_frame_with_its_pre_labels(page: Page, desk: Desk)
     shoot(page, "queue")
 
 
-def test_what_is_submitted_in_the_page_is_collected(page: Page, desk: Desk) -> None:
-    """The five guesses, accepted by one press of Submit, are a labelled frame with five boxes."""
+def test_an_annotation_submitted_on_the_page_is_collected(page: Page, desk: Desk) -> None:
+    """One press of Submit accepts the five pre-labels as the boxes of the frame."""
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_text("Update", exact=True)).to_be_visible(timeout=WAIT)
     assert desk.collect().labelled == 1
     (row,) = desk.ledger.annotations_of(desk.frames[0])
     frame = desk.ledger.frame(desk.frames[0])
     assert frame is not None
-    assert {box.label for box in row.boxes} == {guess.label for guess in frame.detections}
+    assert {box.label for box in row.boxes} == {detection.label for detection in frame.detections}
     for box in row.boxes:
-        near = next(guess for guess in frame.detections if guess.label == box.label)
+        near = next(detection for detection in frame.detections if detection.label == box.label)
         assert box.xywh == pytest.approx(near.xywh, abs=0.5)
     assert (row.seconds or 0) > 0
 

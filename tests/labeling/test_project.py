@@ -1,4 +1,4 @@
-"""The project is made once, and mended where it differs from what it should be."""
+"""The project is created once, and corrected where it differs from the settings."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from trashnet.taxonomy import Taxonomy, WasteClass
 
 
 def parts(client: Client, project: int) -> dict[str, Any]:
-    """Everything that ensuring could double, as ids."""
+    """The ids of everything that a second call could create twice."""
     return {
         "storages": [
             (s.id, s.bucket, s.presign, s.last_sync) for s in client.import_storage.s3.list(project=project)
@@ -28,7 +28,7 @@ def parts(client: Client, project: int) -> dict[str, Any]:
 def test_ensuring_twice_makes_one_of_everything(
     client: Client, settings: Settings, taxonomy: Taxonomy, params: LabelingParams
 ) -> None:
-    """One project, one storage that was never synced, one webhook, each tab once."""
+    """There is one project, one storage that was never synced, one webhook, and each tab once."""
     first = ensure_project(client, settings, taxonomy, params)
     made = parts(client, first.id)
     assert ensure_project(client, settings, taxonomy, params) == first
@@ -54,8 +54,8 @@ def test_a_project_of_a_longer_title_is_another(
     )
 
 
-def test_the_webhook_rings_for_answers_and_carries_the_secret_and_nothing_else(desk: Desk) -> None:
-    """What it reports is looked up, not believed."""
+def test_the_webhook_announces_annotations_and_carries_only_the_secret(desk: Desk) -> None:
+    """It sends no payload: the flow reads the annotations itself."""
     (hook,) = desk.client.webhooks.list(project=desk.project.id)
     assert hook.headers == {SECRET_HEADER: "a-secret-of-the-tests"}
     assert hook.send_payload is False
@@ -85,8 +85,8 @@ def test_a_new_address_and_secret_correct_the_webhook(desk: Desk) -> None:
     ]
 
 
-def test_a_class_more_in_the_taxonomy_is_a_label_more_on_the_page(desk: Desk) -> None:
-    """The tasks and answers that there are stay."""
+def test_a_new_class_of_the_taxonomy_is_a_new_label_on_the_page(desk: Desk) -> None:
+    """Existing tasks stay."""
     (sha,) = desk.draw(1)
     desk.ask([sha])
     grown = Taxonomy(
@@ -100,7 +100,7 @@ def test_a_class_more_in_the_taxonomy_is_a_label_more_on_the_page(desk: Desk) ->
 
 
 def test_settings_that_somebody_changed_by_hand_come_back(desk: Desk) -> None:
-    """One who turns pre-labels off for a moment may forget it."""
+    """Somebody may switch pre-labels off and forget it."""
     desk.client.projects.update(desk.project.id, show_collab_predictions=False, maximum_annotations=3)
     ensure_project(desk.client, desk.settings, desk.taxonomy, desk.params)
     now = desk.client.projects.get(desk.project.id)
@@ -118,7 +118,7 @@ def test_a_page_that_has_not_changed_is_not_written_again(desk: Desk) -> None:
 
 
 def test_keys_of_the_store_that_are_wrong_are_refused_in_plain_words(desk: Desk) -> None:
-    """By the store, before Label Studio is configured."""
+    """The store refuses them before Label Studio is configured."""
     wrong = desk.settings.model_copy(update={"s3_secret_key": SecretStr("wrong")})
     with pytest.raises(UserError, match="TRASHNET_S3_ENDPOINT, the keys"):
         ensure_project(desk.client, wrong, desk.taxonomy, desk.params)

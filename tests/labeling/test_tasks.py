@@ -1,4 +1,4 @@
-"""Frames become tasks once, in order, with boxes to start from."""
+"""Each frame becomes one task, in order, with pre-labels."""
 
 import hashlib
 from dataclasses import replace
@@ -14,11 +14,11 @@ from trashnet.boxes import Box
 from trashnet.errors import UserError
 
 
-class Died(BaseException):
+class Crash(BaseException):
     """The process ends here; nothing of ours may catch this."""
 
 
-def made_up(count: int, start: int = 0) -> list[str]:
+def fake_hashes(count: int, start: int = 0) -> list[str]:
     """SHA-256s of frames without a picture."""
     return [
         hashlib.sha256(f"made up {number}".encode()).hexdigest() for number in range(start, start + count)
@@ -36,16 +36,16 @@ def test_tasks_come_in_the_order_asked_for_and_their_frames_are_tasked(desk: Des
     assert desk.ledger.count_by_state() == {"tasked": 3}
 
 
-def test_asking_again_creates_nothing(desk: Desk) -> None:
-    """The ledger knows what it has asked for."""
+def test_a_second_request_creates_no_task(desk: Desk) -> None:
+    """The ledger knows which frames are tasked."""
     shas = desk.draw(2)
     desk.ask(shas)
     assert desk.ask(shas) == 0
     assert len(desk.tasks()) == 2
 
 
-def test_a_task_says_what_an_annotator_should_know(desk: Desk) -> None:
-    """Why this frame, from where, and with which acquisition score."""
+def test_a_task_holds_what_an_annotator_should_know(desk: Desk) -> None:
+    """The task names the reason, the bin, the time and the acquisition score of its frame."""
     (sha,) = desk.draw(1, score=0.75)
     desk.ask([sha])
     (task,) = desk.tasks()
@@ -74,18 +74,18 @@ def test_the_frame_is_served_presigned_from_the_store(desk: Desk) -> None:
         assert hashlib.sha256(http.get(answer.headers["location"]).content).hexdigest() == sha
 
 
-def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(
+def test_a_crash_between_import_and_ledger_creates_no_second_task(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next run finds the tasks and takes them for its own."""
+    """The next run finds the tasks and records them in the ledger."""
     shas = desk.draw(3)
 
-    def die(*_: Any) -> None:
-        raise Died
+    def crash(*_: Any) -> None:
+        raise Crash
 
     with monkeypatch.context() as patched:
-        patched.setattr(desk.ledger, "mark_tasked", die)
-        with pytest.raises(Died):
+        patched.setattr(desk.ledger, "mark_tasked", crash)
+        with pytest.raises(Crash):
             desk.ask(shas)
     assert desk.ledger.count_by_state() == {"accepted": 3}
     assert len(desk.tasks()) == 3
@@ -94,21 +94,21 @@ def test_a_death_after_the_import_and_before_the_ledger_leaves_no_second_task(
     assert [task["id"] for task in desk.tasks()] == [desk.task(sha) for sha in shas]
 
 
-def test_only_what_is_missing_is_imported_after_a_death(desk: Desk) -> None:
-    """Also where the batches are cut elsewhere the second time, and past the length of one query."""
-    shas = made_up(200)
+def test_only_missing_tasks_are_imported_after_a_crash(desk: Desk) -> None:
+    """This holds for another batch size, and for more frames than one query takes."""
+    shas = fake_hashes(200)
     for sha in shas:
         desk.enter(sha)
     assert desk.ask(shas[50:150]) == 100
     for sha in shas[50:150]:
-        desk.ledger.move(sha, "tasked", "accepted", task_id=None)  # as if it had never come to that
+        desk.ledger.move(sha, "tasked", "accepted", task_id=None)  # as if the run had crashed before
     assert desk.ask(shas, desk.params.model_copy(update={"import_batch_size": 70})) == 100
     held = [task["data"]["sha256"] for task in desk.tasks()]
     assert sorted(held) == sorted(shas)
     assert tasks_of(desk.client, desk.project, shas) == {sha: desk.task(sha) for sha in shas}
 
 
-def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> None:
+def test_a_task_of_another_project_is_ignored(desk: Desk, client: Any) -> None:
     """Two deployments may share a server and, in tests, frames."""
     (sha,) = desk.draw(1)
     other = client.projects.create(
@@ -121,7 +121,7 @@ def test_a_frame_in_another_project_is_none_of_ours(desk: Desk, client: Any) -> 
 
 
 def test_pre_labels_are_the_teachers_where_there_is_one(desk: Desk) -> None:
-    """It is better than the bin; even when it sees nothing, that is its answer."""
+    """The teacher is more accurate than the bin, so its prediction counts even if it is empty."""
     prediction = (Box("Shoe", 64, 32, 320, 64, 0.8),)
     (taught,) = desk.draw(1, prediction=prediction, model="2026.11")
     (empty,) = desk.draw(1, prediction=(), model="2026.11")
@@ -155,8 +155,8 @@ def test_all_pre_labels_are_of_the_version_that_the_project_starts_from(desk: De
     )
 
 
-def test_poor_boxes_are_left_out(desk: Desk) -> None:
-    """Unsure, outside, too many, or of a class that is gone: Label Studio would refuse the whole batch."""
+def test_unusable_pre_labels_are_left_out(desk: Desk) -> None:
+    """A low score, a box outside, a removed class and too many boxes: Label Studio would refuse the batch."""
     sure = Box("Shoe", 0, 0, 64, 64, 0.9)
     poor = [
         replace(sure, score=0.29),
@@ -177,19 +177,19 @@ def test_poor_boxes_are_left_out(desk: Desk) -> None:
 
 
 def test_a_frame_that_the_ledger_does_not_know_is_an_error(desk: Desk) -> None:
-    """A typing error should not pass for work done."""
+    """A mistyped SHA-256 is not skipped silently."""
     with pytest.raises(UserError, match="does not know it"):
         desk.ask(["0" * 64])
 
 
-def test_nothing_to_ask_asks_nothing(desk: Desk) -> None:
-    """An empty turn is no fault."""
+def test_a_request_for_no_frames_creates_no_tasks(desk: Desk) -> None:
+    """An empty request is no error."""
     assert desk.ask([]) == 0
 
 
 def test_the_share_that_two_people_answer_is_the_same_everywhere(params: LabelingParams) -> None:
     """By the frame's name: about a tenth of all, and a smaller share is part of a larger one."""
-    shas = made_up(5000)
+    shas = fake_hashes(5000)
     tenth = {sha for sha in shas if needs_second_annotator(sha, 0.1)}
     assert 400 < len(tenth) < 600
     assert tenth < {sha for sha in shas if needs_second_annotator(sha, 0.2)}

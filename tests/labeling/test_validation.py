@@ -1,4 +1,4 @@
-"""An annotation is read for what it says, or refused for what is wrong with it; it never breaks the run."""
+"""An annotation is either parsed or refused with a reason; it never stops the run."""
 
 from typing import Any
 
@@ -57,10 +57,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("result", "reason"), REFUSED)
-def test_what_cannot_be_learned_from_is_refused_with_its_reason(
+def test_an_unusable_annotation_is_refused_with_its_reason(
     result: Any, reason: str, taxonomy: Taxonomy, params: LabelingParams
 ) -> None:
-    """In words for the annotator."""
+    """The reason is written for the annotator."""
     checked = validate_annotation({"result": result}, FRAME, taxonomy.names, params)
     assert (checked.outcome, checked.boxes) == ("refused", ())
     assert reason in (checked.reason or "")
@@ -83,12 +83,12 @@ def test_up_to_a_pixel_outside_is_cut_off(taxonomy: Taxonomy, params: LabelingPa
 
 
 def test_no_waste_here_is_an_answer_without_boxes(taxonomy: Taxonomy, params: LabelingParams) -> None:
-    """An empty bin is worth learning from."""
+    """An empty bin is a background frame of the dataset."""
     assert validate_annotation({"result": [NO_WASTE_TAG]}, FRAME, taxonomy.names, params).outcome == "nothing"
 
 
 def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params: LabelingParams) -> None:
-    """Its boxes were not meant."""
+    """Boxes of a skipped task are not used."""
     assert (
         validate_annotation(
             {"result": [region()], "was_cancelled": True}, FRAME, taxonomy.names, params
@@ -97,8 +97,8 @@ def test_a_skipped_task_is_skipped_whatever_was_drawn(taxonomy: Taxonomy, params
     )
 
 
-def test_a_hairs_breadth_of_rotation_is_none(taxonomy: Taxonomy, params: LabelingParams) -> None:
-    """Neither is a full turn."""
+def test_a_negligible_rotation_is_accepted(taxonomy: Taxonomy, params: LabelingParams) -> None:
+    """So is a full rotation."""
     for angle in (0.001, 360, -360, 359.9999):
         assert (
             validate_annotation({"result": [turned(angle)]}, FRAME, taxonomy.names, params).outcome == "boxes"
@@ -158,11 +158,11 @@ def test_any_answer_whatsoever_is_read_or_refused(result: Any, skipped: bool | N
         assert 0 <= y <= y + h <= SIZE + 1e-9
 
 
-@given(place=st.tuples(*[st.floats(0, 1)] * 4), label=st.sampled_from(["Battery", "Shoe"]))
-def test_a_box_drawn_inside_comes_back_where_it_was(place: tuple[float, ...], label: str) -> None:
-    """Whatever its place, to a thousandth of a pixel."""
-    x, y = place[0] * 90, place[1] * 90
-    w, h = 1 + place[2] * (99 - x), 1 + place[3] * (99 - y)
+@given(relative=st.tuples(*[st.floats(0, 1)] * 4), label=st.sampled_from(["Battery", "Shoe"]))
+def test_a_box_drawn_inside_comes_back_where_it_was(relative: tuple[float, ...], label: str) -> None:
+    """The error is at most a thousandth of a pixel, wherever the box lies."""
+    x, y = relative[0] * 90, relative[1] * 90
+    w, h = 1 + relative[2] * (99 - x), 1 + relative[3] * (99 - y)
     params = LabelingParams.model_construct(edge_tolerance=1.0, min_box_side=2.0)
     checked = validate_annotation({"result": [region(x, y, w, h, label)]}, FRAME, ("Battery", "Shoe"), params)
     (box,) = checked.boxes
