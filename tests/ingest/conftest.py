@@ -13,7 +13,7 @@ PARAMS = IngestParams(threads=4, decoders=1, batch_size=8)
 
 @pytest.fixture
 def params() -> IngestParams:
-    """As shipped, for few frames on few cores."""
+    """The shipped parameters, but for few frames on few cores."""
     return PARAMS
 
 

@@ -1,4 +1,4 @@
-"""An S3 server whose disk is full: one clear line, every frame kept, and the next run goes on."""
+"""An S3 server whose disk is full gives one clear error, no frame is lost, and the next run succeeds."""
 
 import hashlib
 from collections.abc import Iterator
@@ -36,9 +36,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
 def test_a_store_with_a_full_disk_loses_no_frame(
     store: ObjectStore, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
-    """Frames stay in the inbox, none is entered without its object.
+    """Frames stay in the inbox, and none is entered without its object.
 
-    Once there is room again, all are accepted and whole.
+    When there is room again, all are accepted with their full bytes.
     """
     for number in range(3):
         upload(store, jpeg(scene(number, 320, 240)))

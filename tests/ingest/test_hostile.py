@@ -1,4 +1,4 @@
-"""Garbage and attacks end in quarantine with a reason; a bin that is merely confused keeps its frame."""
+"""Invalid and hostile uploads go to quarantine with a reason; a frame with a questionable sidecar is kept."""
 
 import io
 import json
@@ -33,15 +33,15 @@ from trashnet.taxonomy import Taxonomy
 WHOLE = jpeg(scene(1))
 
 
-def announced(width: int, height: int) -> bytes:
-    """A JPEG whose header tells another size than its pixels have."""
+def jpeg_with_header_size(width: int, height: int) -> bytes:
+    """A JPEG whose header gives another size than its pixels have."""
     at = WHOLE.index(b"\xff\xc0") + 5
     return WHOLE[:at] + struct.pack(">HH", height, width) + WHOLE[at + 4 :]
 
 
 PICTURES = [
-    ("a bomb's header", announced(60_000, 60_000), "too-many-pixels", "60000 x 60000"),
-    ("no size", announced(0, 100), "broken-image", "no size"),
+    ("a bomb's header", jpeg_with_header_size(60_000, 60_000), "too-many-pixels", "60000 x 60000"),
+    ("no size", jpeg_with_header_size(0, 100), "broken-image", "no size"),
     ("truncated", WHOLE[: len(WHOLE) // 2], "broken-image", "truncated"),
     ("cut in its header", WHOLE[:100], "broken-image", "truncated"),
     ("a page", b"<html><body>404</body></html>", "not-an-image", "<html>"),
@@ -64,7 +64,7 @@ def test_a_bad_picture_goes_to_quarantine(
     taxonomy: Taxonomy,
     params: IngestParams,
 ) -> None:
-    """Its bytes and sidecar are kept as they came, the ledger says why, and the frame beside it comes in."""
+    """Its bytes and sidecar are kept, the ledger records the reason, and the next frame is received."""
     upload(store, data)
     upload(store, jpeg(scene(2)))
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(
@@ -118,12 +118,12 @@ SIDECARS = [
 @pytest.mark.parametrize(
     ("content", "what"), [case[1:] for case in SIDECARS], ids=[case[0] for case in SIDECARS]
 )
-def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
+def test_an_invalid_sidecar_sends_its_frame_to_quarantine(
     content: bytes, what: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
     """Both go to quarantine, and the note says what is wrong.
 
-    Sent again with a right sidecar, the same frame comes in.
+    If the same frame is uploaded again with a valid sidecar, it is received.
     """
     upload(store, WHOLE, content)
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(quarantined=1)
@@ -135,11 +135,12 @@ def test_a_sidecar_that_cannot_be_understood_refuses_its_frame(
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
 
 
-def test_a_confused_bin_keeps_its_frame(
+def test_a_frame_with_a_questionable_sidecar_is_received(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """A clock in 1970, a release and a label nobody knows, boxes out of the picture: noted, and the arrival
-    taken as the time.
+    """The note lists a time in 1970, an unknown release, an unknown label and boxes outside the image.
+
+    The time of arrival replaces the time of capture.
     """
     boxes = [[-5, -5, 20, 20], [90, 60, 500, 500], [200, 200, 5, 5]]
     found = [{"label": "Shoe", "score": 0.5, "box": box} for box in boxes] + [
@@ -174,29 +175,31 @@ def test_a_confused_bin_keeps_its_frame(
         "1e9",
     ],
 )
-def test_a_time_that_cannot_be_right(
+def test_a_frame_with_an_invalid_time_is_received(
     content: str, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Whatever a clock tells, the frame stays."""
+    """The time of arrival replaces it."""
     upload(store, WHOLE, sidecar(captured_at=content))
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(received=1)
     assert "arrival taken" in str(frames_in_state(ledger, "received")[0].note)
 
 
-def test_a_release_that_was_published_is_no_news(
+def test_a_published_release_needs_no_note(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Published is what lies under models/."""
+    """A release is published if its manifest lies under models/."""
     store.put("models/r7/manifest.json", b"{}")
     upload(store, WHOLE, sidecar(release="r7"))
     receive(store, ledger, pending_uploads(store), taxonomy, params)
     assert frames_in_state(ledger, "received")[0].note is None
 
 
-def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams) -> None:
-    """A wrong checksum, a key that bins do not write and a file too large are refused.
+def test_an_upload_with_a_wrong_name_or_size_goes_to_quarantine(
+    store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
+) -> None:
+    """A wrong checksum, an invalid key and a file that is too large are refused.
 
-    The frame of that name still comes in later.
+    The correct frame is still received later.
     """
     upload(store, WHOLE, name="0" * 64)
     upload(store, WHOLE, name="holiday")
@@ -224,18 +227,18 @@ def test_names_that_lie(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, 
         "b" * 65 + "/2026-11-20",
     ],
 )
-def test_a_key_leads_nowhere_else(key: str) -> None:
-    """Only inbox/<bin>/<date>/<sha256> is a frame's place."""
+def test_an_invalid_inbox_key_is_refused(key: str) -> None:
+    """Only inbox/<bin>/<date>/<sha256> is a frame's key."""
     assert parse_inbox_key(f"inbox/{key}/{'a' * 64}.json") is None
     assert parse_inbox_key(f"inbox/bin01/2026-11-20/{'a' * 64}.json") == InboxKey(
         "bin01", "a" * 64, f"inbox/bin01/2026-11-20/{'a' * 64}"
     )
 
 
-def test_what_is_never_complete_is_swept(
+def test_an_upload_that_stays_incomplete_goes_to_quarantine(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Halves wait for each other for a day, then go to quarantine; what is complete is left alone."""
+    """A frame or a sidecar alone waits for a day; a complete upload is left alone."""
     stem = f"inbox/bin01/2026-11-20/{'1' * 64}"
     store.put(f"{stem}.jpg", WHOLE)
     store.put(f"inbox/bin01/2026-11-20/{'2' * 64}.json", json.dumps(sidecar()).encode())
@@ -249,12 +252,12 @@ def test_what_is_never_complete_is_swept(
     assert [found.key for found in store.list("inbox/")] == [whole.replace(".json", ".jpg"), whole]
 
 
-def test_a_still_camera_and_a_small_new_thing(
+def test_a_frame_with_a_small_new_item_is_no_duplicate(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """Nothing changed within a burst is a duplicate.
+    """An unchanged frame of a burst is a duplicate.
 
-    One small thing more is what people are to label, whatever the hash says.
+    A frame with one more small item is accepted, whatever its perceptual hash.
     """
     more = scene(1)
     more.paste(Image.new("RGB", (9, 7), "white"), (30, 30))
@@ -272,10 +275,10 @@ def test_a_still_camera_and_a_small_new_thing(
     ],
     ids=["memory", "time"],
 )
-def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> None:
+def test_a_picture_that_exceeds_the_decoding_limits_is_refused(change: dict[str, Any], what: str) -> None:
     """The process that decodes it fails or is killed, twice.
 
-    The next picture gets a new one and is none the worse.
+    A new process decodes the next picture.
     """
     with DecoderPool(Params(decoders=1, **change)) as decoders:
         with pytest.raises(UnfitImage) as caught:
@@ -294,8 +297,8 @@ def test_a_picture_that_costs_too_much(change: dict[str, Any], what: str) -> Non
         st.binary(max_size=4),
     )
 )
-def test_no_bytes_break_the_cleaning(data: bytes) -> None:
-    """Whatever comes, it is cleaned or refused; and what is clean stays as it is when cleaned again."""
+def test_any_bytes_are_cleaned_or_refused(data: bytes) -> None:
+    """Cleaning the result again does not change it."""
     try:
         clean = clean_jpeg(data)
     except UnfitImage:
@@ -312,9 +315,7 @@ def test_no_bytes_break_the_cleaning(data: bytes) -> None:
 def test_cleaning_keeps_every_pixel(
     segments: list[tuple[int, bytes]], behind: bytes, progressive: bool, grey: bool
 ) -> None:
-    """Segments of any content before the pixels and bytes behind them go, colours and all pixels stay bit for
-    bit.
-    """
+    """Segments before the pixels and bytes after them are removed; the pixels stay the same bit for bit."""
     plain = jpeg(scene(1).convert("L" if grey else "RGB"), progressive=progressive)
     secret = [(marker, b"SECRET" + payload) for marker, payload in segments]
     extra = b"".join(
@@ -325,10 +326,10 @@ def test_cleaning_keeps_every_pixel(
     assert (clean.width, clean.height, clean.dropped) == (96, 72, len(extra) + len(behind))
 
 
-def test_all_metadata_goes_and_colours_stay() -> None:
-    """EXIF with GPS, an ICC profile, a comment and JFIF's thumbnail go.
+def test_all_metadata_is_removed_and_colours_stay() -> None:
+    """EXIF with GPS, an ICC profile, a comment and the JFIF thumbnail are removed.
 
-    Adobe's mark, which changes colours, stays.
+    The Adobe segment stays because it changes the colours.
     """
     exif = Image.Exif()
     exif.get_ifd(0x8825)[2] = (52.0, 4.0, 3.0)
@@ -355,14 +356,14 @@ values = st.recursive(
     st.binary(max_size=200)
     | values.map(lambda value: json.dumps(sidecar(detections=value, reason=value)).encode())
 )
-def test_no_sidecar_breaks_the_reader(data: bytes) -> None:
-    """Whatever comes, it is read or refused as a bad sidecar, in few words."""
-    said = ""
+def test_any_sidecar_is_parsed_or_refused(data: bytes) -> None:
+    """The message of a refusal has at most 2,000 characters."""
+    message = ""
     try:
         parse_sidecar(data, InboxKey("bin01", "a" * 64, "inbox/bin01/2026-11-20/" + "a" * 64))
     except BadSidecar as bad:
-        said = str(bad)
-    assert len(said) <= 2000
+        message = str(bad)
+    assert len(message) <= 2000
 
 
 numbers = st.floats(-1e6, 1e6)
@@ -376,8 +377,8 @@ numbers = st.floats(-1e6, 1e6)
         max_size=5,
     )
 )
-def test_boxes_that_are_kept_lie_in_the_frame(boxes: list[tuple[str, float, list[float]]]) -> None:
-    """Known labels, area, best first, inside: what every reader of the ledger may rely on."""
+def test_usable_boxes_lie_in_the_frame(boxes: list[tuple[str, float, list[float]]]) -> None:
+    """They have a known label and an area, and come with the highest score first."""
     detections = [{"label": label, "score": score, "box": box} for label, score, box in boxes]
     content = sidecar(detections=detections)
     read = parse_sidecar(json.dumps(content).encode(), InboxKey("bin01", "a" * 64, "x"))

@@ -1,5 +1,5 @@
-"""Nothing lost, nothing twice: whatever dies and whichever events arrive, the ledger and the
-store end the same.
+"""No frame is lost or entered twice: the ledger and the store reach the same final state, whichever process
+dies and whichever events arrive.
 """
 
 from collections.abc import Iterator
@@ -74,8 +74,8 @@ def run_ingest(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders:
     sweep_inbox(store, ledger, PARAMS, LATER)
 
 
-def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """All rows but for the times of writing, and all objects."""
+def final_state(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """All rows without the times of writing, and all objects."""
     states = ("received", "accepted", "duplicate", "quarantined")
     rows = {
         row.sha256: {k: v for k, v in asdict(row).items() if k not in VOLATILE}
@@ -91,7 +91,7 @@ def ended(store: ObjectStore, ledger: Ledger) -> tuple[dict[str, Any], dict[str,
 def test_shards_and_their_order_change_nothing(
     tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
-    """One upload at a time, backwards, or all at once: the same frames in the same states."""
+    """Uploads one at a time, in reverse order, or all at once give the same frames in the same states."""
     ends = []
     for number, (size, step) in enumerate([(1, 1), (1, -1), (3, -1), (100, 1)]):
         fill(store := MemoryStore())
@@ -99,7 +99,7 @@ def test_shards_and_their_order_change_nothing(
         for shard in split_into_shards(pending_uploads(store), size)[::step]:
             receive(store, ledger, shard[::step], taxonomy, PARAMS, decoders=decoders)
         deduplicate(store, ledger, PARAMS)
-        rows, objects = ended(store, ledger)
+        rows, objects = final_state(store, ledger)
         ends.append(
             (
                 {sha256: row | {"uploaded_sha256": ""} for sha256, row in rows.items() if row["key"]},
@@ -134,7 +134,7 @@ def test_events_may_be_dropped_doubled_and_reordered(
 ) -> None:
     """After every object none, one or two events arrive; some runs use an old list of keys, some are killed.
 
-    Then comes a last one.
+    A last, undisturbed run follows.
     """
     folder = tmp_path_factory.mktemp("events")
     calm, noisy, old = MemoryStore(), MemoryStore(), list[str]()
@@ -165,7 +165,7 @@ def test_events_may_be_dropped_doubled_and_reordered(
     ends = []
     for store, ledger in ((calm, ledgers[0]), (noisy, ledgers[1])):
         run_ingest(store, ledger, taxonomy, decoders)
-        ends.append(ended(store, ledger))
+        ends.append(final_state(store, ledger))
         ledger.close()
     assert ends[0] == ends[1]
 
@@ -194,9 +194,10 @@ class FusedS3(ObjectStore):
 def run_on(
     server: S3Server, bucket: str, url: str, at: int | None, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> tuple[Any, int]:
-    """Ingest three uploads on a real store: die before effect ``at`` and run again, or ``None``: don't.
+    """Ingest three uploads on a real store, die before effect ``at`` (``None``: never), and run again.
 
-    How it ends, and its effects.
+    Returns:
+        The final state, and the number of effects of the first run.
     """
     store = FusedS3(server.url, server.access_key, server.secret_key, bucket, "us-east-1")
     store.ensure_bucket()
@@ -211,15 +212,15 @@ def run_on(
     assert (fuse.effects == at) or at is None
     effects, fuse.at = fuse.effects, None
     run_ingest(store, fused, taxonomy, decoders)
-    result = ended(store, fused)
+    result = final_state(store, fused)
     fused.close()
     return result, effects
 
 
-def test_dying_anywhere_on_a_real_store(
+def test_a_process_may_die_at_any_effect_on_a_real_store(
     tmp_path: Path, s3_server: S3Server, fresh_bucket: str, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
-    """The same on a real S3 server, with a frame, its re-encode and a refused upload: killed before each
+    """On a real S3 server a run with a frame, its re-encoded copy and a refused upload is killed before each
     effect, and run again.
     """
     expected, effects = run_on(
@@ -236,23 +237,23 @@ def test_dying_anywhere_on_a_real_store(
 def undisturbed(
     folder: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> tuple[tuple[dict[str, Any], dict[str, bytes]], int]:
-    """How a run ends that nothing disturbs, and of how many effects it consists."""
+    """The final state of a run that nothing disturbs, and its number of effects."""
     fuse, objects = Fuse(), MemoryStore()
     fill(objects)
     open_ledger(url := f"sqlite:///{folder}/calm.sqlite").close()
     ledger = FusedLedger(url, fuse)
     run_ingest(store := FusedStore(objects.objects, fuse), ledger, taxonomy, decoders)
     effects = fuse.effects
-    result = ended(store, ledger)
+    result = final_state(store, ledger)
     ledger.close()
     return result, effects
 
 
-def test_the_undisturbed_run_ends_as_it_should(
+def test_the_undisturbed_run_reaches_the_expected_state(
     tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool
 ) -> None:
-    """What the other tests compare with: 5 frames accepted, their repeats duplicates, 7 uploads in
-    quarantine, the inbox empty.
+    """The other tests compare with this state: 5 frames accepted, 2 duplicates, 7 uploads in quarantine, and
+    an empty inbox.
     """
     (rows, objects), _ = undisturbed(tmp_path, taxonomy, decoders)
     states = [row["state"] for row in rows.values()]
@@ -278,9 +279,7 @@ def test_the_undisturbed_run_ends_as_it_should(
 
 
 def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool) -> None:
-    """Killed before its first effect, its second, and so on to its last, and run again: the same rows, the
-    same objects.
-    """
+    """A run is killed before each of its effects and run again; the rows and objects are the same."""
     expected, effects = undisturbed(tmp_path, taxonomy, decoders)
     assert effects > 60
     for at in range(effects):
@@ -292,5 +291,5 @@ def test_a_process_may_die_at_any_effect(tmp_path: Path, taxonomy: Taxonomy, dec
             run_ingest(FusedStore(store.objects, fuse), fused, taxonomy, decoders)
         fused.close()
         run_ingest(store, ledger, taxonomy, decoders)
-        assert ended(store, ledger) == expected, f"killed at effect {at}"
+        assert final_state(store, ledger) == expected, f"killed at effect {at}"
         ledger.close()

@@ -26,7 +26,7 @@ def keys(store: ObjectStore, prefix: str = "") -> list[str]:
 def test_an_upload_becomes_a_frame(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """A checked frame lies under the hash of its clean bytes, its row tells what the sidecar told, and the
+    """The frame is stored under the hash of its clean bytes, its row holds the sidecar's values, and the
     inbox is empty.
     """
     exif = scene(1).getexif()
@@ -46,7 +46,7 @@ def test_an_upload_becomes_a_frame(
     assert row.detections == (Box("Drink can", 10, 10, 30, 20, 0.5),)
 
 
-def test_a_reencode_is_a_duplicate(
+def test_a_reencoded_frame_is_a_duplicate(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
     """The same picture at another quality goes to quarantine and names the frame it repeats.
@@ -76,16 +76,16 @@ def test_a_reencode_is_a_duplicate(
 def test_an_upload_that_comes_again_changes_nothing(
     store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, params: IngestParams
 ) -> None:
-    """What the ledger has is not entered twice.
+    """A frame that the ledger knows is not entered again.
 
-    A stored frame that got lost is put back by the bin's second copy.
+    If its stored object was lost, the second upload restores it.
     """
     upload(store, jpeg(scene(1)))
     receive(store, ledger, pending_uploads(store), taxonomy, params)
     deduplicate(store, ledger, params)
     (row,) = frames_in_state(ledger, "accepted")
     store.remove(str(row.key))
-    upload(store, jpeg(scene(1)), bin_id="bin02", told=sidecar("bin02"))
+    upload(store, jpeg(scene(1)), bin_id="bin02", content=sidecar("bin02"))
     assert receive(store, ledger, pending_uploads(store), taxonomy, params) == ReceptionCounts(repeated=1)
     assert frames_in_state(ledger, "accepted") == [row]
     assert keys(store) == [row.key]

@@ -22,29 +22,29 @@ def scene(seed: int, width: int = 96, height: int = 72) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int = 90, **options: Any) -> bytes:
-    """The picture as a JPEG, without JFIF's own segment kept apart: as Pillow writes it."""
+    """The picture as a JPEG, as Pillow writes it."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, **options)
     return buffer.getvalue()
 
 
 def sidecar(bin_id: str = "bin01", **changes: Any) -> dict[str, Any]:
-    """A sidecar that is right."""
+    """A valid sidecar with ``changes``."""
     box = {"label": "Drink can", "score": 0.5, "box": [10, 10, 30, 20]}
-    told = {
+    content = {
         "bin_id": bin_id,
         "captured_at": NOON.isoformat(),
         "release": None,
         "detections": [box],
         "reason": "uncertain",
     }
-    return told | changes
+    return content | changes
 
 
 def upload(
     store: ObjectStore,
     data: bytes,
-    told: dict[str, Any] | bytes | None = None,
+    content: dict[str, Any] | bytes | None = None,
     *,
     name: str | None = None,
     bin_id: str = "bin01",
@@ -52,9 +52,11 @@ def upload(
     """Put a frame and then its sidecar into the inbox, as a bin does; the sidecar's key."""
     stem = f"inbox/{bin_id}/2026-11-20/{name or hashlib.sha256(data).hexdigest()}"
     store.put(f"{stem}.jpg", data, "image/jpeg")
-    told = sidecar(bin_id) if told is None else told
+    content = sidecar(bin_id) if content is None else content
     store.put(
-        f"{stem}.json", told if isinstance(told, bytes) else json.dumps(told).encode(), "application/json"
+        f"{stem}.json",
+        content if isinstance(content, bytes) else json.dumps(content).encode(),
+        "application/json",
     )
     return f"{stem}.json"
 
@@ -62,11 +64,11 @@ def upload(
 class MemoryStore(ObjectStore):
     """The object store's interface over a dictionary, for properties that are checked hundreds of times.
 
-    Real servers serve the rest.
+    Other tests use a real server.
     """
 
     def __init__(self) -> None:
-        """An empty bucket; objects are as old as the order of their arrival says."""
+        """An empty bucket."""
         self.endpoint, self.bucket = "memory://", "test"
         self.objects: dict[str, tuple[bytes, datetime]] = {}
 
