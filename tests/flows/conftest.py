@@ -27,7 +27,7 @@ from trashnet.store import ObjectStore, open_store
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a test drives and looks at."""
+    """The servers and handles of one deployment that the tests use."""
 
     root: Path
     settings: Settings
@@ -62,16 +62,16 @@ class Deployment:
         assert done.returncode == 0, done.stdout + done.stderr + logs
 
     def trashnet(self, *arguments: str) -> str:
-        """Run a command of ours in the deployment."""
+        """Run a ``trashnet`` command in the deployment."""
         command = [sys.executable, "-m", "operations.cli", *arguments]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def wait_for(self, what: str, true: Callable[[], bool], seconds: float = 180) -> None:
-        """Wait until something has happened; fail with the worker's last words if it has not."""
+    def wait_for(self, what: str, condition: Callable[[], bool], seconds: float = 180) -> None:
+        """Wait until the condition holds; fail with the end of the logs if it does not."""
         deadline = time.monotonic() + seconds
-        while not true():
+        while not condition():
             if time.monotonic() > deadline:
                 logs = "\n".join(
                     path.read_text(errors="replace")[-6000:] for path in self.root.parent.glob("*.log")
@@ -95,7 +95,7 @@ def copy_of_repository(root: Path, changes: dict[str, str]) -> None:
     set_params(changes, root / "params.yaml")
     deployments = yaml.safe_load((root / "prefect.yaml").read_text())
     for deployment in deployments["deployments"]:
-        deployment.pop("schedules", None)  # what these tests see is the work of events alone
+        deployment.pop("schedules", None)  # only events may start flows in these tests
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
     for command in (
         ["init", "--quiet", "--initial-branch=main"],
@@ -112,13 +112,13 @@ def deployment(
     label_studio_server: LabelStudioServer,
     prefect_server: Server,
 ) -> Iterator[Deployment]:
-    """Everything set up by `trashnet setup`, with a worker and a event gateway that watches the inbox."""
+    """Everything set up by `trashnet setup`, with a worker and an event gateway that watches the inbox."""
     folder = tmp_path_factory.mktemp("deployment")
     root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", find_free_port()
     copy_of_repository(
         root, {"growth.min_frames": "4", "retraining.min_new_frames": "1000", "labeling.double_share": "0"}
     )
-    ours = {
+    variables = {
         "TRASHNET_S3_ENDPOINT": s3_server.url,
         "TRASHNET_S3_ACCESS_KEY": s3_server.access_key,
         "TRASHNET_S3_SECRET_KEY": s3_server.secret_key,
@@ -131,9 +131,9 @@ def deployment(
         "TRASHNET_GATEWAY_URL": f"http://127.0.0.1:{port}",
         "TRASHNET_GATEWAY_SECRET": secrets.token_hex(20),
     }
-    environment = os.environ | prefect_environment(folder / "prefect", prefect_server.url) | ours
+    environment = os.environ | prefect_environment(folder / "prefect", prefect_server.url) | variables
     with pytest.MonkeyPatch.context() as patch:
-        for variable, value in ours.items():
+        for variable, value in variables.items():
             patch.setenv(variable, value)
         settings = load_settings()
     setup = subprocess.run(
@@ -144,8 +144,8 @@ def deployment(
         text=True,
     )
     assert setup.returncode == 0, setup.stdout + setup.stderr
-    worker = start_worker(folder / "prefect", prefect_server.url, ours, root=root)
-    gateway = start_gateway(folder / "prefect", port, prefect_server.url, ours, root=root)
+    worker = start_worker(folder / "prefect", prefect_server.url, variables, root=root)
+    gateway = start_gateway(folder / "prefect", port, prefect_server.url, variables, root=root)
     store, ledger, label_studio = open_store(settings), open_ledger(settings.ledger_url), connect(settings)
     yield Deployment(root, settings, environment, store, ledger, label_studio, prefect_server.url, gateway)
     for server in (worker, gateway):

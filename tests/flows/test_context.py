@@ -1,4 +1,4 @@
-"""What a flow opens of its deployment: the parts that it uses, and no others."""
+"""A flow opens only those parts of its deployment that it uses."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from trashnet.settings import Settings
 
 
 def settings(folder: Path, **changes: Any) -> Settings:
-    """A deployment of which nothing answers but its ledger."""
+    """A deployment of which only the ledger can be opened."""
     values: dict[str, Any] = {
         "s3_endpoint": "http://127.0.0.1:1",
         "s3_access_key": "none",
@@ -35,7 +35,7 @@ def test_opening_a_deployment_opens_no_part_of_it(tmp_path: Path) -> None:
 
 
 def test_a_part_is_opened_once_and_closed_with_the_deployment(tmp_path: Path) -> None:
-    """The ledger is the same for everybody who asks for it."""
+    """The context returns the same ledger every time, and closes it."""
     with open_context(settings(tmp_path)) as context:
         assert context.ledger is context.ledger
         assert context.ledger.count_by_state() == {}
@@ -43,6 +43,6 @@ def test_a_part_is_opened_once_and_closed_with_the_deployment(tmp_path: Path) ->
 
 
 def test_a_part_that_is_missing_is_reported_when_it_is_used(tmp_path: Path) -> None:
-    """In words that say what to do, and not before."""
+    """The error comes at the first use, and names the command that creates the part."""
     with open_context(settings(tmp_path)) as context, pytest.raises(UserError, match="trashnet setup"):
         context.clone  # noqa: B018

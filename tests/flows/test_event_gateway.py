@@ -1,4 +1,4 @@
-"""The event gateway on a real socket: who may notify, what an upload is, how often it emits."""
+"""The event gateway: who may notify it, what counts as an upload, and how often it emits."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ KEY = "inbox/bin07/2026-03-01/" + "a" * 64 + ".json"
 
 
 def settings(server: S3Server | None = None, **values: Any) -> Settings:
-    """A deployment whose store notifies, unless said otherwise."""
+    """A deployment whose store sends notifications, unless ``values`` change it."""
     given: dict[str, Any] = {
         "s3_endpoint": server.url if server else "http://127.0.0.1:1",
         "s3_access_key": server.access_key if server else "none",
@@ -38,15 +38,15 @@ def settings(server: S3Server | None = None, **values: Any) -> Settings:
     return Settings(_env_file=None, **given | values)
 
 
-class Heard:
-    """What would have been emitted to Prefect."""
+class RecordedEvents:
+    """Records the events instead of emitting them to Prefect."""
 
     def __init__(self) -> None:
         self.emitted: list[tuple[str, int]] = []
         self.down = 0
 
     async def emit(self, event: str, count: int) -> None:
-        """Take an event, or refuse it as often as ``down`` says."""
+        """Record an event; the first ``down`` calls raise."""
         if self.down:
             self.down -= 1
             raise ConnectionError("Prefect is down")
@@ -54,23 +54,23 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Heard:
-    """Nothing yet."""
-    return Heard()
+def recorded() -> RecordedEvents:
+    """No events yet."""
+    return RecordedEvents()
 
 
 @pytest.fixture
-def client(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(recorded: RecordedEvents, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """An event gateway that waits for half a second of quiet."""
     monkeypatch.setattr(
         "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.5, max_wait=60.0)
     )
-    with TestClient(make_app(settings(), heard.emit)) as client:
+    with TestClient(make_app(settings(), recorded.emit)) as client:
         yield client
 
 
 def notification(*keys: str, event: str = "s3:ObjectCreated:Put") -> bytes:
-    """What a store sends."""
+    """The notification that a store sends when these keys are created."""
     records = [
         {"eventName": event, "s3": {"bucket": {"name": "trashnet"}, "object": {"key": quote_plus(key)}}}
         for key in keys
@@ -95,15 +95,15 @@ def notification(*keys: str, event: str = "s3:ObjectCreated:Put") -> bytes:
     ],
 )
 def test_uploads_are_recognised_in_every_store_s_notifications(body: bytes, count: int) -> None:
-    """Created sidecars under the inbox count, whatever the store calls the event; all else is no upload."""
+    """Only a created sidecar under the inbox is an upload; the name of the event differs between stores."""
     assert uploads_in(body) == count
 
 
 @pytest.mark.parametrize(
     "body", [b"not json", b"[]", b'{"Records": 1}', b'{"Records": [{}]}', b'{"Records": [null]}']
 )
-def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
-    """A body that no store sends gets a 400 that says what is wrong, and emits nothing."""
+def test_a_body_that_is_no_notification_is_refused(client: TestClient, body: bytes) -> None:
+    """The response is 400 and says what is wrong."""
     answer = client.post("/s3", content=body, headers={SECRET_HEADER: SECRET})
     assert answer.status_code == 400
     assert "not a notification" in answer.json()["error"]
@@ -111,7 +111,7 @@ def test_what_is_no_notification_is_refused(client: TestClient, body: bytes) -> 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parser(body: bytes) -> None:
-    """Anything is either a count or a ``ValueError``."""
+    """Any body gives a count or a ``ValueError``."""
     with contextlib.suppress(ValueError):
         assert uploads_in(body) >= 0
 
@@ -120,20 +120,22 @@ def test_no_bytes_break_the_parser(body: bytes) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {SECRET_HEADER: "wrong"}, {"Authorization": "Bearer wrong"}, {SECRET_HEADER: ""}]
 )
-def test_a_stranger_cannot_ring(client: TestClient, heard: Heard, path: str, headers: dict[str, str]) -> None:
-    """Without the secret the answer is 401 and nothing is emitted."""
+def test_a_request_without_the_secret_is_refused(
+    client: TestClient, recorded: RecordedEvents, path: str, headers: dict[str, str]
+) -> None:
+    """The response is 401, and no event is emitted."""
     assert client.post(path, content=notification(KEY), headers=headers).status_code == 401
-    assert heard.emitted == []
+    assert recorded.emitted == []
 
 
 @pytest.mark.parametrize("headers", [{SECRET_HEADER: SECRET}, {"Authorization": f"Bearer {SECRET}"}])
-def test_the_secret_is_taken_in_either_header(client: TestClient, headers: dict[str, str]) -> None:
-    """Label Studio sends a header of our choice, stores a bearer token."""
+def test_the_secret_is_accepted_in_either_header(client: TestClient, headers: dict[str, str]) -> None:
+    """Label Studio sends a header of our choice; a store sends a bearer token."""
     assert client.post("/s3", content=notification(KEY), headers=headers).status_code == 202
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> None:
-    """One byte too many, and the answer is 413."""
+    """The response to one byte too many is 413."""
     assert (
         client.post("/s3", content=b" " * MAX_BODY_BYTES, headers={SECRET_HEADER: SECRET}).status_code == 202
     )
@@ -143,74 +145,74 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(client: TestClient) -> 
     )
 
 
-def wait_until(client: TestClient, true: Any, seconds: float = 10.0) -> None:
-    """Let the event gateway's loop run until something is so."""
+def wait_until(client: TestClient, condition: Any, seconds: float = 10.0) -> None:
+    """Let the event gateway's loop run until the condition holds."""
     assert client.portal is not None
 
     async def poll() -> None:
         for _ in range(int(seconds / 0.02)):
-            if true():
+            if condition():
                 return
             await asyncio.sleep(0.02)
 
     client.portal.call(poll)
-    assert true()
+    assert condition()
 
 
-def test_a_thousand_uploads_are_one_or_two_emitted(client: TestClient, heard: Heard) -> None:
-    """All are counted, and Prefect gets an event once it is quiet, or once the first has waited long."""
+def test_a_thousand_uploads_emit_at_most_three_events(client: TestClient, recorded: RecordedEvents) -> None:
+    """The counts of the events add up to a thousand: an event is emitted when no more uploads arrive."""
     for _ in range(100):
         client.post("/s3", content=notification(*[KEY] * 10), headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: sum(count for _, count in heard.emitted) == 1000)
-    assert len(heard.emitted) <= 3
-    assert {event for event, _ in heard.emitted} == {INBOX}
+    wait_until(client, lambda: sum(count for _, count in recorded.emitted) == 1000)
+    assert len(recorded.emitted) <= 3
+    assert {event for event, _ in recorded.emitted} == {INBOX}
 
 
-def test_a_steady_stream_does_not_keep_the_bell_from_ringing(heard: Heard) -> None:
-    """It never gets quiet, and yet the first upload waits no longer than the longest."""
+def test_a_steady_stream_of_uploads_does_not_delay_an_event_for_ever(recorded: RecordedEvents) -> None:
+    """The stream never pauses for ``quiet``, but no upload waits longer than ``max_wait``."""
 
     async def stream() -> None:
-        debouncer = Debouncer(heard.emit, quiet=10.0, max_wait=0.3)
+        debouncer = Debouncer(recorded.emit, quiet=10.0, max_wait=0.3)
         for _ in range(40):
             debouncer.notify(INBOX)
             await asyncio.sleep(0.02)
         await debouncer.close()
 
     asyncio.run(stream())
-    assert 1 <= len(heard.emitted) <= 3
+    assert 1 <= len(recorded.emitted) <= 3
 
 
-def test_a_webhook_emitted_for_the_annotations(client: TestClient, heard: Heard) -> None:
-    """Label Studio's payload is not read: the flow looks for itself."""
+def test_a_webhook_emits_an_event_for_annotations(client: TestClient, recorded: RecordedEvents) -> None:
+    """Label Studio's payload is not read: the flow reads the annotations itself."""
     client.post("/label-studio", content=b"anything", headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: heard.emitted == [(ANSWERED, 1)])
+    wait_until(client, lambda: recorded.emitted == [(ANSWERED, 1)])
 
 
-def test_a_ring_that_prefect_did_not_take_is_rung_again(
-    client: TestClient, heard: Heard, monkeypatch: pytest.MonkeyPatch
+def test_an_event_that_prefect_did_not_accept_is_emitted_again(
+    client: TestClient, recorded: RecordedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prefect is down twice; the event arrives when it is back."""
     monkeypatch.setattr("flows.debouncer.RETRY_SECONDS", 0.05)
-    heard.down = 2
+    recorded.down = 2
     client.post("/label-studio", headers={SECRET_HEADER: SECRET})
-    wait_until(client, lambda: heard.emitted == [(ANSWERED, 1)])
+    wait_until(client, lambda: recorded.emitted == [(ANSWERED, 1)])
 
 
-def test_the_inbox_of_a_store_that_cannot_notify_is_watched(
-    s3_server: S3Server, fresh_bucket: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+def test_the_inbox_of_a_store_without_notifications_is_watched(
+    s3_server: S3Server, fresh_bucket: str, recorded: RecordedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a real store: an upload is emitted once, however long it lies there; the bucket may come later."""
+    """An upload in a real store emits one event; the bucket may be created later than the gateway."""
     monkeypatch.setattr(
         "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0)
     )
     monkeypatch.setattr("flows.event_gateway.WATCH_SECONDS", 0.1)
     store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
     with TestClient(
-        make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), heard.emit)
+        make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), recorded.emit)
     ) as client:
         store.ensure_bucket()
         store.put(KEY.replace(".json", ".jpg"), b"jpeg")
         store.put(KEY, b"{}")
-        wait_until(client, lambda: heard.emitted == [(INBOX, 1)])
+        wait_until(client, lambda: recorded.emitted == [(INBOX, 1)])
         store.put(KEY.replace("bin07", "bin08"), b"{}")
-        wait_until(client, lambda: heard.emitted == [(INBOX, 1), (INBOX, 1)])
+        wait_until(client, lambda: recorded.emitted == [(INBOX, 1), (INBOX, 1)])

@@ -20,7 +20,7 @@ FRAMES = 4
 
 
 def upload(deployment: Deployment, taxonomy: Taxonomy, number: int) -> tuple[str, list[dict[str, Any]]]:
-    """What a bin does: a drawn scene, then its sidecar; the frame's SHA-256 and what really lies in it."""
+    """Upload a drawn scene and then its sidecar, as a bin does; return its SHA-256 and its ground truth."""
     image, boxes, class_ids = draw_scene(np.random.default_rng([11, number]), [5, 12, 7], 320, taxonomy)
     jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
     truth = [
@@ -32,7 +32,7 @@ def upload(deployment: Deployment, taxonomy: Taxonomy, number: int) -> tuple[str
         "bin_id": "bin07",
         "captured_at": datetime(2026, 3, 1, 12, number, tzinfo=UTC).isoformat(),
         "release": None,
-        "detections": [one | {"score": 0.4} for one in truth],
+        "detections": [box | {"score": 0.4} for box in truth],
         "reason": "low confidence",
         "burst": f"b{number}",
     }
@@ -60,7 +60,7 @@ def find_project(deployment: Deployment) -> int:
 
 
 def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """Frames come into the inbox and people answer in Label Studio: a new dataset version comes of it."""
+    """Uploads to the inbox and annotations in Label Studio lead to a new dataset version."""
     truths = dict(upload(deployment, taxonomy, number) for number in range(FRAMES))
     deployment.wait_for(
         "the frames have tasks", lambda: deployment.ledger.count_by_state().get("tasked", 0) == FRAMES, 300
@@ -88,9 +88,9 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
         labels = log.labels(log.row_of[sha])
         assert labels is not None
         assert sorted(taxonomy.name_of[c] for c in labels.class_ids.tolist()) == sorted(
-            one["label"] for one in truth
+            box["label"] for box in truth
         )
-        wanted = np.array(sorted(one["box"] for one in truth))
+        wanted = np.array(sorted(box["box"] for box in truth))
         assert np.array(sorted(labels.boxes.tolist())) == pytest.approx(wanted, abs=0.01)
     assert [turn.version for turn in deployment.ledger.finished_turns()] == [version]
     assert any(stored.key.startswith("dvc/") for stored in deployment.store.list("dvc/")), (
@@ -120,8 +120,10 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
     assert (deployment.settings.clone / "NOTE").is_file()
 
 
-def test_what_no_event_announced_the_sweep_starts(deployment: Deployment, taxonomy: Taxonomy) -> None:
-    """The event gateway is dead when a frame arrives: the next sweep starts its ingestion."""
+def test_the_sweep_ingests_a_frame_that_no_event_announced(
+    deployment: Deployment, taxonomy: Taxonomy
+) -> None:
+    """The event gateway is stopped when a frame arrives; the next sweep starts its ingestion."""
     before = deployment.ledger.count_by_state().get("tasked", 0)
     deployment.gateway.stop()
     upload(deployment, taxonomy, 50)

@@ -85,7 +85,7 @@ class FusedClient(Client):
 
 
 class FusedClone(Clone):
-    """Each git or dvc command may not be reached."""
+    """The process may die before each git or dvc command."""
 
     fuse = Fuse()
 
@@ -96,7 +96,7 @@ class FusedClone(Clone):
 
 
 class FusedFrames(FusedStore):
-    """Reading counts too: growing reads frames while it writes the turn's file."""
+    """Reading is an effect too: growing reads frames while it writes the turn's file."""
 
     def get(self, key: str, limit: int | None = None) -> bytes:
         """Read, unless dead."""
@@ -183,14 +183,14 @@ class World:
     def _answers(self) -> int:
         """Boxes for every task, no waste in the first one, and one answer that must be refused."""
         frames = frames_in_state(self.ledger, "tasked")
-        for place, frame in enumerate(frames):
+        for index, frame in enumerate(frames):
             number = int(frame.sha256[:8], 16)
             value = {
                 "x": 10,
                 "y": 20,
                 "width": 30 + number % 7,
                 "height": 40,
-                "rotation": 45 if place == len(frames) - 1 else 0,
+                "rotation": 45 if index == len(frames) - 1 else 0,
             }
             label = self.taxonomy.names[number % len(self.taxonomy.names)]
             box = {
@@ -206,7 +206,7 @@ class World:
                 "to_name": "image",
                 "value": {"choices": ["No waste here"]},
             }
-            self.client.annotations.create(frame.task_id or 0, result=[nothing if place == 0 else box | size])
+            self.client.annotations.create(frame.task_id or 0, result=[nothing if index == 0 else box | size])
         return len(frames) - 1
 
     def ended(self) -> dict[str, Any]:
@@ -351,10 +351,10 @@ def test_events_may_be_dropped_doubled_and_reordered_and_what_they_start_may_die
     """After every upload and answer flows run in any order, some are killed; after a sweep: the same end."""
     world = make_world()
     for moment in range(MOMENTS):
-        worth_a_turn = world.happen(moment)
+        at_least = world.happen(moment)
         for verb, killed in events[moment]:
             world.light(Fuse(killed))
             with suppress(Killed):
-                world.run_flow(verb, worth_a_turn)
+                world.run_flow(verb, at_least)
         world.sweep()
     assert world.ended() == undisturbed

@@ -1,4 +1,4 @@
-"""Selection works on what ingest brought in: the same empty store and ledger."""
+"""Selection uses the same empty store and ledger as ingest."""
 
 from tests.ingest.conftest import ledger, params, store
 

@@ -59,13 +59,13 @@ def test_entropy_is_greatest_at_one_half(score: float, bits: float) -> None:
         ([], 0.0),
         ([0.5], 1 / 3),  # two of the three most undecided boxes are not there
         ([0.5, 0.5, 0.5], 1.0),
-        ([0.5, 0.5, 0.5, 0.99], 1.0),  # a sure one more takes nothing away
+        ([0.5, 0.5, 0.5, 0.99], 1.0),  # one more certain box lowers nothing
         ([0.25, 0.5], (0.811278 + 1) / 3),
         ([0.09], 0.0),  # below the floor of 0.1: noise
     ],
 )
 def test_uncertainty_is_the_mean_entropy_of_three_boxes(scores: list[float], expected: float) -> None:
-    """Many undecided boxes are worth more than one."""
+    """Boxes that are missing count as entropy 0, so several undecided boxes score higher than one."""
     assert uncertainty([detection("Shoe", score) for score in scores], PARAMS) == pytest.approx(
         expected, abs=1e-6
     )
@@ -93,9 +93,9 @@ def test_disagreement_counts_items_that_one_model_misses_or_labels_otherwise() -
 
 
 def test_rarity_is_the_repeat_factor_of_lvis() -> None:
-    """Of 10,000 boxes, t = 0.01: 100 boxes or fewer are rarest, 400 are worth sqrt(100 / 400) = 0.5.
+    """Of 10,000 boxes, t = 0.01: 100 boxes or fewer are rarest, 400 give sqrt(100 / 400) = 0.5.
 
-    A class never counted is rarest.
+    A class without boxes is rarest.
     """
     rarity = rarities({"Cigarette": 9500, "Shoe": 400, "Battery": 100, "Aerosol": 0}, PARAMS)
     assert rarity == {"Cigarette": pytest.approx((100 / 9500) ** 0.5), "Shoe": 0.5, "Battery": 1.0}
@@ -108,8 +108,8 @@ def test_rarity_is_the_repeat_factor_of_lvis() -> None:
     assert rarest_box(boxes, rarities({}, PARAMS), PARAMS) == ("", 0)
 
 
-def test_a_score_is_the_mean_of_its_parts_and_says_them() -> None:
-    """Doubt (0.893173 + 0.811278) / 3 = 0.568150, rare 0.31, disagreement 2 of 3: their mean is 0.514939."""
+def test_a_score_is_the_mean_of_its_parts_and_the_explanation_names_them() -> None:
+    """Uncertainty (0.893173 + 0.811278) / 3 = 0.568150, rarity 0.31, disagreement 2/3: mean 0.514939."""
     teacher = [detection("Battery", 0.31, 0, 0, 10, 10), detection("Shoe", 0.75, 20, 0, 10, 10)]
     student = [detection("Shoe", 0.9, 20, 0, 10, 10), detection("Shoe", 0.9, 50, 0, 10, 10)]
     scored = score_frame(teacher, student, {"Shoe": 0.2}, PARAMS)
@@ -128,8 +128,8 @@ def frame(name: str, score: float, level: int, burst: str | None = None) -> Scor
     return ScoredFrame(name, score, ("bin01", burst) if burst else None, bytes([level] * 192))
 
 
-def test_twenty_views_of_one_bottle_are_one_choice() -> None:
-    """Gains at first: a 1.1, b 1.0, c 0.4.
+def test_a_second_view_of_a_burst_is_chosen_after_a_frame_of_another() -> None:
+    """The first gains are a 1.1, b 1.0, c 0.4.
 
     After a: b (its burst, 10 levels away) 1.0 * 0.1 * 10/40 = 0.025; so c is next.
     """
@@ -150,8 +150,8 @@ def test_without_scores_diversity_alone_decides() -> None:
     assert select_diverse(frames, Counter(), 4, PARAMS) == ["a", "d", "c", "b"]
 
 
-def test_exploration_frames_stand_evenly_among_the_others() -> None:
-    """Two among four stand after one and a third and two and two thirds of them."""
+def test_exploration_frames_are_spread_evenly_among_the_others() -> None:
+    """Two exploration frames among four get positions 4/3 and 8/3: after the first and after the second."""
     assert interleave(["a", "b", "c", "d"], ["x", "y"]) == ["a", "x", "b", "y", "c", "d"]
     assert interleave([], ["x"]) == ["x"]
     assert interleave(["a"], []) == ["a"]

@@ -1,4 +1,4 @@
-"""Boxes on pixels: where the outline is, where the label is, and that it can be read."""
+"""Drawn boxes: the positions of outlines and labels, and the contrast of the text."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ BLUE_RGB, WHITE_RGB = (31, 119, 180), (255, 255, 255)
 
 
 def black(width: int = 960, height: int = 720) -> NDArray[np.uint8]:
-    """A black picture, 960 × 720 unless said otherwise: the size at which it is drawn without scaling."""
+    """A black picture; the default size, 960 × 720, is drawn without scaling."""
     return np.zeros((height, width, 3), np.uint8)
 
 
@@ -123,7 +123,7 @@ def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:
         assert is_colour(together, rgb).sum() > 1500  # type: ignore[arg-type]
 
 
-def test_the_first_mark_lies_on_top() -> None:
+def test_the_first_box_is_drawn_on_top() -> None:
     """Where the outlines of two boxes cross, the best detection's can be followed."""
     drawn = draw_boxes(
         black(), [BoxOverlay((300, 300, 200, 200), "", BLUE), BoxOverlay((400, 400, 200, 200), "", GREY)]

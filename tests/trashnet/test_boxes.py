@@ -1,4 +1,4 @@
-"""Percent, pixels, and which boxes of two people's are of one item."""
+"""Boxes in percent and pixels, IoU, and the matching of two sets of boxes."""
 
 import numpy as np
 import pytest
@@ -40,20 +40,20 @@ def test_a_box_in_percent_by_hand(box: tuple[float, ...], percent: tuple[float, 
     assert from_percent(to_percent(box, 640, 480), 640, 480) == pytest.approx(box)
 
 
-@given(width=sides, height=sides, place=st.tuples(*[st.floats(0, 1)] * 4))
+@given(width=sides, height=sides, relative=st.tuples(*[st.floats(0, 1)] * 4))
 def test_pixels_survive_the_way_to_percent_and_back(
-    width: int, height: int, place: tuple[float, ...]
+    width: int, height: int, relative: tuple[float, ...]
 ) -> None:
-    """To a millionth of a pixel, in frames of any size."""
-    box = (place[0] * width, place[1] * height, place[2] * width, place[3] * height)
-    there = to_percent(box, width, height)
-    assert all(0 <= value <= 100 + 1e-9 for value in there.values())
-    assert from_percent(there, width, height) == pytest.approx(box, abs=1e-6)
+    """The error is at most a millionth of a pixel, in frames of any size."""
+    box = (relative[0] * width, relative[1] * height, relative[2] * width, relative[3] * height)
+    percent = to_percent(box, width, height)
+    assert all(0 <= value <= 100 + 1e-9 for value in percent.values())
+    assert from_percent(percent, width, height) == pytest.approx(box, abs=1e-6)
 
 
 @given(box=st.tuples(*[st.floats(-100, 200)] * 4), width=st.integers(1, 100), height=st.integers(1, 100))
-def test_what_is_left_of_a_clipped_box_lies_inside(box: tuple[float, ...], width: int, height: int) -> None:
-    """And a box that has nothing inside has a side of at most zero."""
+def test_a_clipped_box_lies_inside_the_frame(box: tuple[float, ...], width: int, height: int) -> None:
+    """A box that lies outside the frame has a side of at most zero."""
     x, y, w, h = clip(box, width, height)
     if w > 0 and h > 0:
         assert x >= 0
@@ -118,7 +118,7 @@ def test_boxes_are_paired_for_the_largest_sum_not_one_after_the_other() -> None:
 
 
 def test_no_boxes_pair_with_none() -> None:
-    """Empty answers are no fault."""
+    """An empty list of boxes is no error."""
     assert match_optimally([], boxes((0, 0, 1, 1)), 0.5) == []
     assert match_optimally([], [], 0.5) == []
 
@@ -140,7 +140,7 @@ def test_greedy_pairs_by_hand(overlap: list[list[float]], pairs: list[tuple[int,
 
 
 def test_no_rows_or_columns_pair_with_none() -> None:
-    """A frame without boxes is no fault, and an IoU of 0 is never a pair."""
+    """A frame without boxes is no error, and an IoU of 0 is never a pair."""
     assert match_greedily(np.zeros((0, 3)), 0.5) == []
     assert match_greedily(np.zeros((3, 0)), 0.5) == []
     assert match_greedily(np.zeros((1, 1)), 0.0) == []

@@ -1,4 +1,4 @@
-"""What tests look up in a ledger and the product never asks for."""
+"""Ledger queries that only tests need."""
 
 from datetime import datetime
 

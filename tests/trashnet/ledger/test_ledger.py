@@ -229,8 +229,8 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
             for number, outcome in outcomes
         ),
     )
-    (one,) = ledger.labels_to_grow()
-    assert (one.newest.annotation_id, one.annotation_ids) == (2, (1, 2))
+    (labels,) = ledger.labels_to_grow()
+    assert (labels.newest.annotation_id, labels.annotation_ids) == (2, (1, 2))
 
 
 def test_cursors_are_remembered_by_name(ledger: Ledger) -> None:
