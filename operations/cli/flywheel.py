@@ -1,6 +1,7 @@
-"""The flywheel's commands: the embedded stack, status, setup, the demo, and annotators' agreement."""
+"""The flywheel's commands: the embedded stack, its backup, status, setup, the demo, annotators' agreement."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -80,6 +81,34 @@ def agreement_() -> None:
         click.echo(annotator_agreement(ledger).table())
     finally:
         ledger.close()
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def backup(folder: Path) -> None:
+    """Back the embedded stack up to a new FOLDER, while it runs or not.
+
+    Ledger, Label Studio, Prefect, the clone's history, the store's objects and the stack's credentials.
+    """
+    from operations.backup import back_up
+    from operations.stack.run_state import StackPaths
+
+    manifest = back_up(StackPaths(), folder)
+    megabytes = sum(file.bytes for file in manifest.files.values()) / 1e6
+    click.echo(f"{folder}: {len(manifest.files):,} files, {megabytes:,.1f} MB. It holds credentials.")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--replace", is_flag=True, help="Move a stack that is here aside first.")
+def restore(folder: Path, replace: bool) -> None:
+    """Bring the embedded stack back from the backup in FOLDER; `trashnet up` starts it."""
+    from operations.backup import restore as run
+    from operations.stack.run_state import StackPaths
+
+    if aside := run(StackPaths(), folder, replace=replace):
+        click.echo(f"The stack that was here is kept in {aside}.")
+    click.echo("Restored. `trashnet up` starts it.")
 
 
 def _use_prefect_of_the_stack() -> None:
