@@ -1,6 +1,7 @@
 """The event gateway: notifications of uploads and annotations become Prefect events.
 
-``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks. A store that
+``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks; ``GET /metrics``
+is for Prometheus. A store that
 cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a
 thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it."""
 
@@ -16,13 +17,15 @@ import click
 import uvicorn
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flows.debouncer import Debouncer, Emit
 from flows.events import ANSWERED, INBOX, RESOURCE
+from flows.metrics import Metrics
 from ingest import pending_uploads
 from trashnet.errors import UserError
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
@@ -65,7 +68,8 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
 
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
-        app.state.debouncer = Debouncer(emit or emit_to_prefect)
+        app.state.metrics = Metrics(settings)
+        app.state.debouncer = Debouncer(app.state.metrics.counted(emit or emit_to_prefect))
         watcher = None if settings.s3_notifies else asyncio.create_task(watch(settings, app.state.debouncer))
         yield
         if watcher is not None:
@@ -76,6 +80,9 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
 
     async def health(_request: Request) -> JSONResponse:
         return JSONResponse({"watching": not settings.s3_notifies})
+
+    async def metrics(request: Request) -> Response:
+        return Response(await request.app.state.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
 
     async def s3(request: Request) -> JSONResponse:
         body, refusal = await _authentic_body(request, settings)
@@ -98,6 +105,7 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
 
     routes = [
         Route("/health", health),
+        Route("/metrics", metrics),
         Route("/s3", s3, methods=["POST"]),
         Route(WEBHOOK_PATH, label_studio, methods=["POST"]),
     ]

@@ -60,6 +60,27 @@ class FrameQueries(Database):
         with self.reading() as connection:
             return {state: int(count) for state, count in connection.execute(query).all()}
 
+    def count_quarantined(self) -> dict[str, int]:
+        """How many uploads were refused, by reason."""
+        query = (
+            select(frames.c.quarantine_reason, func.count())
+            .where(frames.c.state == "quarantined")
+            .group_by(frames.c.quarantine_reason)
+        )
+        with self.reading() as connection:
+            return {str(reason): int(count) for reason, count in connection.execute(query).all()}
+
+    def oldest_capture(self, state: State) -> datetime | None:
+        """When the oldest frame in this state was captured; ``None`` if there is none."""
+        query = (
+            select(frames.c.captured_at)
+            .where(frames.c.state == state, frames.c.captured_at.is_not(None))
+            .order_by(frames.c.captured_at)
+            .limit(1)
+        )
+        with self.reading() as connection:
+            return connection.execute(query).scalar()
+
     def _frame(self, condition: ColumnElement[bool]) -> FrameRow | None:
         query = select(*(frames.c[name] for name in COLUMNS)).where(condition)
         with self.reading() as connection:

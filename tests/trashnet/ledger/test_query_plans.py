@@ -27,6 +27,8 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "frame": lambda ledger: ledger.frame(SHA),
     "frame_by_upload": lambda ledger: ledger.frame_by_upload(SHA),
     "count_in_state": lambda ledger: ledger.count_in_state("accepted"),
+    "count_quarantined": lambda ledger: ledger.count_quarantined(),
+    "oldest_capture": lambda ledger: ledger.oldest_capture("accepted"),
     "known_uploads": lambda ledger: ledger.known_uploads([f"{i:064x}" for i in range(600)]),
     "next_received": lambda ledger: ledger.next_received(256),
     "fingerprints_near": lambda ledger: ledger.fingerprints_near([0x0123456789ABCDEF], 2),
