@@ -1,6 +1,6 @@
 """Prometheus metrics of a deployment, served by the event gateway at ``/metrics``.
 
-A scrape costs the ledger a few look-ups by index, at most once in :data:`FRESH_SECONDS`, however often it is asked. What
+The ledger and Prefect are asked at most once in :data:`FRESH_SECONDS`, however often somebody scrapes. What
 cannot be read is left out, and ``trashnet_up`` of its source is 0.
 """
 

@@ -156,9 +156,7 @@ def wait_for_tasks(clone: Path, count: int) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_destroyed_stack_comes_back(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backed up while it runs, destroyed, restored and started: tasks and dataset are as before, and the wheel
-    turns on.
-    """
+    """It was backed up while it ran. Tasks and dataset are those of before, and the wheel turns on."""
     monkeypatch.chdir(clone)
     assert trashnet("up", "--detach", cwd=clone, seconds=15 * MINUTES).returncode == 0
     store = open_store(load_settings())
