@@ -9,9 +9,9 @@ from ingest import (
     DeduplicationCounts,
     IngestParams,
     ReceptionCounts,
+    admit_uploads,
     deduplicate,
     drain_inbox,
-    pending_uploads,
     receive,
     split_into_shards,
     sweep_inbox,
@@ -30,10 +30,13 @@ def ingest() -> None:
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
 def list_shards() -> list[list[str]]:
-    """The keys of the inbox's sidecars, in shards."""
+    """The keys of the sidecars that may be taken in, in shards."""
     with open_context() as context:
         params = load_params("ingest", IngestParams)
-        return split_into_shards(pending_uploads(context.store), params.shard_size)
+        admission = admit_uploads(context.store, context.ledger, params)
+        for bin_id, count in sorted(admission.waiting.items()):
+            get_run_logger().warning("%s: %d uploads wait over its quota", bin_id, count)
+        return split_into_shards(admission.keys, params.shard_size)
 
 
 def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:

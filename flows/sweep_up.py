@@ -20,13 +20,16 @@ import training
 from dataset import GrowthParams
 from flows.context import FlowContext, open_context
 from flows.ingest_frames import sweep_incomplete
+from ingest import IngestParams
 from training import RetrainingParams
 from trashnet.due import Due
 from trashnet.params import load_params
 
 # Each deployment with what its room says of its work.
 DEPLOYMENTS: dict[str, Callable[[FlowContext], Due]] = {
-    "ingest/ingest": lambda context: ingest.ingest_due(context.store, context.ledger),
+    "ingest/ingest": lambda context: ingest.ingest_due(
+        context.store, context.ledger, load_params("ingest", IngestParams)
+    ),
     "request-labels/request-labels": lambda context: labeling.request_due(context.ledger),
     "collect-labels/collect-labels": lambda context: labeling.collection_due(context.ledger),
     "grow/grow": lambda context: dataset.grow_due(context.ledger, load_params("growth", GrowthParams)),

@@ -4,15 +4,18 @@ from ingest.decoders import DecoderPool
 from ingest.deduplication import DeduplicationCounts, deduplicate
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
+from ingest.quotas import Admission, admit_uploads
 from ingest.reception import ReceptionCounts, pending_uploads, receive, split_into_shards
 from ingest.work import IngestRound, drain_inbox, ingest_due
 
 __all__ = [
+    "Admission",
     "DecoderPool",
     "DeduplicationCounts",
     "IngestParams",
     "IngestRound",
     "ReceptionCounts",
+    "admit_uploads",
     "deduplicate",
     "drain_inbox",
     "ingest_due",

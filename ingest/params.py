@@ -16,6 +16,8 @@ class IngestParams(Params):
     earliest: date = date(2020, 1, 1)
     clock_ahead_hours: float = Field(24, ge=0)
     incomplete_hours: float = Field(24, ge=0)
+    uploads_per_bin_and_day: int | None = Field(5000, ge=1)
+    bytes_per_bin_and_day: int | None = Field(4 << 30, ge=1)
     threads: int = Field(16, ge=1)
     batch_size: int = Field(64, ge=1)
     shard_size: int = Field(500, ge=1)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ingest.decoders import DecoderPool
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
+from ingest.quotas import bin_of
 from ingest.validation import OrphanSidecar, UploadValidator, ValidatedUpload
 from trashnet.ledger import Ledger, Upserted
 from trashnet.store import ObjectStore
@@ -90,7 +91,8 @@ def receive(
             validated = list(threads.map(validator.validate, batch))
             _wait(emptying)  # the inbox of the batch before was emptied while this batch was validated
             uploads = [found for found in validated if isinstance(found, ValidatedUpload)]
-            upserted = ledger.upsert_uploads([upload.row for upload in uploads])
+            sent = [(bin_of(upload.row.inbox_key), upload.size) for upload in uploads]
+            upserted = ledger.upsert_uploads([upload.row for upload in uploads], sent)
             emptying = [
                 threads.submit(_remove_upload, store, upload, result)
                 for upload, result in zip(uploads, upserted, strict=True)

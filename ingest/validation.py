@@ -33,11 +33,13 @@ class ValidatedUpload:
     """An upload with its row for the ledger, accepted or refused.
 
     ``written_keys`` are those of the objects written for it, ``inbox_keys`` those to remove, in this order.
+    ``size``: the bytes that were read of it.
     """
 
     row: FrameRow
     written_keys: tuple[str, ...]
     inbox_keys: tuple[str, ...]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +72,32 @@ class UploadValidator:
             return None
         except ObjectTooLarge:
             return self._quarantine(
-                key, None, QuarantineReason.BAD_SIDECAR, f"more than {self._params.max_sidecar_bytes:,} bytes"
+                key,
+                None,
+                QuarantineReason.BAD_SIDECAR,
+                f"more than {self._params.max_sidecar_bytes:,} bytes",
+                self._params.max_sidecar_bytes,
             )
         inbox_key = parse_inbox_key(key)
         if inbox_key is None:
             return self._quarantine(
-                key, raw, QuarantineReason.BAD_KEY, "not named inbox/<bin>/<date>/<sha256>.json"
+                key, raw, QuarantineReason.BAD_KEY, "not named inbox/<bin>/<date>/<sha256>.json", len(raw)
             )
         try:
             sidecar = parse_sidecar(raw, inbox_key)
         except BadSidecar as bad:
-            return self._quarantine(key, raw, QuarantineReason.BAD_SIDECAR, str(bad))
+            return self._quarantine(key, raw, QuarantineReason.BAD_SIDECAR, str(bad), len(raw))
         try:
             data = self._store.get(inbox_key.frame, limit=self._params.max_bytes)
         except NoSuchObject:
             return OrphanSidecar((key,), frozenset({inbox_key.sha256, refusal_digest(key, raw)}))
         except ObjectTooLarge:
             return self._quarantine(
-                key, raw, QuarantineReason.TOO_MANY_BYTES, f"more than {self._params.max_bytes:,} bytes"
+                key,
+                raw,
+                QuarantineReason.TOO_MANY_BYTES,
+                f"more than {self._params.max_bytes:,} bytes",
+                self._params.max_bytes + len(raw),
             )
         if (uploaded := hashlib.sha256(data).hexdigest()) != inbox_key.sha256:
             return self._quarantine(
@@ -95,6 +105,7 @@ class UploadValidator:
                 raw,
                 QuarantineReason.WRONG_CHECKSUM,
                 f"named {inbox_key.sha256}, but its bytes have SHA-256 {uploaded}",
+                len(data) + len(raw),
             )
         return self._validate_picture(inbox_key, sidecar, raw, data)
 
@@ -117,7 +128,7 @@ class UploadValidator:
             self._store.put(sidecar_copy, raw, JSON)
             note = shorten(f"{unfit.what}; {row.note}" if row.note else unfit.what)
             row = replace(row, state="quarantined", key=picture, quarantine_reason=unfit.fault, note=note)
-            return ValidatedUpload(row, (picture, sidecar_copy), inbox)
+            return ValidatedUpload(row, (picture, sidecar_copy), inbox, len(data) + len(raw))
         boxes, notes = usable_boxes(sidecar.detections, seen.width, seen.height, self._labels)
         sha256 = hashlib.sha256(clean.data).hexdigest()
         key = frame_key(sha256)
@@ -133,7 +144,7 @@ class UploadValidator:
             descriptor=seen.descriptor,
             note=shorten("; ".join([row.note, *notes] if row.note else notes)) or None,
         )
-        return ValidatedUpload(row, (key,), inbox)
+        return ValidatedUpload(row, (key,), inbox, len(data) + len(raw))
 
     def _row_from_sidecar(self, inbox_key: InboxKey, sidecar: Sidecar) -> FrameRow:
         """The row of an upload as far as its sidecar decides it."""
@@ -166,7 +177,7 @@ class UploadValidator:
         )
 
     def _quarantine(
-        self, key: str, raw: bytes | None, reason: QuarantineReason, what: str
+        self, key: str, raw: bytes | None, reason: QuarantineReason, what: str, size: int
     ) -> ValidatedUpload | OrphanSidecar:
         """Copy an upload to quarantine that is refused for another reason than its picture."""
         sha256 = refusal_digest(key, raw or b"")
@@ -195,4 +206,4 @@ class UploadValidator:
             quarantine_reason=reason,
             note=shorten(what),
         )
-        return ValidatedUpload(row, tuple(written), (frame, key))
+        return ValidatedUpload(row, tuple(written), (frame, key), size)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ingest.deduplication import DeduplicationCounts
-from ingest.reception import ReceptionCounts, pending_uploads
+from ingest.params import IngestParams
+from ingest.quotas import is_admissible
+from ingest.reception import ReceptionCounts
 from trashnet.due import Due
 from trashnet.ledger import Ledger
 from trashnet.store import ObjectStore
@@ -12,17 +14,21 @@ from trashnet.store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class IngestRound:
-    """One round: how many complete uploads lay in the inbox, and what became of them."""
+    """One round: how many uploads were taken from the inbox, and what became of them."""
 
     uploads: int
     received: ReceptionCounts
     deduplicated: DeduplicationCounts
 
 
-def ingest_due(store: ObjectStore, ledger: Ledger) -> Due:
-    """Whether complete uploads lie in the inbox, or received frames wait for deduplication."""
-    uploads, received = len(pending_uploads(store)), ledger.count_in_state("received")
-    return Due(uploads + received > 0, f"{uploads} uploads in the inbox, {received} frames not deduplicated")
+def ingest_due(store: ObjectStore, ledger: Ledger, params: IngestParams) -> Due:
+    """Whether uploads within their bins' quotas lie in the inbox, or received frames wait for deduplication.
+
+    Uploads that wait over a quota are no work.
+    """
+    uploads, received = is_admissible(store, ledger, params), ledger.count_in_state("received")
+    found = "uploads" if uploads else "no upload that may be taken in"
+    return Due(uploads or received > 0, f"{found} in the inbox, {received} frames not deduplicated")
 
 
 def drain_inbox(
@@ -30,13 +36,15 @@ def drain_inbox(
     receive_shards: Callable[[Sequence[list[str]]], ReceptionCounts],
     deduplicate_received: Callable[[], DeduplicationCounts],
 ) -> Iterator[IngestRound]:
-    """Ingest until the inbox holds nothing but sidecars that wait for their pictures; yields each round.
+    """Ingest until nothing in the inbox but sidecars without pictures may be taken in; yields each round.
+
+    What is over a bin's quota is not listed by ``list_shards``, and waits.
 
     Uploads that arrive meanwhile are part of the next round. The caller decides how each step runs: shards
     may be received side by side, frames are deduplicated one after the other.
 
     Args:
-        list_shards: The keys of the sidecars in the inbox, in shards.
+        list_shards: The keys of the sidecars that may be taken in (:func:`ingest.admit_uploads`), in shards.
         receive_shards: Validates the uploads of all shards and enters them in the ledger.
         deduplicate_received: Tells new frames from re-encodes.
     """

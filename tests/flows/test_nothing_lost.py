@@ -26,9 +26,9 @@ from ingest import (
     DecoderPool,
     IngestParams,
     ReceptionCounts,
+    admit_uploads,
     deduplicate,
     drain_inbox,
-    pending_uploads,
     receive,
     split_into_shards,
 )
@@ -125,7 +125,7 @@ class World:
         """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
             rounds = drain_inbox(
-                lambda: split_into_shards(pending_uploads(self.store), 2),
+                lambda: split_into_shards(admit_uploads(self.store, self.ledger, INGEST).keys, 2),
                 self._receive,
                 lambda: deduplicate(self.store, self.ledger, INGEST),
             )

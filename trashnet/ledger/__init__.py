@@ -14,6 +14,7 @@ from trashnet.ledger.annotations import (
     Outcome,
     RecordedAnnotations,
 )
+from trashnet.ledger.bin_days import BinDay
 from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import MAX_HASH_DISTANCE, Duplicate, Fingerprint
 from trashnet.ledger.ledger import Ledger, open_ledger
@@ -29,6 +30,7 @@ __all__ = [
     "STATES",
     "USABLE",
     "AnnotationRow",
+    "BinDay",
     "Burst",
     "Duplicate",
     "Fingerprint",

@@ -7,6 +7,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from trashnet.ledger.annotations import AnnotationQueries
+from trashnet.ledger.bin_days import BinDayQueries
 from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import DeduplicationQueries
 from trashnet.ledger.frames import FrameQueries
@@ -20,6 +21,7 @@ MIGRATION_LOCK = 7_031_957  # any number, the same in every process: whoever hol
 class Ledger(
     FrameQueries,
     UploadQueries,
+    BinDayQueries,
     DeduplicationQueries,
     SelectionQueries,
     AnnotationQueries,

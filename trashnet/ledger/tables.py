@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Date,
     DateTime,
     Float,
     ForeignKey,
@@ -104,7 +105,7 @@ frames = Table(
     Column("task_id", BigInteger),
     Column("turn", String(128)),
     *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(HASH_BANDS)),
-    Index("ix_frames_state_score", "state", "score", "sha256"),
+    Index("ix_frames_state_bin_score", "state", "bin_id", "score", "sha256"),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),
     Index("ix_frames_state_sha256", "state", "sha256"),
@@ -156,4 +157,16 @@ turns = Table(
     Column("frames", Integer, nullable=False),
     Column("boxes", Integer, nullable=False),
     Column("version", String(128)),
+)
+
+# What each bin sent on each day (UTC, of its reception), and how many of its uploads waited when the inbox
+# was last listed on that day.
+bin_days = Table(
+    "bin_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("bin_id", String(64), primary_key=True),
+    Column("uploads", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("waiting", Integer, nullable=False),
 )

@@ -1,11 +1,13 @@
 """Uploads: the rows of a batch of them are made, or found, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from trashnet.ledger.bin_days import count_uploads
 from trashnet.ledger.database import Database, batched
 from trashnet.ledger.frames import add_frame, add_new_frames
 from trashnet.ledger.rows import FrameRow
@@ -25,34 +27,47 @@ SIDECAR_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """Whether a row is new, and the key of that frame's object, whether the row is new or not."""
+    """Whether a row is new, and the key of that frame's object, whether the row is new or not.
+
+    ``new_bytes``: whether the ledger did not know the uploaded bytes either; they are new although the row is
+    not where a known picture came with other metadata.
+    """
 
     new: bool
     key: str | None
+    new_bytes: bool = True
 
 
 class UploadQueries(Database):
     """What reception asks and writes."""
 
-    def upsert_uploads(self, rows: Sequence[FrameRow]) -> list[Upserted]:
+    def upsert_uploads(
+        self, rows: Sequence[FrameRow], sent: Sequence[tuple[str, int]] = ()
+    ) -> list[Upserted]:
         """Enter all rows or none; one result per row, in order.
 
         Of several uploads of one picture the earliest capture decides the columns of the sidecar, whichever
         worker came first. An upload that differs from a known frame in its metadata alone gets a row of its
         own in state ``duplicate``, which remembers that these bytes were received.
+
+        ``sent``, if given, says for each row which bin sent how many bytes: they are counted on that bin's
+        day, unless the same bytes came before.
         """
         if not rows:
             return []
         # Always in the same order: two workers with the same frames may wait for each other, but never both.
         ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
+        upserted = [Upserted(True, row.key) for row in rows]
         with self.transaction() as connection:
             try:
                 with connection.begin_nested():
                     add_new_frames(connection, [row for _, row in ordered])
             except IntegrityError:  # one is known, or two are the same
-                upserted = {index: _upsert(connection, row) for index, row in ordered}
-                return [upserted[index] for index in range(len(rows))]
-        return [Upserted(True, row.key) for row in rows]
+                for index, row in ordered:
+                    upserted[index] = _upsert(connection, row)
+            if sent:
+                count_uploads(connection, datetime.now(UTC).date(), _sum_per_bin(sent, upserted))
+        return upserted
 
     def known_uploads(self, sha256s: Iterable[str]) -> set[str]:
         """Those of these uploaded SHA-256s that the ledger has."""
@@ -87,8 +102,9 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
     if known["state"] == row.state == "received" and is_earlier:
         values = {name: getattr(row, name) for name in SIDECAR_COLUMNS}
         connection.execute(update(frames).where(columns.sha256 == known["sha256"]).values(values))
+    new_bytes = False
     if row.state == "received" and row.uploaded_sha256 not in (known["sha256"], known["uploaded_sha256"]):
-        add_frame(
+        new_bytes = add_frame(
             connection,
             FrameRow(
                 sha256=row.uploaded_sha256,
@@ -100,7 +116,19 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
                 note="the same picture with other metadata; no object of its own",
             ),
         )
-    return Upserted(False, known["key"])
+    return Upserted(False, known["key"], new_bytes)
+
+
+def _sum_per_bin(
+    sent: Sequence[tuple[str, int]], upserted: Sequence[Upserted]
+) -> Mapping[str, tuple[int, int]]:
+    """Per bin its uploads and their bytes, without those that came before."""
+    sums: dict[str, tuple[int, int]] = {}
+    for (bin_id, size), result in zip(sent, upserted, strict=True):
+        if result.new_bytes:
+            uploads, total = sums.get(bin_id, (0, 0))
+            sums[bin_id] = uploads + 1, total + size
+    return sums
 
 
 def _capture_order(captured_at: object, inbox_key: str) -> tuple[str, str]:
