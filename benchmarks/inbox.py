@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ingest import IngestParams, deduplicate, pending_uploads, receive
+from ingest import IngestParams, admit_uploads, deduplicate, pending_uploads, receive
 from operations.stack import find_free_port, start_s3
-from selection import SelectionParams, sample_frames, score_frames
+from selection import ScoringModels, SelectionParams, sample_frames, score_frames
 from trashnet.ledger import FrameRow, Ledger, open_ledger
 from trashnet.params import load_params
 from trashnet.store import ObjectStore
@@ -34,6 +34,7 @@ SIZES = [int(n) for n in sys.argv[1:]] or [1_000, 100_000]
 PARAMS = load_params("ingest", IngestParams, ROOT / "params.yaml")
 SELECTION = load_params("selection", SelectionParams, ROOT / "params.yaml")
 TAXONOMY = load_taxonomy(ROOT / "taxonomy.yaml")
+MODELS = ScoringModels(None, None, TAXONOMY)
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -163,9 +164,10 @@ def turn_cost(folder: Path) -> None:
             upload(store, 0, NEW)
             seconds: dict[str, float] = {}
             steps = {
-                "receive": lambda: receive(store, ledger, pending_uploads(store), TAXONOMY, PARAMS),  # noqa: B023  (called in this round)
+                "admit": lambda: admit_uploads(store, ledger, PARAMS),  # noqa: B023  (called in this round)
+                "receive": lambda: receive(store, ledger, pending_uploads(store), TAXONOMY, PARAMS),  # noqa: B023
                 "deduplicate": lambda: deduplicate(store, ledger, PARAMS),  # noqa: B023
-                "score": lambda: score_frames(store, ledger, None, None, {}, TAXONOMY, SELECTION),  # noqa: B023
+                "score": lambda: score_frames(store, ledger, MODELS, {}, SELECTION, SELECTION.budget),  # noqa: B023
                 "sample": lambda: sample_frames(ledger, SELECTION, 0, SELECTION.budget),  # noqa: B023
             }
             for name, step in steps.items():

@@ -34,6 +34,11 @@ class CandidateDetector:
     name: str
     detector: "Detector"
 
+    @property
+    def image_size(self) -> int:
+        """The side of the detector's input in pixels."""
+        return self.detector.image_size
+
     def detect(self, images: "Sequence[NDArray[np.uint8]]") -> "list[Detections]":
         """Detect on RGB images, see :class:`trashnet.detectors.Detector`."""
         return self.detector.detect(images)

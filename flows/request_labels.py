@@ -1,9 +1,10 @@
 from prefect import flow, get_run_logger, task
 
 import labeling
+import selection
 from flows.context import open_context
 from labeling import LabelingParams
-from selection import SelectionParams, sample_frames, score_frames
+from selection import ScoringModels, SelectionParams
 from trashnet.models import STUDENT, TEACHER
 from trashnet.params import load_params, load_seed
 
@@ -15,8 +16,7 @@ def request_labels() -> int:
     if not room:
         get_run_logger().info("annotators have all the tasks that the budget allows; none is added")
         return 0
-    score_accepted_frames()
-    return make_tasks(room)
+    return make_tasks(select_frames(room))
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
@@ -28,28 +28,27 @@ def room_for_tasks() -> int:
 
 
 @task(retries=2, retry_delay_seconds=10)
-def score_accepted_frames() -> int:
-    """Score what was accepted with the newest models; how many frames were scored."""
+def select_frames(room: int) -> list[str]:
+    """The frames that people should see next, scored by the newest models."""
     params = load_params("selection", SelectionParams)
     with open_context() as context:
-        teacher, student = context.detector(TEACHER), context.detector(STUDENT)
-        if teacher is None:
+        models = ScoringModels(context.detector(TEACHER), context.detector(STUDENT), context.taxonomy)
+        if models.teacher is None:
             get_run_logger().warning(
                 "no candidate yet: frames are sampled for diversity alone, the bins' detections pre-label"
             )
-        return score_frames(
-            context.store, context.ledger, teacher, student, context.class_counts, context.taxonomy, params
+        return selection.select_frames(
+            context.store, context.ledger, models, context.class_counts, params, load_seed(), room
         )
 
 
 @task(retries=5, retry_delay_seconds=[5, 15, 30, 60, 120])
-def make_tasks(room: int) -> int:
-    """Sample frames and make their tasks in Label Studio, best first."""
-    selection, params = load_params("selection", SelectionParams), load_params("labeling", LabelingParams)
+def make_tasks(selected: list[str]) -> int:
+    """Make the tasks of these frames in Label Studio, best first."""
+    params = load_params("labeling", LabelingParams)
     with open_context() as context:
-        sampled = sample_frames(context.ledger, selection, load_seed(), room)
         made = labeling.request_labels(
-            context.label_studio, context.project, context.ledger, context.store, sampled, params
+            context.label_studio, context.project, context.ledger, context.store, selected, params
         )
         get_run_logger().info("%d tasks made, see %s", made, context.project.url)
         return made

@@ -9,6 +9,7 @@ class SelectionParams(Params):
     """
 
     budget: int = Field(200, ge=1)
+    bin_share: float = Field(0.1, gt=0, le=1)
     exploration_share: float = Field(0.1, ge=0, le=1)
     min_score: float = Field(0.1, ge=0, le=1)
     confidence_threshold: float = Field(0.3, ge=0, le=1)
@@ -22,5 +23,7 @@ class SelectionParams(Params):
     diversity_bonus: float = Field(0.1, gt=0)
     similarity_scale: float = Field(40, gt=0)
     same_burst_discount: float = Field(0.1, ge=0, le=1)
+    ranked_per_run: int = Field(10_000, ge=1)
     batch_size: int = Field(16, ge=1)
+    batch_pixels: int = Field(50_000_000, ge=1)
     threads: int = Field(8, ge=1)

@@ -1,34 +1,68 @@
 """Sampling: the best-scored frames that differ from each other, and random ones, which no score chose."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 
 from selection.params import SelectionParams
+from selection.quotas import Bin, TaskQuotas, task_quotas
 from trashnet.ledger import Burst, Ledger, ScoredFrame
 
 
 def sample_frames(ledger: Ledger, params: SelectionParams, seed: int, count: int) -> list[str]:
-    """The SHA-256s of at most ``count`` scored frames, best first; the same for the same ledger and seed.
+    """The SHA-256s of at most ``count`` accepted frames, best first; the same for the same ledger and seed.
 
-    A share of them (``params.exploration_share``) is drawn at random and placed evenly among the others, so
+    No bin gets more than its quota, see :func:`selection.quotas.task_quotas`. A share of the frames
+    (``params.exploration_share``) is drawn at random, scored or not, and placed evenly among the others, so
     that such frames are labelled even if a turn's time runs out. Those and only those are marked in the
     ledger, in their explanation.
     """
-    exploration = ledger.sample_accepted(round(count * params.exploration_share), seed)
+    quotas = task_quotas(ledger, params, count)
+    left = Counter({bin_id: quotas.left(bin_id) for bin_id in quotas.waiting})
+    exploration = draw_exploration(ledger, left, round(count * params.exploration_share), seed)
     drawn = set(exploration)
-    scored = [
-        frame for frame in ledger.best_scored(count * params.candidates_per_task) if frame.sha256 not in drawn
-    ]
+    scored = [frame for frame in candidates(ledger, quotas, params, count) if frame.sha256 not in drawn]
     asked = ledger.count_asked_per_burst({frame.burst for frame in scored if frame.burst is not None})
-    best = select_diverse(scored, asked, count - len(exploration), params)
+    best = select_diverse(scored, asked, count - len(exploration), params, left)
     ledger.mark_exploration(exploration)
     return interleave(best, exploration)
 
 
+def candidates(ledger: Ledger, quotas: TaskQuotas, params: SelectionParams, count: int) -> list[ScoredFrame]:
+    """The best-scored frames, ``params.candidates_per_task`` for each of ``count`` tasks, best first.
+
+    All bins whose quota is not used up have equal parts in them, but at least their quota: so no bin can fill
+    them alone. Costs what is returned, and a search per bin.
+    """
+    bins = [bin_id for bin_id in quotas.waiting if quotas.left(bin_id)]
+    most = count * params.candidates_per_task
+    per_bin = max(ceil(most / max(len(bins), 1)), quotas.most)
+    return ledger.best_scored(bins, per_bin)[:most]
+
+
+def draw_exploration(ledger: Ledger, left: Counter[Bin], count: int, seed: int) -> list[str]:
+    """At most ``count`` accepted frames drawn at random, without those over their bin's quota.
+
+    What they use of it is taken from ``left``.
+    """
+    drawn = ledger.sample_accepted(count, seed)
+    bins = ledger.bins_of(drawn)
+    within = []
+    for sha256 in drawn:
+        if left[bins[sha256]] > 0:
+            left[bins[sha256]] -= 1
+            within.append(sha256)
+    return within
+
+
 def select_diverse(
-    frames: Sequence[ScoredFrame], asked: Counter[Burst], count: int, params: SelectionParams
+    frames: Sequence[ScoredFrame],
+    asked: Counter[Burst],
+    count: int,
+    params: SelectionParams,
+    left: Mapping[Bin, int] | None = None,
 ) -> list[str]:
     """Greedily the frame with the greatest gain, ``count`` times; of equal ones that with the least SHA-256.
 
@@ -43,6 +77,7 @@ def select_diverse(
         asked: How many frames of each burst people are asked about already.
         count: How many frames to select at most.
         params: The bonus, discount and scale above.
+        left: How many frames of each bin may be selected; by default any number.
 
     Returns:
         SHA-256s, greatest gain first.
@@ -53,9 +88,12 @@ def select_diverse(
     # (N, 192): mean RGB of 8 x 8 cells, in [0, 255]
     cells = np.stack([np.frombuffer(frame.descriptor, np.uint8).astype(np.float32) for frame in ordered])
     members: dict[Burst, list[int]] = {}
+    of_bin: dict[Bin, list[int]] = {}
     for index, frame in enumerate(ordered):
+        of_bin.setdefault(frame.bin_id, []).append(index)
         if frame.burst is not None:
             members.setdefault(frame.burst, []).append(index)
+    remaining = Counter({bin_id: len(ordered) if left is None else left.get(bin_id, 0) for bin_id in of_bin})
     value = np.array(
         [
             (frame.score + params.diversity_bonus)
@@ -63,11 +101,15 @@ def select_diverse(
             for frame in ordered
         ]
     )
+    for bin_id, indices in of_bin.items():
+        if remaining[bin_id] <= 0:
+            value[indices] = -1.0
     dissimilarity = np.ones(len(ordered))
     selected: list[str] = []
     for _ in range(min(count, len(ordered))):
-        best = int(np.argmax(value * dissimilarity))
-        if value[best] < 0:  # every frame is selected
+        gain = np.where(value < 0, -1.0, value * dissimilarity)
+        best = int(np.argmax(gain))
+        if gain[best] < 0:  # every frame is selected, or over its bin's quota
             break
         selected.append(ordered[best].sha256)
         distances = np.abs(cells - cells[best]).mean(axis=1)
@@ -75,7 +117,9 @@ def select_diverse(
         if (burst := ordered[best].burst) is not None:
             value[members[burst]] *= params.same_burst_discount
         value[best] = -1.0
-        dissimilarity[best] = 1.0
+        remaining[ordered[best].bin_id] -= 1
+        if not remaining[ordered[best].bin_id]:
+            value[of_bin[ordered[best].bin_id]] = -1.0
     return selected
 
 

@@ -41,7 +41,7 @@ from labeling import (
     request_labels,
     room_for_tasks,
 )
-from selection import SelectionParams, sample_frames, score_frames
+from selection import ScoringModels, SelectionParams, select_frames
 from tests.clones import run
 from tests.conftest import REPOSITORY
 from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
@@ -133,8 +133,8 @@ class World:
                 pass
         elif verb == "request-labels":
             if room := room_for_tasks(self.ledger, SELECTION.budget):
-                score_frames(self.store, self.ledger, None, None, {}, self.taxonomy, SELECTION)
-                sampled = sample_frames(self.ledger, SELECTION, 20, room)
+                models = ScoringModels(None, None, self.taxonomy)
+                sampled = select_frames(self.store, self.ledger, models, {}, SELECTION, 20, room)
                 request_labels(self.client, self.project, self.ledger, self.store, sampled, LABELING)
         elif verb == "collect-labels":
             collect_labels(self.client, self.project, self.ledger, self.taxonomy, LABELING)

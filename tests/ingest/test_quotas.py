@@ -1,4 +1,4 @@
-"""One bin cannot take ingest over: what is over its quota of a day waits in the inbox, and is lost nowhere."""
+"""One bin cannot take ingest over: what is over its quota of a day waits in the inbox, and is not lost."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -67,7 +67,9 @@ class Inbox:
 
     def left(self) -> Counter[str]:
         """Complete uploads in the inbox, by bin."""
-        return Counter(bin_of(found.key) for found in self.store.list("inbox/") if found.key.endswith(".json"))
+        return Counter(
+            bin_of(found.key) for found in self.store.list("inbox/") if found.key.endswith(".json")
+        )
 
     def today(self) -> dict[str, BinDay]:
         """The counters of today."""

@@ -34,6 +34,10 @@ class Detector(Protocol):
     def name(self) -> str:
         """The stem of its file, such as ``efficientdet`` or ``ssd_int8``."""
 
+    @property
+    def image_size(self) -> int:
+        """The side of its square input in pixels: images are scaled to it."""
+
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Detect on RGB images, uint8 ``(height, width, 3)``, whose sizes may differ.
 

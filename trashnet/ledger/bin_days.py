@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, select, update
 
 from trashnet.ledger.database import Database
 from trashnet.ledger.tables import bin_days
@@ -42,7 +42,10 @@ class BinDayQueries(Database):
             return set(connection.execute(select(bin_days.c.bin_id).distinct()).scalars())
 
     def record_waiting(self, day: date, waiting: Mapping[str, int]) -> None:
-        """Write how many uploads of each bin wait; none of those that are not named. Again changes nothing."""
+        """Write how many uploads of each bin wait, none of the bins that are not named.
+
+        Again changes nothing.
+        """
         before = {bin_id: counts.waiting for bin_id, counts in self.bin_days(day).items() if counts.waiting}
         if before == dict(waiting):
             return
@@ -72,5 +75,5 @@ def _add(connection: Connection, day: date, bin_id: str, counts: Mapping[str, in
     added = {name: bin_days.c[name] + insert.excluded[name] for name in counts}
     key = {"day": day, "bin_id": bin_id}
     connection.execute(
-        insert.values(key | zeros | counts).on_conflict_do_update(index_elements=list(key), set_=added)
+        insert.values({**key, **zeros, **counts}).on_conflict_do_update(index_elements=list(key), set_=added)
     )

@@ -4,8 +4,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, select, update
 
 from trashnet.boxes import Box
 from trashnet.ledger.database import Database, batched
@@ -16,17 +17,33 @@ from trashnet.quarantine import QuarantineReason
 
 EXPLORATION = "exploration: chosen at random"  # how the explanation of a randomly drawn frame begins
 
+TO_SCORE = [
+    frames.c[name] for name in ("sha256", "key", "release", "detections", "width", "height", "model")
+]  # what an `UnscoredFrame` is made of
+
 Burst = tuple[str, str]  # a bin's id and the burst's own name
 
 
 @dataclass(frozen=True, slots=True)
 class UnscoredFrame:
-    """A frame to be scored: its object's key, the release that its bin ran, and what that model detected."""
+    """A frame to be scored: its object's key, the release that its bin ran, and what that model detected.
+
+    ``width`` and ``height`` are in pixels, ``None`` if they are not known; ``model`` is the one that scored
+    it before, if one has.
+    """
 
     sha256: str
     key: str
     release: str | None
     detections: tuple[Box, ...]
+    width: int | None
+    height: int | None
+    model: str | None
+
+    @property
+    def pixels(self) -> int | None:
+        """Width times height."""
+        return self.width * self.height if self.width and self.height else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class FrameScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoredFrame:
-    """A scored frame: ``burst`` is ``None`` outside a burst.
+    """A scored frame: ``burst`` is ``None`` outside a burst, ``model`` is the one that scored it.
 
     ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes.
     """
@@ -53,37 +70,51 @@ class ScoredFrame:
     score: float
     burst: Burst | None
     descriptor: bytes
+    bin_id: str | None = None
+    model: str | None = None
 
 
 class SelectionQueries(Database):
     """What scoring and sampling ask and write."""
 
-    def unscored(self, model: str, limit: int) -> list[UnscoredFrame]:
-        """Accepted frames that no model, or another one than ``model``, has scored."""
-        columns = frames.c
-        query = (
-            select(columns.sha256, columns.key, columns.release, columns.detections)
-            .where(columns.state == "accepted")
-            .order_by(columns.model)
-            .limit(limit)
-        )
+    def unscored(self, limit: int, or_scored_by: str | None = None) -> list[UnscoredFrame]:
+        """Accepted frames that have no score, then those whose score is ``or_scored_by``'s."""
+        query = select(*TO_SCORE).where(frames.c.state == "accepted").limit(limit)
         # Each condition is one range of the index on state and model.
-        conditions = (columns.model.is_(None), columns.model < model, columns.model > model)
+        conditions: list[ColumnElement[bool]] = [frames.c.model.is_(None)]
+        if or_scored_by is not None:
+            conditions.append(frames.c.model == or_scored_by)
         with self.reading() as connection:
             for condition in conditions:
                 if rows := connection.execute(query.where(condition)).all():
-                    return [UnscoredFrame(row[0], row[1], row[2], row[3] or ()) for row in rows]
+                    return [_unscored(*row) for row in rows]
         return []
 
+    def accepted_frames(self, sha256s: Sequence[str]) -> list[UnscoredFrame]:
+        """Those of these frames that are accepted, in the order given."""
+        found: dict[str, UnscoredFrame] = {}
+        with self.reading() as connection:
+            for batch in batched(sha256s):
+                query = select(frames.c.state, *TO_SCORE).where(frames.c.sha256.in_(batch))
+                for state, *row in connection.execute(query).all():
+                    if state == "accepted":
+                        found[row[0]] = _unscored(*row)
+        return [found[sha256] for sha256 in sha256s if sha256 in found]
+
     def save_scores(self, scores: Iterable[FrameScore]) -> int:
-        """Write the scores of frames that are still accepted, together; returns how many those are."""
-        saved = 0
+        """Write the scores of frames that are still accepted, together; returns how many those are.
+
+        The explanation of a frame that was drawn at random goes on saying so.
+        """
+        drawn, saved = frames.c.explanation.startswith(EXPLORATION), 0
         with self.transaction() as connection:
             for score in scores:
                 accepted = (frames.c.sha256 == score.sha256) & (frames.c.state == "accepted")
                 values = {
                     "score": score.score,
-                    "explanation": score.explanation,
+                    "explanation": case(
+                        (drawn, f"{EXPLORATION}; {score.explanation}"), else_=score.explanation
+                    ),
                     "prediction": score.prediction,
                     "model": score.model,
                 }
@@ -105,23 +136,88 @@ class SelectionQueries(Database):
                     key=None,
                 )
 
-    def best_scored(self, limit: int) -> list[ScoredFrame]:
-        """Accepted frames with the highest scores, highest first; of equal ones the greater SHA-256 first."""
+    def waiting_bins(self) -> list[str | None]:
+        """The bins that have accepted frames; ``None`` for frames of no bin. Costs a search per bin."""
+        accepted = frames.c.state == "accepted"
+        first = select(func.min(frames.c.bin_id).label("bin_id")).where(accepted)
+        found = first.cte("found", recursive=True)
+        following = select(func.min(frames.c.bin_id)).where(accepted, frames.c.bin_id > found.c.bin_id)
+        found = found.union_all(select(following.scalar_subquery()).where(found.c.bin_id.is_not(None)))
+        named = select(found.c.bin_id).where(found.c.bin_id.is_not(None))
+        nameless = select(frames.c.bin_id).where(accepted, frames.c.bin_id.is_(None)).limit(1)
+        with self.reading() as connection:
+            bins: list[str | None] = list(connection.execute(nameless).scalars())
+            return bins + list(connection.execute(named).scalars())
+
+    def best_scored(self, bins: Iterable[str | None], limit: int) -> list[ScoredFrame]:
+        """Accepted frames of these bins with the highest scores, highest first, of each at most ``limit``.
+
+        Of equal ones the greater SHA-256 comes first. Costs one search per bin, and what it finds.
+        """
         columns = frames.c
         query = (
-            select(columns.sha256, columns.score, columns.bin_id, columns.burst, columns.descriptor)
+            select(
+                columns.sha256,
+                columns.score,
+                columns.bin_id,
+                columns.burst,
+                columns.descriptor,
+                columns.model,
+            )
             .where(columns.state == "accepted", columns.score.is_not(None))
             .order_by(columns.score.desc(), columns.sha256.desc())
             .limit(limit)
         )
+        named, nameless = (
+            query.where(columns.bin_id == bindparam("bin")),
+            query.where(columns.bin_id.is_(None)),
+        )
+        rows: list[Any] = []
         with self.reading() as connection:
-            rows = connection.execute(query).all()
+            for bin_id in bins:
+                asked = nameless if bin_id is None else named
+                rows += connection.execute(asked, {} if bin_id is None else {"bin": bin_id}).all()
         return [
             ScoredFrame(
-                sha256, score, (bin_id, burst) if bin_id and burst else None, descriptor or bytes(192)
+                sha256,
+                score,
+                (bin_id, burst) if bin_id and burst else None,
+                descriptor or bytes(192),
+                bin_id,
+                model,
             )
-            for sha256, score, bin_id, burst, descriptor in rows
+            for sha256, score, bin_id, burst, descriptor, model in sorted(
+                rows, key=lambda row: (row[1], row[0]), reverse=True
+            )
         ]
+
+    def count_asked_per_bin(self) -> Counter[str | None]:
+        """How many frames of each bin people are asked about, or answered since the dataset last grew."""
+        tasked = frames.c.state == "tasked"
+        not_grown = (frames.c.state == "labelled") & frames.c.turn.is_(None)
+        counts: Counter[str | None] = Counter()
+        with self.reading() as connection:
+            for condition in (tasked, not_grown):  # each is one range of an index
+                counts.update(connection.execute(select(frames.c.bin_id).where(condition)).scalars())
+        return counts
+
+    def count_accepted_per_bin(self, bins: Iterable[str | None]) -> dict[str | None, int]:
+        """How many accepted frames each of these bins has; costs as many as there are."""
+        query = select(func.count()).select_from(frames).where(frames.c.state == "accepted")
+        with self.reading() as connection:
+            return {
+                bin_id: int(connection.execute(query.where(frames.c.bin_id == bin_id)).scalar() or 0)
+                for bin_id in bins
+            }
+
+    def bins_of(self, sha256s: Sequence[str]) -> dict[str, str | None]:
+        """The bins that took these frames."""
+        found: dict[str, str | None] = {}
+        with self.reading() as connection:
+            for batch in batched(sha256s):
+                query = select(frames.c.sha256, frames.c.bin_id).where(frames.c.sha256.in_(batch))
+                found |= dict(connection.execute(query).tuples().all())
+        return found
 
     def count_asked_per_burst(self, bursts: Collection[Burst]) -> Counter[Burst]:
         """How many frames of each of these bursts people are asked about, or were."""
@@ -170,3 +266,7 @@ class SelectionQueries(Database):
                 unmarked = (frames.c.sha256 == sha256) & ~explanation.startswith(EXPLORATION)
                 values = {"explanation": EXPLORATION + "; " + explanation}
                 connection.execute(update(frames).where(unmarked).values(values))
+
+
+def _unscored(sha256: str, key: str, release: str | None, detections: Any, *rest: Any) -> UnscoredFrame:
+    return UnscoredFrame(sha256, key, release, detections or (), *rest)
