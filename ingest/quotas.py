@@ -81,7 +81,7 @@ def admit_uploads(
     quotas = Quotas(params, ledger.bin_days(day))
     waiting: Counter[str] = Counter()
     keys = tuple(_admitted(store, quotas, waiting))
-    ledger.record_waiting(day, waiting)
+    ledger.record_waiting(day, "uploads_waiting", waiting)
     return Admission(keys, waiting)
 
 

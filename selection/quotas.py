@@ -1,13 +1,16 @@
 """Quotas: how many of a turn's tasks one bin's frames may have, whatever scores and bursts it claims."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import ceil
 
 from ingest import NO_BIN
 from selection.params import SelectionParams
 from trashnet.ledger import Ledger
+
+MAX_COUNTED_WAITING = 10_000  # of one bin
 
 Bin = str | None  # `None` for frames of no bin
 
@@ -24,11 +27,6 @@ class TaskQuotas:
         """How many tasks more this bin's frames may have."""
         return max(0, self.most - self.asked[bin_id])
 
-    @property
-    def used_up(self) -> list[Bin]:
-        """Bins whose frames wait because their quota is used up."""
-        return sorted((bin_id for bin_id in self.waiting if not self.left(bin_id)), key=str)
-
 
 def task_quotas(ledger: Ledger, params: SelectionParams, room: int) -> TaskQuotas:
     """The quotas of a turn that has ``room`` for so many tasks more.
@@ -42,3 +40,20 @@ def task_quotas(ledger: Ledger, params: SelectionParams, room: int) -> TaskQuota
     bins = waiting | set(asked) | (ledger.bins_seen() - {NO_BIN})
     share = max(params.bin_share, 1 / max(len(bins), 1))
     return TaskQuotas(ceil((asked.total() + room) * share), asked, waiting)
+
+
+def record_waiting_frames(ledger: Ledger, quotas: TaskQuotas, sampled: Collection[str]) -> None:
+    """Write down how many frames of each bin wait once these frames are tasks, because its quota is used up.
+
+    A bin's count ends at :data:`MAX_COUNTED_WAITING`.
+    """
+    taken = Counter(ledger.bins_of(list(sampled)).values())
+    used_up = [bin_id for bin_id in quotas.waiting if quotas.left(bin_id) <= taken[bin_id]]
+    limit = MAX_COUNTED_WAITING + max(taken.values(), default=0)
+    accepted = ledger.count_accepted_per_bin(used_up, limit)
+    waiting = {
+        bin_id or NO_BIN: min(count - taken[bin_id], MAX_COUNTED_WAITING)
+        for bin_id, count in accepted.items()
+        if count > taken[bin_id]
+    }
+    ledger.record_waiting(datetime.now(UTC).date(), "frames_waiting", waiting)

@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 
 from selection.params import SelectionParams
-from selection.quotas import Bin, TaskQuotas, task_quotas
+from selection.quotas import Bin, TaskQuotas, record_waiting_frames, task_quotas
 from trashnet.ledger import Burst, Ledger, ScoredFrame
 
 
@@ -17,7 +17,7 @@ def sample_frames(ledger: Ledger, params: SelectionParams, seed: int, count: int
     No bin gets more than its quota, see :func:`selection.quotas.task_quotas`. A share of the frames
     (``params.exploration_share``) is drawn at random, scored or not, and placed evenly among the others, so
     that such frames are labelled even if a turn's time runs out. Those and only those are marked in the
-    ledger, in their explanation.
+    ledger, in their explanation. How many frames wait over their bin's quota is written down there, too.
     """
     quotas = task_quotas(ledger, params, count)
     left = Counter({bin_id: quotas.left(bin_id) for bin_id in quotas.waiting})
@@ -27,6 +27,7 @@ def sample_frames(ledger: Ledger, params: SelectionParams, seed: int, count: int
     asked = ledger.count_asked_per_burst({frame.burst for frame in scored if frame.burst is not None})
     best = select_diverse(scored, asked, count - len(exploration), params, left)
     ledger.mark_exploration(exploration)
+    record_waiting_frames(ledger, quotas, [*best, *exploration])
     return interleave(best, exploration)
 
 
@@ -45,13 +46,13 @@ def candidates(ledger: Ledger, quotas: TaskQuotas, params: SelectionParams, coun
 def draw_exploration(ledger: Ledger, left: Counter[Bin], count: int, seed: int) -> list[str]:
     """At most ``count`` accepted frames drawn at random, without those over their bin's quota.
 
-    What they use of it is taken from ``left``.
+    What they use of it is taken from ``left``. Twice as many are drawn, so that others take their places.
     """
-    drawn = ledger.sample_accepted(count, seed)
+    drawn = ledger.sample_accepted(2 * count, seed)
     bins = ledger.bins_of(drawn)
-    within = []
+    within: list[str] = []
     for sha256 in drawn:
-        if left[bins[sha256]] > 0:
+        if len(within) < count and left[bins[sha256]] > 0:
             left[bins[sha256]] -= 1
             within.append(sha256)
     return within

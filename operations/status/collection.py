@@ -50,6 +50,7 @@ def collect_status(settings: Settings | None = None) -> Status:
             "inbox": (STORE, lambda: _count_objects(settings, "inbox/", ".json")),
             "quarantine": (STORE, lambda: _count_objects(settings, "quarantine/", "")),
             "ledger": (None, lambda: _query_ledger(settings)),
+            "quotas": (None, lambda: _query_quotas(settings)),
             "tasks": (LABEL_STUDIO, lambda: _query_tasks(settings)),
             "dataset": (None, lambda: _query_dataset(settings)),
             "candidate": (STORE, lambda: _query_candidate(settings)),
@@ -181,6 +182,21 @@ def _query_ledger(settings: Settings) -> dict[str, Any]:
         }
     finally:
         ledger.close()
+
+
+def _query_quotas(settings: Settings) -> dict[str, Any]:
+    """What waits over a bin's quota, as ingest and selection last counted it today."""
+    from trashnet.ledger import open_ledger
+
+    ledger = open_ledger(settings.ledger_url, migrate=False)
+    try:
+        bins = sorted(ledger.bin_days(datetime.now(UTC).date()).items())
+    finally:
+        ledger.close()
+    return {
+        "uploads": {bin_id: day.uploads_waiting for bin_id, day in bins if day.uploads_waiting},
+        "frames": {bin_id: day.frames_waiting for bin_id, day in bins if day.frames_waiting},
+    }
 
 
 def _query_tasks(settings: Settings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from operations.status.report import Status
 
 INDENT = 14
 MAX_MESSAGE_LENGTH = 100
+MAX_COUNTED = 10_000  # uploads or frames of one bin; ingest and selection count no more
 
 
 def format_status(status: Status) -> str:
@@ -23,6 +24,7 @@ def format_status(status: Status) -> str:
         "inbox": _inbox,
         "quarantine": _quarantine,
         "ledger": _ledger,
+        "quotas": _quotas,
         "tasks": lambda facts, _: [
             f"{facts['open']:,} open, {facts['finished']:,} finished   {facts['url']}"
         ],
@@ -65,6 +67,24 @@ def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
         states or "no frames",
         f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on",
     ]
+
+
+def _quotas(facts: dict[str, Any], now: datetime) -> list[str]:
+    lines = [
+        f"bin {bin_id}: {_bounded(count)} uploads wait over its quota of today "
+        "(ingest.uploads_per_bin_and_day, ingest.bytes_per_bin_and_day)"
+        for bin_id, count in facts["uploads"].items()
+    ]
+    lines += [
+        f"bin {bin_id}: {_bounded(count)} frames wait over its share of this turn's tasks "
+        "(selection.bin_share)"
+        for bin_id, count in facts["frames"].items()
+    ]
+    return lines or ["nothing waits over a bin's quota"]
+
+
+def _bounded(count: int) -> str:
+    return f"{count:,}{' or more' if count >= MAX_COUNTED else ''}"
 
 
 def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:

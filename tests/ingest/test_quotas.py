@@ -92,7 +92,7 @@ def test_what_is_over_a_bins_quota_waits_and_the_other_bins_do_not(
     assert sum((done.received for done in inbox.drain(params)), ReceptionCounts()) == ReceptionCounts(6)
     assert inbox.left() == {"bin01": 3}
     sent = inbox.today()
-    assert {bin_id: (day.uploads, day.waiting) for bin_id, day in sent.items()} == {
+    assert {bin_id: (day.uploads, day.uploads_waiting) for bin_id, day in sent.items()} == {
         "bin01": (4, 3),
         "bin02": (2, 0),
     }
@@ -109,11 +109,11 @@ def test_a_raised_quota_takes_in_what_waits(inbox: Inbox, params: IngestParams) 
     low = params.model_copy(update={"uploads_per_bin_and_day": 1})
     inbox.send("bin01", 0, 1)
     inbox.drain(low)
-    assert inbox.today()["bin01"].waiting == 1
+    assert inbox.today()["bin01"].uploads_waiting == 1
     none = params.model_copy(update={"uploads_per_bin_and_day": None})
     assert ingest_due(inbox.store, inbox.ledger, none)
     inbox.drain(none)
-    assert (inbox.today()["bin01"].uploads, inbox.today()["bin01"].waiting) == (2, 0)
+    assert (inbox.today()["bin01"].uploads, inbox.today()["bin01"].uploads_waiting) == (2, 0)
 
 
 def test_bytes_are_counted_and_bounded(inbox: Inbox, params: IngestParams) -> None:
@@ -242,7 +242,7 @@ def test_every_complete_upload_is_admitted_or_waits(floods: dict[str, int]) -> N
         def bin_days(self, _day: object) -> dict[str, BinDay]:
             return {}
 
-        def record_waiting(self, _day: object, _waiting: object) -> None:
+        def record_waiting(self, *_: object) -> None:
             return
 
     store = MemoryStore()

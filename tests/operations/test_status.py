@@ -1,6 +1,7 @@
 """`trashnet status`: what cannot be read is reported, and nothing makes it crash."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_ledgers_counts_are_shown(settings: Settings) -> None:
     facts = collect_status(settings).facts["ledger"]
     assert facts["frames"] == {}
     assert facts["last_turn"] is None
+
+
+def test_what_waits_over_a_quota_is_shown(settings: Settings) -> None:
+    """Per bin, uploads and frames apart, and where the number stands that can be raised."""
+    ledger = open_ledger(settings.ledger_url)
+    assert "nothing waits over a bin's quota" in format_status(collect_status(settings))
+    today = datetime.now(UTC).date()
+    ledger.record_waiting(today - timedelta(days=1), "uploads_waiting", {"bin02": 9})
+    ledger.record_waiting(today, "uploads_waiting", {"bin01": 3, "bin07": 10_000})
+    ledger.record_waiting(today, "frames_waiting", {"bin01": 2980})
+    ledger.close()
+    seen = collect_status(settings)
+    assert seen.facts["quotas"] == {"uploads": {"bin01": 3, "bin07": 10_000}, "frames": {"bin01": 2980}}
+    text = format_status(seen)
+    assert "bin bin01: 3 uploads wait over its quota of today (ingest.uploads_per_bin_and_day" in text
+    assert "bin bin07: 10,000 or more uploads wait" in text
+    assert "bin bin01: 2,980 frames wait over its share of this turn's tasks (selection.bin_share)" in text
 
 
 def test_without_any_settings_the_way_to_get_them_is_named(

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ingest import IngestParams, deduplicate, pending_uploads, receive
-from selection import SelectionParams, sample_frames, score_frames
+from selection import ScoringModels, SelectionParams, sample_frames, score_frames
 from selection.acquisition import (
     ModelDisagreement,
     entropy,
@@ -158,13 +158,14 @@ def test_exploration_frames_are_spread_evenly_among_the_others() -> None:
 
 
 class Fixed:
-    """A detector that finds the same on every picture: the seam is the ledger, what a model finds is other
-    rooms' business.
+    """A detector of 100 pixels a side that finds the same on every picture.
+
+    The seam is the ledger: what a model finds is other rooms' business.
     """
 
     def __init__(self, name: str, *found: tuple[int, float]) -> None:
         """``found``: class ids and scores, boxes side by side."""
-        self.name, self._found, self.asked = name, found, 0
+        self.name, self._found, self.asked, self.image_size = name, found, 0, 100
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """One answer per picture."""
@@ -194,18 +195,20 @@ def test_frames_are_scored_once_per_model(
 ) -> None:
     """A frame is looked at once; another teacher looks again.
 
-    The ledger keeps its boxes, its name, the score and why.
+    There is room for two tasks with ten candidates each. The ledger keeps its boxes, its name, the score and
+    why.
     """
     ingest(store, ledger, taxonomy, params, 5, release="r7")
     selection, counts = PARAMS.model_copy(update={"batch_size": 2}), {"Cigarette": 1000}
     battery = taxonomy.id_of["Battery"]
     teacher, student = Fixed("t1", (battery, 0.5)), Fixed("r7", (battery, 0.9))
-    assert score_frames(store, ledger, teacher, student, counts, taxonomy, selection) == 5
+    models = ScoringModels(teacher, student, taxonomy)
+    assert score_frames(store, ledger, models, counts, selection, 2) == (5, 5)
     assert (teacher.asked, student.asked) == (
         5,
         0,
     )  # the bins ran the student's release: their own boxes are its boxes
-    assert score_frames(store, ledger, teacher, student, counts, taxonomy, selection) == 0
+    assert score_frames(store, ledger, models, counts, selection, 2) == (0, 0)
     row = frames_in_state(ledger, "accepted")[0]
     assert row.prediction == (Box("Battery", 0, 0, 10, 10, 0.5),)
     assert (row.model, row.explanation) == (
@@ -214,7 +217,8 @@ def test_frames_are_scored_once_per_model(
     )
     assert row.score == pytest.approx((1 / 3 + 0.5 + 1) / 3)
     other = Fixed("r8", (battery, 0.5))
-    assert score_frames(store, ledger, Fixed("t2", (battery, 0.5)), other, counts, taxonomy, selection) == 5
+    models = ScoringModels(Fixed("t2", (battery, 0.5)), other, taxonomy)
+    assert score_frames(store, ledger, models, counts, selection, 2) == (0, 5)
     assert other.asked == 5
 
 
@@ -225,7 +229,8 @@ def test_a_frame_whose_object_is_lost_is_set_aside(
     ingest(store, ledger, taxonomy, params, 2)
     lost = frames_in_state(ledger, "accepted")[0]
     store.remove(str(lost.key))
-    assert score_frames(store, ledger, Fixed("t1"), None, {}, taxonomy, PARAMS) == 1
+    score_frames(store, ledger, ScoringModels(Fixed("t1"), None, taxonomy), {}, PARAMS, 2)
+    assert ledger.count_by_state() == {"accepted": 1, "quarantined": 1}
     assert replace(ledger.frame(lost.sha256) or lost).quarantine_reason == "lost"
 
 
@@ -233,7 +238,7 @@ def test_cold_start(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, para
     """With no model yet, frames are sampled for diversity, some of them at random, and the same each time."""
     ingest(store, ledger, taxonomy, params, 30, release=None, detections=[])
     selection = PARAMS.model_copy(update={"exploration_share": 0.2})
-    assert score_frames(store, ledger, None, None, {}, taxonomy, selection) == 30
+    assert score_frames(store, ledger, ScoringModels(None, None, taxonomy), {}, selection, 10) == (30, 0)
     sampled = sample_frames(ledger, selection, seed=1, count=10)
     assert len(sampled) == len(set(sampled)) == 10
     assert sample_frames(ledger, selection, seed=1, count=10) == sampled

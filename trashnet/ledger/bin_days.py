@@ -1,13 +1,13 @@
-"""Counters per bin and day: what a bin has sent, and how many of its uploads wait over its quota.
+"""Counters per bin and day: what a bin has sent, and how much of it waits over a quota.
 
-The quotas themselves are parameters of ingest. A counter changes in the transaction that enters the uploads,
-so it cannot be wrong after a death.
+The quotas themselves are parameters of ingest and selection. What was sent is counted in the transaction that
+enters the uploads, so that a death cannot make it wrong.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, select, update
 
@@ -16,14 +16,17 @@ from trashnet.ledger.tables import bin_days
 
 KEPT_DAYS = 31  # counters of earlier days are removed
 
+Waiting = Literal["uploads_waiting", "frames_waiting"]
+
 
 @dataclass(frozen=True, slots=True)
 class BinDay:
-    """What a bin sent on a day, in uploads and bytes, and how many more of its uploads waited at last."""
+    """What a bin sent on a day, and how many of its uploads and frames waited when they were last counted."""
 
     uploads: int = 0
     bytes: int = 0
-    waiting: int = 0
+    uploads_waiting: int = 0
+    frames_waiting: int = 0
 
 
 class BinDayQueries(Database):
@@ -31,7 +34,7 @@ class BinDayQueries(Database):
 
     def bin_days(self, day: date) -> dict[str, BinDay]:
         """Per bin what it sent on this day; costs as many rows as there are bins."""
-        columns = (bin_days.c.bin_id, bin_days.c.uploads, bin_days.c.bytes, bin_days.c.waiting)
+        columns = [bin_days.c[name] for name in ("bin_id", *BinDay.__dataclass_fields__)]
         with self.reading() as connection:
             rows = connection.execute(select(*columns).where(bin_days.c.day == day)).all()
         return {bin_id: BinDay(*counts) for bin_id, *counts in rows}
@@ -41,18 +44,18 @@ class BinDayQueries(Database):
         with self.reading() as connection:
             return set(connection.execute(select(bin_days.c.bin_id).distinct()).scalars())
 
-    def record_waiting(self, day: date, waiting: Mapping[str, int]) -> None:
-        """Write how many uploads of each bin wait, none of the bins that are not named.
+    def record_waiting(self, day: date, what: Waiting, counts: Mapping[str, int]) -> None:
+        """Write how many uploads or frames of each bin wait, none of the bins that are not named.
 
         Again changes nothing.
         """
-        before = {bin_id: counts.waiting for bin_id, counts in self.bin_days(day).items() if counts.waiting}
-        if before == dict(waiting):
+        before = {bin_id: getattr(known, what) for bin_id, known in self.bin_days(day).items()}
+        if {bin_id: count for bin_id, count in before.items() if count} == dict(counts):
             return
         with self.transaction() as connection:
-            connection.execute(update(bin_days).where(bin_days.c.day == day).values(waiting=0))
-            for bin_id, count in sorted(waiting.items()):
-                _add(connection, day, bin_id, {"waiting": count})
+            connection.execute(update(bin_days).where(bin_days.c.day == day).values({what: 0}))
+            for bin_id, count in sorted(counts.items()):
+                _add(connection, day, bin_id, {what: count})
 
 
 def count_uploads(connection: Connection, day: date, sent: Mapping[str, tuple[int, int]]) -> None:
@@ -71,7 +74,7 @@ def _add(connection: Connection, day: date, bin_id: str, counts: Mapping[str, in
         from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
         insert = insert_sqlite(bin_days)
-    zeros = {"uploads": 0, "bytes": 0, "waiting": 0}
+    zeros = dict.fromkeys(BinDay.__dataclass_fields__, 0)
     added = {name: bin_days.c[name] + insert.excluded[name] for name in counts}
     key = {"day": day, "bin_id": bin_id}
     connection.execute(

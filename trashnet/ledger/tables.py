@@ -159,8 +159,8 @@ turns = Table(
     Column("version", String(128)),
 )
 
-# What each bin sent on each day (UTC, of its reception), and how many of its uploads waited when the inbox
-# was last listed on that day.
+# What each bin sent on each day (UTC, of its reception), how many of its uploads waited when the inbox was
+# last listed on that day, and how many of its frames when tasks were last made.
 bin_days = Table(
     "bin_days",
     metadata,
@@ -168,5 +168,6 @@ bin_days = Table(
     Column("bin_id", String(64), primary_key=True),
     Column("uploads", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("waiting", Integer, nullable=False),
+    Column("uploads_waiting", Integer, nullable=False),
+    Column("frames_waiting", Integer, nullable=False),
 )

@@ -98,7 +98,7 @@ def test_new_uploads_are_entered_and_known_ones_are_found(ledger: Ledger) -> Non
     assert ledger.upsert_uploads([]) == []
     assert ledger.upsert_uploads([upload(2), upload(1)]) == [Upserted(True, "key 2"), Upserted(True, "key 1")]
     again = ledger.upsert_uploads([upload(3), upload(1, key="elsewhere")])
-    assert again == [Upserted(True, "key 3"), Upserted(False, "key 1")]
+    assert again == [Upserted(True, "key 3"), Upserted(False, "key 1", new_bytes=False)]
     assert ledger.count_by_state() == {"received": 3}
     assert [len(history(ledger, sha(number))) for number in (1, 2, 3)] == [1, 1, 1]
 
@@ -165,18 +165,21 @@ def score(number: int, value: float, model: str = "t1") -> FrameScore:
 
 
 def test_frames_are_unscored_until_this_model_has_scored_them(ledger: Ledger) -> None:
-    """Another model scores them again; the score of a frame that is not accepted is not saved."""
+    """Those that one model scored can be asked for again; only accepted frames are given scores."""
     for number in (1, 2, 3):
-        add(ledger, number, "accepted", release="r1", detections=SHOE)
+        add(ledger, number, "accepted", release="r1", detections=SHOE, width=4, height=3)
     add(ledger, 4, "tasked")
-    unscored = {UnscoredFrame(sha(n), f"frames/{sha(n)}.jpg", "r1", SHOE) for n in (1, 2, 3)}
-    assert set(ledger.unscored("t1", 9)) == unscored
-    assert len(ledger.unscored("t1", 2)) == 2
+    unscored = {UnscoredFrame(sha(n), f"frames/{sha(n)}.jpg", "r1", SHOE, 4, 3, None) for n in (1, 2, 3)}
+    assert set(ledger.unscored(9)) == unscored
+    assert {frame.pixels for frame in unscored} == {12}
+    assert len(ledger.unscored(2)) == 2
     assert ledger.save_scores([score(1, 0.5), score(4, 0.9)]) == 1
-    assert {frame.sha256 for frame in ledger.unscored("t1", 9)} == {sha(2), sha(3)}
+    assert {frame.sha256 for frame in ledger.unscored(9, "t1")} == {sha(2), sha(3)}
     assert ledger.save_scores([score(2, 0.5), score(3, 0.5)]) == 2
-    assert ledger.unscored("t1", 9) == []
-    assert len(ledger.unscored("s1", 9)) == len(ledger.unscored("u1", 9)) == 3  # names before and behind "t1"
+    assert ledger.unscored(9) == ledger.unscored(9, "s1") == []
+    assert len(ledger.unscored(9, "t1")) == 3
+    known = ledger.accepted_frames([sha(3), sha(4), sha(1), sha(9)])
+    assert [(frame.sha256, frame.model) for frame in known] == [(sha(3), "t1"), (sha(1), "t1")]
     frame = ledger.frame(sha(1))
     assert frame is not None
     assert (frame.score, frame.explanation, frame.prediction, frame.model) == (0.5, "why", SHOE, "t1")
@@ -204,17 +207,57 @@ def test_frames_whose_objects_are_gone_are_quarantined(ledger: Ledger) -> None:
 
 
 def test_the_best_scored_frames_come_first(ledger: Ledger) -> None:
-    """Only accepted ones with a score, ties by the greater SHA-256."""
+    """Only accepted ones with a score, of each bin so many; ties by the greater SHA-256."""
     for number, value in ((1, 0.25), (2, 0.75), (3, 0.25)):
-        add(ledger, number, "accepted", score=value, bin_id="bin1", burst="x" if number == 1 else None)
-    add(ledger, 4, "accepted")
-    add(ledger, 5, "tasked", score=1.0)
-    assert ledger.best_scored(9) == [
-        ScoredFrame(sha(2), 0.75, None, bytes(192)),
-        ScoredFrame(sha(3), 0.25, None, bytes(192)),
-        ScoredFrame(sha(1), 0.25, ("bin1", "x"), bytes(192)),
+        add(
+            ledger,
+            number,
+            "accepted",
+            score=value,
+            bin_id="bin1",
+            burst="x" if number == 1 else None,
+            model="t1",
+        )
+    add(ledger, 4, "accepted", bin_id="bin1")
+    add(ledger, 5, "tasked", score=1.0, bin_id="bin1")
+    add(ledger, 6, "accepted", score=0.5)
+    add(ledger, 7, "accepted", score=0.5, bin_id="bin2")
+    assert ledger.best_scored(["bin1"], 9) == [
+        ScoredFrame(sha(2), 0.75, None, bytes(192), "bin1", "t1"),
+        ScoredFrame(sha(3), 0.25, None, bytes(192), "bin1", "t1"),
+        ScoredFrame(sha(1), 0.25, ("bin1", "x"), bytes(192), "bin1", "t1"),
     ]
-    assert [frame.sha256 for frame in ledger.best_scored(1)] == [sha(2)]
+    assert [f.sha256 for f in ledger.best_scored([None, "bin1", "bin2"], 2)] == [sha(n) for n in (2, 7, 6, 3)]
+    assert ledger.best_scored([], 9) == ledger.best_scored(["bin3"], 9) == []
+
+
+def test_bins_with_accepted_frames_are_found_and_counted(ledger: Ledger) -> None:
+    """Each once, in order; frames of no bin are `None`'s."""
+    assert ledger.waiting_bins() == []
+    for number, bin_id in enumerate(["b", "a", "b", None, "c"]):
+        add(ledger, number, "accepted" if bin_id != "c" else "tasked", bin_id=bin_id)
+    assert ledger.waiting_bins() == [None, "a", "b"]
+    assert ledger.count_accepted_per_bin(["b", "c", None], 9) == {"b": 2, "c": 0, None: 1}
+    assert ledger.count_accepted_per_bin(["b"], 1) == {"b": 1}
+    assert ledger.bins_of([sha(1), sha(3), sha(9)]) == {sha(1): "a", sha(3): None}
+
+
+def test_what_bins_have_of_a_turn_is_counted(ledger: Ledger) -> None:
+    """Tasked frames, and labelled ones until a turn of the dataset holds them."""
+    states: tuple[State, ...] = ("accepted", "tasked", "tasked", "labelled", "labelled", "released")
+    for number, state in enumerate(states):
+        add(ledger, number, state, bin_id=f"bin{number % 2}", turn="00002-bins" if number > 3 else None)
+    assert ledger.count_asked_per_bin() == {"bin0": 1, "bin1": 2}
+
+
+def test_the_mark_of_a_frame_drawn_at_random_outlasts_its_next_score(ledger: Ledger) -> None:
+    """Another score explains itself behind the mark."""
+    add(ledger, 1, "accepted")
+    ledger.mark_exploration([sha(1)])
+    ledger.save_scores([score(1, 0.5)])
+    row = ledger.frame(sha(1))
+    assert row is not None
+    assert row.explanation == f"{EXPLORATION}; why"
 
 
 def test_the_frames_of_a_burst_that_people_see_or_saw_are_counted(ledger: Ledger) -> None:

@@ -32,8 +32,15 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "known_uploads": lambda ledger: ledger.known_uploads([f"{i:064x}" for i in range(600)]),
     "next_received": lambda ledger: ledger.next_received(256),
     "fingerprints_near": lambda ledger: ledger.fingerprints_near([0x0123456789ABCDEF], 2),
-    "unscored": lambda ledger: ledger.unscored("another model", 16),
-    "best_scored": lambda ledger: ledger.best_scored(2000),
+    "bin_days": lambda ledger: ledger.bin_days(NOON.date()),
+    "bins_seen": lambda ledger: ledger.bins_seen(),
+    "unscored": lambda ledger: ledger.unscored(16, "another model"),
+    "accepted_frames": lambda ledger: ledger.accepted_frames([f"{i:064x}" for i in range(600)]),
+    "waiting_bins": lambda ledger: ledger.waiting_bins(),
+    "best_scored": lambda ledger: ledger.best_scored([None, "bin8", "bin9"], 200),
+    "count_asked_per_bin": lambda ledger: ledger.count_asked_per_bin(),
+    "count_accepted_per_bin": lambda ledger: ledger.count_accepted_per_bin([None, "bin9"], 500),
+    "bins_of": lambda ledger: ledger.bins_of([f"{i:064x}" for i in range(600)]),
     "count_asked_per_burst": lambda ledger: ledger.count_asked_per_burst([("bin5", "burst5")]),
     "sample_accepted": lambda ledger: ledger.sample_accepted(3, seed=1),
     "annotations_of": lambda ledger: ledger.annotations_of(SHA),
@@ -108,7 +115,9 @@ def statements(ledger: Ledger, call: Callable[[Ledger], Any]) -> list[tuple[str,
         call(ledger)
     finally:
         event.remove(ledger._engine, "before_cursor_execute", note)
-    return [(statement, parameters) for statement, parameters in sent if statement.startswith("SELECT")]
+    return [
+        (statement, parameters) for statement, parameters in sent if statement.startswith(("SELECT", "WITH"))
+    ]
 
 
 def plan(ledger: Ledger, statement: str, parameters: Any) -> list[str]:

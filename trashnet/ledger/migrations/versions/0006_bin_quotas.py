@@ -15,7 +15,8 @@ def upgrade() -> None:
         sa.Column("bin_id", sa.String(length=64), nullable=False),
         sa.Column("uploads", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
-        sa.Column("waiting", sa.Integer(), nullable=False),
+        sa.Column("uploads_waiting", sa.Integer(), nullable=False),
+        sa.Column("frames_waiting", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("day", "bin_id", name=op.f("pk_bin_days")),
     )
     with op.batch_alter_table("frames", schema=None) as batch_op:
