@@ -159,6 +159,8 @@ class Scorer:
 
     def score_candidates(self, count: int) -> int:
         """Look again at the best frames for ``count`` tasks that the newest models have not scored."""
+        if self._models.teacher is None and self._models.student is None:
+            return 0
         quotas = task_quotas(self._ledger, self._params, count)
         name = self._models.name
         best = candidates(self._ledger, quotas, self._params, count)

@@ -109,7 +109,7 @@ frames = Table(
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),
     Index("ix_frames_state_sha256", "state", "sha256"),
-    Index("ix_frames_state_turn", "state", "turn"),
+    Index("ix_frames_state_turn", "state", "turn", "bin_id"),
     Index("ix_frames_burst", "burst", "bin_id"),
     Index("ix_frames_task_id", "task_id"),
 )

@@ -1,4 +1,4 @@
-"""What each bin sends a day is counted, and its best-scored frames are found through an index."""
+"""What each bin sends a day is counted, and its frames are found and counted through indexes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the counters, and let the index of scores begin with the bin."""
+    """Make the counters, and bring the bin into the indexes of scores and turns."""
     op.create_table(
         "bin_days",
         sa.Column("day", sa.Date(), nullable=False),
@@ -21,6 +21,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("frames", schema=None) as batch_op:
         batch_op.drop_index("ix_frames_state_score")
+        batch_op.drop_index("ix_frames_state_turn")
+        batch_op.create_index("ix_frames_state_turn", ["state", "turn", "bin_id"], unique=False)
         batch_op.create_index(
             "ix_frames_state_bin_score", ["state", "bin_id", "score", "sha256"], unique=False
         )
