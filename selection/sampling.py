@@ -39,7 +39,7 @@ def candidates(ledger: Ledger, quotas: TaskQuotas, params: SelectionParams, coun
     """
     bins = [bin_id for bin_id in quotas.waiting if quotas.left(bin_id)]
     most = count * params.candidates_per_task
-    per_bin = max(ceil(most / max(len(bins), 1)), quotas.most)
+    per_bin = max(ceil(most / max(len(bins), 1)), min(quotas.most, count))
     return ledger.best_scored(bins, per_bin)[:most]
 
 
