@@ -34,10 +34,13 @@ TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 @dataclass(frozen=True, slots=True)
 class GrownTurn:
-    """One finished turn: its name in the log, the dataset's version (a git tag), and how much it brought."""
+    """One finished turn: its name in the log, the dataset's version (a git tag) and commit, and how much it
+    brought.
+    """
 
     turn: str
     version: str
+    commit: str
     frames: int
     boxes: int
 
@@ -107,7 +110,8 @@ def grow_turn(
         clone.tag(version)
         clone.push()
         ledger.finish_turn(plan.digest, turn=turn, version=version)
-    return GrownTurn(turn, version, len(labels), boxes)
+        commit = clone.head()
+    return GrownTurn(turn, version, commit, len(labels), boxes)
 
 
 def _plan_turn(ledger: Ledger, max_frames: int) -> TurnRow | None:

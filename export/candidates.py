@@ -64,13 +64,20 @@ class Candidate(BaseModel):
 
     @property
     def order(self) -> tuple[int, datetime]:
-        """Its place among candidates: the number of its dataset, then when it was published first.
+        """Its place among candidates: the number of its dataset, then when it was published first."""
+        return dataset_number(self.dataset), self.published_at
 
-        A dataset's number is that of its last turn, so it only grows, also when the log is compacted. Models
-        of a dataset without a number stand before all others.
-        """
-        number = re.fullmatch(r"data-(\d+)", self.dataset)
-        return (int(number[1]) if number else -1, self.published_at)
+
+def dataset_number(version: str) -> int:
+    """The number of a dataset version: that of its last turn, so it only grows, also by a compaction.
+
+    -1 for a version without a number, which so stands before all others.
+
+    >>> dataset_number("data-00012"), dataset_number("a trial")
+    (12, -1)
+    """
+    number = re.fullmatch(r"data-(\d+)", version)
+    return int(number[1]) if number else -1
 
 
 def load_candidate(store: ObjectStore, version: str) -> Candidate | None:

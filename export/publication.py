@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from export.candidates import (
     CandidateFile,
     DamagedCandidate,
     candidate_key,
+    dataset_number,
     load_candidate,
 )
 from export.newest import advance_newest, load_newest_candidate
@@ -89,7 +90,7 @@ def publish_candidate(
 
 
 def publish_trained_models(
-    training: Clone, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy
+    training: Clone, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, commit: str | None = None
 ) -> Candidate:
     """Publish the models that were trained in a clone.
 
@@ -97,37 +98,73 @@ def publish_trained_models(
     that the models were trained on become ``released``. Each step may be repeated: a call after a crash, or
     after success, makes nothing twice.
 
+    Args:
+        training: Where the models were trained.
+        store: Where the candidate goes.
+        ledger: Knows the frames that the models were trained on.
+        taxonomy: The classes of the dataset.
+        commit: What was trained, where an event names it.
+
     Raises:
-        UserError: A stage in the clone is not up to date.
+        UserError: A stage in the clone is not up to date, or this clone is not the one that the training ran
+            in: it lacks the commit, or its data is older than the newest candidate's and no commit was named.
     """
     with training.exclusive_lock():  # a retraining that begins meanwhile would change what is being read
+        _refuse_old_clone(training, store, commit)
         if stale := json.loads(training.dvc("status", "--json", PIPELINE_FILE, "data.dvc") or "{}"):
             raise UserError(
                 f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. "
                 "Run retrain first."
             )
-        build = training.path / "build"
-        scorecards = sorted((build / "scorecards").glob("*.json"))
-        scores = {path.stem: Scorecard.load(path).headline() for path in scorecards}
-        attachments = {f"scorecards/{path.name}": path for path in scorecards}
-        attachments["report.html"] = build / "report.html"
-        attachments[EDGETPU_REPORT_FILE] = build / "models" / EDGETPU_REPORT_FILE
+        scorecards = sorted((training.path / "build" / "scorecards").glob("*.json"))
         training.dvc("push", PIPELINE_FILE)
         training.commit("Models trained", "dvc.lock", "params.yaml")
         log = Log(training.path / "data", taxonomy)
         candidate = publish_candidate(
             store,
-            {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED_FILES},
-            attachments,
+            _shipped_models(training),
+            _attachments(training, scorecards),
             dataset=training.dataset_version() or f"data-{log.turns[-1].split('-')[0]}",
             turns=tuple(log.turns),
             commit=training.head(),
-            scores=scores,
+            scores={path.stem: Scorecard.load(path).headline() for path in scorecards},
         )
-        training.tag(f"models-{candidate.version}")
-        training.git("push", "--quiet", "--tags", "origin")
+        tag = f"models-{candidate.version}"
+        training.tag(tag)
+        training.git("push", "--quiet", "origin", f"refs/tags/{tag}")
         ledger.mark_trained(log.turns)
         return candidate
+
+
+def _refuse_old_clone(training: Clone, store: ObjectStore, commit: str | None) -> None:
+    """Raise unless this clone is where the training to publish ran, as far as that can be known."""
+    if commit is not None:
+        if not training.contains(commit):
+            raise UserError(
+                f"{training.path}: the training of commit {commit} ran on another machine; this clone is at "
+                f"{training.head()}. Publish there, or run retrain here."
+            )
+        return
+    newest, dataset = _newest_or_none(store), training.dataset_version()
+    if newest is not None and dataset is not None and dataset_number(dataset) < newest.order[0]:
+        raise UserError(
+            f"{training.path}: this clone trained {dataset}, and candidate {newest.version} of "
+            f"{newest.dataset} was published since. Run retrain here first; publishing this older training "
+            "on purpose takes its commit: `prefect deployment run publish/publish --param commit=...`"
+        )
+
+
+def _shipped_models(training: Clone) -> dict[str, Path]:
+    models = training.path / "build" / "models"
+    return {path.name: path for path in sorted(models.iterdir()) if path.name in SHIPPED_FILES}
+
+
+def _attachments(training: Clone, scorecards: Sequence[Path]) -> dict[str, Path]:
+    build = training.path / "build"
+    return {f"scorecards/{path.name}": path for path in scorecards} | {
+        "report.html": build / "report.html",
+        EDGETPU_REPORT_FILE: build / "models" / EDGETPU_REPORT_FILE,
+    }
 
 
 def _manifest(**values: Any) -> Candidate:
@@ -139,12 +176,16 @@ def _manifest(**values: Any) -> Candidate:
 
 def _publication_time(store: ObjectStore) -> datetime:
     """Now, or just behind the newest candidate where this machine's clock is behind that one's."""
-    try:
-        newest = load_newest_candidate(store)
-    except DamagedCandidate:  # advancing the pointer writes it anew
-        newest = None
-    now = datetime.now(UTC)
+    newest, now = _newest_or_none(store), datetime.now(UTC)
     return now if newest is None else max(now, newest.published_at + timedelta(microseconds=1))
+
+
+def _newest_or_none(store: ObjectStore) -> Candidate | None:
+    """The newest candidate; ``None`` too where its pointer is damaged, which publishing writes anew."""
+    try:
+        return load_newest_candidate(store)
+    except DamagedCandidate:
+        return None
 
 
 def _version(dataset: str, sha256_of: Mapping[str, str]) -> str:
