@@ -217,18 +217,20 @@ def _query_dataset(settings: Settings) -> dict[str, Any]:
 
 
 def _query_candidate(settings: Settings) -> dict[str, Any]:
-    from export import load_newest_candidate
+    from export import current_rollback, load_newest_candidate
     from trashnet.store import open_store
 
-    candidate = load_newest_candidate(open_store(settings))
+    store = open_store(settings)
+    candidate = load_newest_candidate(store)
     if candidate is None:
         return {"version": None}
-    published = candidate.published_at.isoformat(timespec="seconds")
+    published, rollback = candidate.published_at.isoformat(timespec="seconds"), current_rollback(store)
     return {
         "version": candidate.version,
         "dataset": candidate.dataset,
         "published_at": published,
         "scores": candidate.scores,
+        "rollback": rollback and rollback.model_dump(mode="json"),
     }
 
 
@@ -280,6 +282,11 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
     if status.facts["candidate"].get("version", "?") is None:
         notes.append(
             "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
+        )
+    if rollback := status.facts["candidate"].get("rollback"):
+        notes.append(
+            f"bins run the earlier candidate {rollback['version']} instead of {rollback['previous']}: "
+            f"{rollback['by']} went back because: {rollback['reason']}"
         )
     if not settings.s3_notifies:
         notes.append(
