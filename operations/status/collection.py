@@ -177,6 +177,11 @@ def _query_ledger(settings: Settings) -> dict[str, Any]:
                 "boxes": newest.boxes,
                 "at": str(newest.finished_at),
             },
+            "withdrawals": ledger.count_withdrawals(),
+            "unfinished_withdrawals": [
+                withdrawal.asked_at.isoformat(timespec="seconds")
+                for withdrawal in ledger.unfinished_withdrawals()
+            ],
             "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
         }
     finally:
@@ -211,9 +216,15 @@ def _query_tasks(settings: Settings) -> dict[str, Any]:
 
 
 def _query_dataset(settings: Settings) -> dict[str, Any]:
+    from dataset import turns_of
+    from dataset.withdrawal import needs_compaction
     from trashnet.clone import Clone
 
-    return {"version": Clone(settings.clone).dataset_version(), "clone": str(settings.clone)}
+    return {
+        "version": Clone(settings.clone).dataset_version(),
+        "clone": str(settings.clone),
+        "needs_compaction": needs_compaction(turns_of(settings.clone / "data")),
+    }
 
 
 def _query_candidate(settings: Settings) -> dict[str, Any]:
@@ -300,6 +311,13 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
         )
     if failed := status.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")
+    for asked_at in status.facts["ledger"].get("unfinished_withdrawals", []):
+        notes.append(
+            f"the withdrawal asked for at {asked_at} is not finished: bytes of its frames may still be there; "
+            "`trashnet withdraw --finish` finishes it"
+        )
+    if status.facts["dataset"].get("needs_compaction"):
+        notes.append("withdrawn frames still lie in the dataset's files; `trashnet compact` rewrites those")
     if planned := status.facts["ledger"].get("unfinished_turn"):
         notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
     return notes

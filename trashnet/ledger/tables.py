@@ -111,6 +111,8 @@ frames = Table(
     Index("ix_frames_state_turn", "state", "turn"),
     Index("ix_frames_burst", "burst", "bin_id"),
     Index("ix_frames_task_id", "task_id"),
+    Index("ix_frames_bin_id", "bin_id"),
+    Index("ix_frames_duplicate_of", "duplicate_of"),
 )
 
 transitions = Table(
@@ -156,4 +158,22 @@ turns = Table(
     Column("frames", Integer, nullable=False),
     Column("boxes", Integer, nullable=False),
     Column("version", String(128)),
+)
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", String(256), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+)
+
+withdrawn_frames = Table(
+    "withdrawn_frames",
+    metadata,
+    Column("sha256", String(64), ForeignKey("frames.sha256"), primary_key=True),
+    Column("state_before", String(16), nullable=False),
+    Column("withdrawal_id", BigInteger, ForeignKey("withdrawals.id"), nullable=False, index=True),
 )
