@@ -1,6 +1,7 @@
 """Tasks of frames that must be forgotten are deleted, with their annotations."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from label_studio_sdk.core.api_error import ApiError
 
@@ -20,7 +21,7 @@ def delete_tasks(client: Client, project: Project, sha256s: Sequence[str]) -> in
     # One look-up finds one task of each frame, and somebody may have made two.
     while found := client.with_retries(lambda: tasks_of(client, project, sha256s)):
         for task_id in found.values():
-            client.with_retries(lambda task_id=task_id: _delete(client, task_id))
+            client.with_retries(partial(_delete, client, task_id))
         deleted += len(found)
     return deleted
 

@@ -117,7 +117,10 @@ def find(store: ObjectStore, ledger: Ledger, selection: Selection) -> Found:
 
 
 def withdraw(context: FlowContext, found: Found, *, reason: str, by: str) -> WithdrawalReport:
-    """Withdraw what was found; the report. Raises :class:`UserError` without a reason, and if a step fails."""
+    """Withdraw what was found; the report.
+
+    Raises :class:`UserError` without a reason, and if a step fails: :func:`finish_all` then goes on there.
+    """
     if not reason.strip():
         raise UserError("a withdrawal says why: give a reason")
     planned = context.ledger.plan_withdrawal(found.frames, found.uploads, reason.strip(), by)
@@ -139,8 +142,21 @@ def finish(context: FlowContext, withdrawal: Withdrawal) -> WithdrawalReport:
     tasks = delete_tasks(context.label_studio, context.project, tasked) if tasked else 0
     objects = _remove_objects(context.store, frames)
     learnt = tuple(_learnt(context.store, tombstones))
+    _refuse_open_turn(context.ledger, withdrawal, frames)
     context.ledger.finish_withdrawal(withdrawal.id)
     return WithdrawalReport(withdrawal, len(frames), tuple(tombstones), tasks, objects, learnt)
+
+
+def _refuse_open_turn(ledger: Ledger, withdrawal: Withdrawal, frames: Sequence[FrameToWithdraw]) -> None:
+    """Raise while another machine may still push a turn that it planned with these frames."""
+    turn = ledger.unfinished_turn()
+    grows = any(frame.state in ("labelled", "released") for frame in frames)
+    if turn is not None and grows and turn.started_at <= withdrawal.asked_at:
+        raise UserError(
+            "the frames' bytes and tasks are removed, but the turn planned at "
+            f"{turn.started_at:%Y-%m-%d %H:%M} is under way and may bring them into the dataset: "
+            "run `trashnet withdraw --finish` after grow has finished it"
+        )
 
 
 def _waiting_uploads(store: ObjectStore, prefix: str, before: date | None = None) -> dict[str, FrameRow]:

@@ -313,8 +313,8 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
         notes.append(f"{failed} flow runs failed within a day")
     for asked_at in status.facts["ledger"].get("unfinished_withdrawals", []):
         notes.append(
-            f"the withdrawal asked for at {asked_at} is not finished: bytes of its frames may still be there; "
-            "`trashnet withdraw --finish` finishes it"
+            f"the withdrawal asked for at {asked_at} is not finished: bytes of its frames may still be "
+            "there; `trashnet withdraw --finish` finishes it"
         )
     if status.facts["dataset"].get("needs_compaction"):
         notes.append("withdrawn frames still lie in the dataset's files; `trashnet compact` rewrites those")
