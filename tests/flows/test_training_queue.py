@@ -1,6 +1,7 @@
 """Retraining and publishing on Prefect's real server: one queue with one slot, and events with a commit."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from export import Candidate
+from flows import publish_candidate, retrain_models
 from flows.events import GROWN, RESOURCE
 from operations.setup import TRAINING_QUEUE, deploy_flows
 from operations.stack import WORK_POOL, Server, prefect_environment
@@ -57,3 +60,33 @@ def test_the_queue_has_one_slot_and_an_event_s_commit_reaches_the_retraining(
         seen = {run["parameters"]["commit"] for run in runs if "commit" in run["parameters"]}
         time.sleep(0.5)
     assert seen == {COMMIT}
+
+
+def test_the_run_that_trained_publishes_what_it_trained(
+    prefect_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other worker could: the models lie in this machine's clone. Its commit goes with them.
+
+    Rooms and stages are left out; what is tested is the flow's own order.
+    """
+    calls: list[Any] = []
+    candidate = Candidate(
+        version="00001-abc", published_at=datetime.now(UTC), dataset="data-00001", turns=(), commit=COMMIT,
+        files={}, scores={},
+    )  # fmt: skip
+    monkeypatch.setattr(retrain_models, "retrain_due", lambda _: True)
+    monkeypatch.setattr(
+        retrain_models,
+        "prepare_pipeline",
+        lambda changes, commit: calls.append(("prepare", commit)) or (tmp_path, COMMIT, ()),
+    )
+    monkeypatch.setattr(retrain_models, "show_scores", lambda _: None)
+    monkeypatch.setattr(
+        publish_candidate, "upload_candidate", lambda commit: calls.append(("publish", commit)) or candidate
+    )
+    url = f"{prefect_server.url}/api"
+    with temporary_settings({PREFECT_API_URL: url}):
+        assert retrain_models.retrain(commit=COMMIT)
+        assert retrain_models.retrain(commit="")  # an event without a commit
+    first = [("prepare", COMMIT), ("publish", COMMIT)]
+    assert calls == [*first, ("prepare", None), ("publish", COMMIT)]
