@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from dataset.frame import SPLITS, Frame, Labels
 from dataset.log import Log
-from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, TAXONOMY_KEY, turns_of
+from dataset.turn_files import COMPACTED, FRAMES_SCHEMA, LABELS_SCHEMA, TAXONOMY_KEY, WITHDRAWN, turns_of
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy
@@ -35,7 +35,7 @@ def append_turn(
     """Append one turn, as a whole or not at all: new frames, and new labels of new or old frames.
 
     Frames that the log holds already are skipped, and so are labels that equal the recorded ones. Therefore
-    appending the same turn twice changes nothing.
+    appending the same turn twice changes nothing. A withdrawn frame does not come back, nor do its labels.
 
     Args:
         root: Folder of the log; it is created if it does not exist.
@@ -75,6 +75,8 @@ def append_to(
     """Append one turn, as :func:`append_turn` does, to a log opened with :func:`open_to_append`."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
         raise UserError(f"turn name {name!r}: use small letters, digits, '_' and '.'")
+    if name in (WITHDRAWN, COMPACTED):
+        raise UserError(f"turn name {name!r}: the log calls turns of another kind so; choose another one")
     root, digest = log.root, hashlib.sha256()
     staged = root / "frames" / ".staged"
     try:
@@ -85,22 +87,32 @@ def append_to(
             return None
         for sha, frame_labels in changed:
             digest.update(json.dumps([sha, _box_rows(frame_labels)], sort_keys=True).encode())
-        sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
-        if sequence > MAX_TURNS:
-            raise UserError(
-                f"{root}: a log holds at most {MAX_TURNS} turns. "
-                "Export it and import the export into a new log."
-            )
-        turn = f"{sequence:05d}-{name}-{digest.hexdigest()[:12]}"
-        staged.replace(root / "frames" / f"{turn}.arrow")
-        # The labels file says that the frames file is complete, so it must not reach the disk first.
-        _sync_folder(root / "frames")
-        with atomic_write(root / "labels" / f"{turn}.parquet") as temporary:
-            pq.write_table(_labels_table(changed, log.taxonomy), temporary, compression="zstd")
-        _sync_folder(root / "labels")
+        turn = next_turn(log, name, digest.hexdigest())
+        complete_turn(log, turn, staged, changed)
     finally:
         staged.unlink(missing_ok=True)
     return turn
+
+
+def next_turn(log: Log, name: str, digest: str) -> str:
+    """The full name of the turn that is appended next. Raises :class:`UserError` for a log that is full."""
+    sequence = int(log.turns[-1].split("-")[0]) + 1 if log.turns else 1
+    if sequence > MAX_TURNS:
+        raise UserError(
+            f"{log.root}: a log holds at most {MAX_TURNS} turns. "
+            "Export it and import the export into a new log."
+        )
+    return f"{sequence:05d}-{name}-{digest[:12]}"
+
+
+def complete_turn(log: Log, turn: str, staged: Path, labels: Sequence[tuple[str, Labels]]) -> None:
+    """Make a staged file of frames a turn of the log, with these labels: the file of labels comes last."""
+    staged.replace(log.root / "frames" / f"{turn}.arrow")
+    # The labels file says that the frames file is complete, so it must not reach the disk first.
+    sync_folder(log.root / "frames")
+    with atomic_write(log.root / "labels" / f"{turn}.parquet") as temporary:
+        pq.write_table(_labels_table(labels, log.taxonomy), temporary, compression="zstd")
+    sync_folder(log.root / "labels")
 
 
 def _new_frames(log: Log, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -108,7 +120,7 @@ def _new_frames(log: Log, frames: Iterable[Frame]) -> Iterator[Frame]:
     split_of = dict(zip(log.column("group"), log.splits.tolist(), strict=True))
     seen: set[str] = set()
     for frame in frames:
-        if frame.sha256 in log.row_of or frame.sha256 in seen:
+        if frame.sha256 in log.row_of or frame.sha256 in seen or frame.sha256 in log.withdrawn:
             continue
         if frame.split not in SPLITS:
             raise UserError(f"frame {frame.sha256}: split {frame.split!r} is none of {', '.join(SPLITS)}")
@@ -146,6 +158,8 @@ def _changed_labels(
     log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]
 ) -> Iterator[tuple[str, Labels]]:
     for sha, new in dict(labels).items():
+        if sha in log.withdrawn:
+            continue
         row = log.row_of.get(sha)
         if row is None and sha not in added:
             raise UserError(
@@ -200,9 +214,13 @@ def _sweep_unfinished(root: Path) -> None:
             path.unlink()
     for path in (root / "labels").glob(".*.part"):
         path.unlink()
+    for path in (root / "withdrawn").glob("*"):
+        if path.stem not in complete:
+            path.unlink()
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,6 +20,7 @@ from dataset.params import GrowthParams
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
+from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn
 from trashnet.boxes import stack
 from trashnet.clone import Clone
 from trashnet.due import Due
@@ -34,10 +35,13 @@ TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 @dataclass(frozen=True, slots=True)
 class GrownTurn:
-    """One finished turn: its name in the log, the dataset's version (a git tag), and how much it brought."""
+    """One finished turn: its name in the log, the dataset's version (a git tag) and commit, and how much it
+    brought.
+    """
 
     turn: str
     version: str
+    commit: str
     frames: int
     boxes: int
 
@@ -107,7 +111,8 @@ def grow_turn(
         clone.tag(version)
         clone.push()
         ledger.finish_turn(plan.digest, turn=turn, version=version)
-    return GrownTurn(turn, version, len(labels), boxes)
+        commit = clone.head()
+    return GrownTurn(turn, version, commit, len(labels), boxes)
 
 
 def _plan_turn(ledger: Ledger, max_frames: int) -> TurnRow | None:
@@ -151,7 +156,8 @@ def _append_turn(
         pairs = zip(rows, by_frame, strict=True)
         new = [(row, newest) for row, (_, newest) in pairs if row.sha256 not in log.row_of]
         turn = append_to(log, TURN_NAME, _frames(log, store, new, taxonomy, split), by_frame)
-        return turn or log.turns[-1]
+        old = [turn for turn in log.turns if name_of_turn(turn) not in (WITHDRAWN, COMPACTED)]
+        return turn or (old[-1] if old else None)
 
 
 def _stored_frame(ledger: Ledger, labels: FrameLabels) -> FrameRow:

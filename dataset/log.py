@@ -3,7 +3,9 @@
 A turn is two files under the log's root: ``frames/<turn>.arrow`` (memory-mapped Arrow IPC, with the JPEG
 bytes) and ``labels/<turn>.parquet`` (one row per labelled frame). The dataset is the fold over the turns in
 the order of their names, ``<sequence>-<name>-<digest>``: a frame belongs to the first turn that holds it, and
-its newest labels win, so that a later turn can correct them. ``dataset.append`` writes the log.
+its newest labels win, so that a later turn can correct them. A frame that a turn withdraws, in a third file
+``withdrawn/<turn>.parquet``, is not part of the dataset (``dataset.withdrawal``). ``dataset.append`` writes
+the log.
 """
 
 import json
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dataset.frame import Frame, Labels, Split
-from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, map_frames, read_labels, turns_of
+from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, map_frames, read_labels, read_withdrawn, turns_of
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -88,17 +90,22 @@ class Log:
         self.root = root
         self.taxonomy = taxonomy
         self.turns = turns_of(root)
-        batches = [batch for turn in self.turns for batch in map_frames(root, turn)]
+        by_turn = {turn: map_frames(root, turn) for turn in self.turns}
+        batches = [batch for turn in self.turns for batch in by_turn[turn]]
+        self._turn_of_batch = [turn for turn in self.turns for _ in by_turn[turn]]
         self._starts: list[int] = np.cumsum([0, *(len(batch) for batch in batches)]).tolist()
         self._jpegs = [batch.column("jpeg") for batch in batches]
         self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
         labels = [read_labels(root, turn, taxonomy) for turn in self.turns]
         self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
-        # If two branches of a log were merged, both may hold a frame: the first occurrence counts.
+        self.withdrawn = frozenset(read_withdrawn(root, self.turns)["sha256"].to_pylist())
+        # If two branches of a log were merged, both may hold a frame: the first occurrence counts. A frame
+        # that was withdrawn lies in its file until the log is compacted, and does not count.
         self._kept: NDArray[np.int64] | None = None
-        if len(pc.unique(self._table["sha256"])) < self._table.num_rows:
-            first = np.unique(np.asarray(self._table["sha256"].to_pylist()), return_index=True)[1]
-            self._kept = np.sort(first).astype(np.int64)
+        if self.withdrawn or len(pc.unique(self._table["sha256"])) < self._table.num_rows:
+            names = np.asarray(self._table["sha256"].to_pylist(), dtype="U64")
+            first = np.sort(np.unique(names, return_index=True)[1]).astype(np.int64)
+            self._kept = first[~np.isin(names[first], sorted(self.withdrawn))]
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Taxonomy]]:
         return type(self), (self.root, self.taxonomy)
@@ -129,6 +136,13 @@ class Log:
                 "Keep the turns of one branch and import the other's source again."
             )
         return splits
+
+    def turns_of_rows(self) -> list[str]:
+        """The turn that brought each frame, in the order of the rows."""
+        sizes = np.diff(self._starts)
+        by_stored_row = np.repeat(np.arange(len(sizes)), sizes)
+        stored = by_stored_row if self._kept is None else by_stored_row[self._kept]
+        return [self._turn_of_batch[batch] for batch in stored.tolist()]
 
     def column(self, name: str) -> list[Any]:
         """Return one column of all frames; ``jpeg`` is read frame by frame instead."""

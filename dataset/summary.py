@@ -6,14 +6,12 @@ import pyarrow.parquet as pq
 
 from dataset.frame import SPLITS
 from dataset.log import Log
+from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn, read_withdrawn
 
 
 def describe(log: Log) -> str:
     """Format turns, frames per split, and boxes per class and split (no crowds), commonest class first."""
-    turns = [
-        f"  {turn}: {_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled"
-        for turn in log.turns
-    ]
+    turns = [f"  {turn}: {_describe_turn(log, turn)}" for turn in log.turns]
     labelled = {split: len(log.frames(split)) for split in SPLITS}
     frames = {split: int((log.splits == split).sum()) for split in SPLITS}
     boxes = {split: log.box_counts(split) for split in SPLITS}
@@ -49,6 +47,16 @@ def describe(log: Log) -> str:
             *rows,
         ]
     )
+
+
+def _describe_turn(log: Log, turn: str) -> str:
+    if name_of_turn(turn) == WITHDRAWN:
+        table = read_withdrawn(log.root, [turn])
+        reasons = sorted(set(table["reason"].to_pylist()))
+        return f"{table.num_rows:,} frames withdrawn: {'; '.join(reasons)}"
+    if name_of_turn(turn) == COMPACTED:
+        return "files rewritten without withdrawn frames"
+    return f"{_new_frames(log, turn):,} new frames, {_labelled(log, turn):,} labelled"
 
 
 def _new_frames(log: Log, turn: str) -> int:

@@ -1,6 +1,7 @@
 """The two files of a turn: their names, columns, and how they are read."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,12 +46,43 @@ LABELS_SCHEMA = pa.schema(
         pa.field("boxes", pa.list_(BOX_TYPE), nullable=False),  # an empty list is a background frame
     ]
 )
+WITHDRAWN_SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("turn", pa.string(), nullable=False),  # that brought the frame
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("withdrawn_at", UTC_MICROSECONDS, nullable=False),
+    ]
+)
+# Names of turns that bring no frames: one says which frames are withdrawn, the other that files were
+# rewritten without them.
+WITHDRAWN, COMPACTED = "withdrawn", "compacted"
 TAXONOMY_KEY = b"trashnet.taxonomy"  # in the schema's metadata: the class names when the turn was written
 
 
 def turns_of(root: Path) -> list[str]:
     """Return the names of a log's complete turns, oldest first."""
     return sorted(path.stem for path in (root / "labels").glob("[!.]*.parquet"))
+
+
+def name_of_turn(turn: str) -> str:
+    """The name within ``<sequence>-<name>-<digest>``.
+
+    >>> name_of_turn("00002-bins-0123456789ab")
+    'bins'
+    """
+    return turn.partition("-")[2].partition("-")[0]
+
+
+def version_of_turn(turn: str) -> str:
+    """The dataset version, a git tag, that a turn's last file makes.
+
+    >>> version_of_turn("00002-bins-0123456789ab")
+    'data-00002'
+    """
+    return f"data-{turn.split('-')[0]}"
 
 
 def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
@@ -93,3 +125,27 @@ def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
             + "\nGive those ids their names back, and append new classes at the end."
         )
     return table.replace_schema_metadata(None)
+
+
+def withdrawn_path(root: Path, turn: str) -> Path:
+    """Where a turn says which frames are withdrawn."""
+    return root / "withdrawn" / f"{turn}.parquet"
+
+
+def read_withdrawn(root: Path, turns: Sequence[str]) -> pa.Table:
+    """Read which frames are withdrawn, in all turns that say so.
+
+    Raises :class:`UserError` if a file is missing or damaged: no frame may come back by a file's loss.
+    """
+    tables = [WITHDRAWN_SCHEMA.empty_table()]
+    for turn in turns:
+        if name_of_turn(turn) != WITHDRAWN:
+            continue
+        try:
+            table = pq.ParquetFile(withdrawn_path(root, turn)).read(use_threads=False)
+            tables.append(table.cast(WITHDRAWN_SCHEMA))
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"{withdrawn_path(root, turn)}: missing or damaged ({error}). `dvc checkout` restores it."
+            ) from None
+    return pa.concat_tables(tables)

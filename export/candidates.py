@@ -1,37 +1,40 @@
 """Candidates: trained, judged models in the object store, versioned by their contents.
 
 ``models/<version>/`` holds the files; its ``manifest.json`` is written last, so a candidate that has one is
-complete. ``models/newest.json`` names the version that was published last.
+complete. ``export.publication`` writes candidates, ``export.newest`` says which of them bins get.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import logging
+import re
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from dataset import Log
-from evaluation import Scorecard
-from trashnet.clone import Clone
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
-from trashnet.ledger import Ledger
-from trashnet.models import EDGETPU_REPORT_FILE, SHIPPED_FILES
 from trashnet.store import NoSuchObject, ObjectStore
-from trashnet.taxonomy import Taxonomy
 
-PIPELINE_FILE = "dvc.yaml"  # names the stages to dvc, which tracks other files of the repository too
 PREFIX = "models"
-NEWEST_KEY = f"{PREFIX}/newest.json"
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
-CONTENT_TYPES = {
-    ".json": "application/json",
-    ".txt": "text/plain; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-}
+MAX_VERSION_LENGTH = 128  # the ledger's column holds as much
+# A version and a file's name become parts of local paths, so they can lead to no other folder: no leading
+# dot, no two dots, no slash but between two parts of a file's name.
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
+VERSION = re.compile(NAME)
+
+Version = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", max_length=MAX_VERSION_LENGTH)]
+FileName = Annotated[str, StringConstraints(pattern=rf"^{NAME}(?:/{NAME})*$", max_length=256)]
+
+log = logging.getLogger(__name__)
+
+
+class DamagedCandidate(UserError):
+    """A manifest, or what points to it, cannot be what this program wrote."""
 
 
 class CandidateFile(BaseModel):
@@ -39,8 +42,8 @@ class CandidateFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    bytes: int
-    sha256: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class Candidate(BaseModel):
@@ -49,144 +52,66 @@ class Candidate(BaseModel):
     It lists the files, the data that the models were trained on, and the headline numbers of each model.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, regex_engine="python-re")
 
-    version: str
+    version: Version
     published_at: datetime
     dataset: str
     turns: tuple[str, ...]
     commit: str
-    files: dict[str, CandidateFile]
+    files: dict[FileName, CandidateFile]
     scores: dict[str, dict[str, float | int | None]]
 
+    @property
+    def order(self) -> tuple[int, datetime]:
+        """Its place among candidates: the number of its dataset, then when it was published first."""
+        return dataset_number(self.dataset), self.published_at
 
-def publish_candidate(
-    store: ObjectStore,
-    models: Mapping[str, Path],
-    attachments: Mapping[str, Path],
-    *,
-    dataset: str,
-    turns: tuple[str, ...],
-    commit: str,
-    scores: Mapping[str, Mapping[str, float | int | None]],
-) -> Candidate:
-    """Upload a candidate and make it the newest.
 
-    The same models of the same dataset version are published once.
+def dataset_number(version: str) -> int:
+    """The number of a dataset version: that of its last turn, so it only grows, also by a compaction.
 
-    Args:
-        store: The object store.
-        models: What bins and servers run: local files by their names in the candidate.
-        attachments: What people read beside them, likewise. They don't count towards the version: no two
-            evaluations measure the same milliseconds.
-        dataset: The version (a git tag) of the dataset that the models were trained on.
-        turns: The turns of the log that the models were trained on.
-        commit: The git commit that they were trained at.
-        scores: Headline numbers by model.
+    -1 for a version without a number, which so stands before all others.
 
-    Raises:
-        UserError: A file is missing; then nothing was uploaded.
+    >>> dataset_number("data-00012"), dataset_number("a trial")
+    (12, -1)
     """
-    contents = {name: _read(path) for name, path in sorted({**models, **attachments}.items())}
-    files = {
-        name: CandidateFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for name, data in contents.items()
-    }
-    version = _version(dataset, {name: files[name].sha256 for name in models})
-    candidate = load_candidate(store, version)
-    if candidate is None:
-        candidate = Candidate(
-            version=version,
-            published_at=datetime.now(UTC),
-            dataset=dataset,
-            turns=turns,
-            commit=commit,
-            files=files,
-            scores={model: dict(values) for model, values in scores.items()},
-        )
-        for name, data in contents.items():
-            content_type = CONTENT_TYPES.get(Path(name).suffix, "application/octet-stream")
-            store.put(_key(version, name), data, content_type)
-        manifest = candidate.model_dump_json(indent=2).encode()
-        store.put(_key(version, MANIFEST_NAME), manifest, CONTENT_TYPES[".json"])
-    store.put(NEWEST_KEY, json.dumps({"version": version}).encode(), CONTENT_TYPES[".json"])
-    return candidate
-
-
-def publish_trained_models(
-    training: Clone, store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy
-) -> Candidate:
-    """Publish the models that were trained in a clone.
-
-    Pushes the outputs to the DVC remote, tags ``dvc.lock`` and uploads the candidate to the store. The frames
-    that the models were trained on become ``released``. Each step may be repeated: a call after a crash, or
-    after success, makes nothing twice.
-
-    Raises:
-        UserError: A stage in the clone is not up to date.
-    """
-    with training.exclusive_lock():  # a retraining that begins meanwhile would change what is being read
-        if stale := json.loads(training.dvc("status", "--json", PIPELINE_FILE, "data.dvc") or "{}"):
-            raise UserError(
-                f"{training.path}: not trained to the end; `dvc repro` would still run {', '.join(stale)}. "
-                "Run retrain first."
-            )
-        build = training.path / "build"
-        scorecards = sorted((build / "scorecards").glob("*.json"))
-        scores = {path.stem: Scorecard.load(path).headline() for path in scorecards}
-        attachments = {f"scorecards/{path.name}": path for path in scorecards}
-        attachments["report.html"] = build / "report.html"
-        attachments[EDGETPU_REPORT_FILE] = build / "models" / EDGETPU_REPORT_FILE
-        training.dvc("push", PIPELINE_FILE)
-        training.commit("Models trained", "dvc.lock", "params.yaml")
-        log = Log(training.path / "data", taxonomy)
-        candidate = publish_candidate(
-            store,
-            {path.name: path for path in sorted((build / "models").iterdir()) if path.name in SHIPPED_FILES},
-            attachments,
-            dataset=training.dataset_version() or f"data-{log.turns[-1].split('-')[0]}",
-            turns=tuple(log.turns),
-            commit=training.head(),
-            scores=scores,
-        )
-        training.tag(f"models-{candidate.version}")
-        training.git("push", "--quiet", "--tags", "origin")
-        ledger.mark_trained(log.turns)
-        return candidate
-
-
-def load_newest_candidate(store: ObjectStore) -> Candidate | None:
-    """The candidate that was published last, ``None`` before the first.
-
-    Raises :class:`UserError` if its manifest is missing or damaged.
-    """
-    try:
-        version = json.loads(store.get(NEWEST_KEY, MAX_MANIFEST_BYTES))["version"]
-    except NoSuchObject:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{store}: {NEWEST_KEY} is damaged; publishing a candidate writes it anew") from None
-    candidate = load_candidate(store, version)
-    if candidate is None:
-        raise UserError(
-            f"{store}: {NEWEST_KEY} names {version}, which has no manifest; "
-            "publishing a candidate writes it anew"
-        )
-    return candidate
+    number = re.fullmatch(r"data-(\d+)", version)
+    return int(number[1]) if number else -1
 
 
 def load_candidate(store: ObjectStore, version: str) -> Candidate | None:
     """A candidate by its version, ``None`` if it was never published completely.
 
-    Raises :class:`UserError` for a damaged manifest.
+    Raises :class:`DamagedCandidate` for a damaged manifest and for what cannot be a version.
     """
-    key = _key(version, MANIFEST_NAME)
+    if not VERSION.fullmatch(version) or len(version) > MAX_VERSION_LENGTH:
+        raise DamagedCandidate(f"{version[:80]!r} is no version of a candidate: it may lead to another path")
+    key = candidate_key(version, MANIFEST_NAME)
     try:
-        return Candidate.model_validate_json(store.get(key, MAX_MANIFEST_BYTES))
+        candidate = Candidate.model_validate_json(store.get(key, MAX_MANIFEST_BYTES))
     except NoSuchObject:
         return None
     except ValidationError as error:
-        raise UserError(f"{store}: {key} is not a manifest: {error}") from None
+        raise DamagedCandidate(f"{store}: {key} is not a manifest: {error}") from None
+    if candidate.version != version:
+        raise DamagedCandidate(f"{store}: {key} is not a manifest: it says that it is {candidate.version}")
+    return candidate
+
+
+def list_candidates(store: ObjectStore) -> Iterator[Candidate]:
+    """Every complete candidate, by its version. One whose manifest is damaged is left out with a warning."""
+    for stored in store.list(f"{PREFIX}/"):
+        found = re.fullmatch(rf"{PREFIX}/([^/]+)/{re.escape(MANIFEST_NAME)}", stored.key)
+        if found is None:
+            continue
+        try:
+            candidate = load_candidate(store, found[1])
+        except DamagedCandidate as error:
+            log.warning("%s", error)
+            continue
+        if candidate is not None:
+            yield candidate
 
 
 def download_model(store: ObjectStore, candidate: Candidate, name: str, folder: Path) -> Path:
@@ -200,7 +125,7 @@ def download_model(store: ObjectStore, candidate: Candidate, name: str, folder: 
     expected = candidate.files[name]
     path = folder / candidate.version / name
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected.sha256:
-        data = store.get(_key(candidate.version, name), limit=expected.bytes)
+        data = store.get(candidate_key(candidate.version, name), limit=expected.bytes)
         if (sha256 := hashlib.sha256(data).hexdigest()) != expected.sha256:
             raise UserError(
                 f"{store}: {name} of candidate {candidate.version} has SHA-256 {sha256}, "
@@ -211,18 +136,6 @@ def download_model(store: ObjectStore, candidate: Candidate, name: str, folder: 
     return path
 
 
-def _version(dataset: str, sha256_of: Mapping[str, str]) -> str:
-    """``00002-0123456789ab``: the dataset's number and a digest of its version and of the models."""
-    digest = hashlib.sha256(json.dumps([dataset, sha256_of], sort_keys=True).encode()).hexdigest()
-    return f"{dataset.removeprefix('data-')}-{digest[:12]}"
-
-
-def _key(version: str, name: str) -> str:
+def candidate_key(version: str, name: str) -> str:
+    """The key of a candidate's file in the store."""
     return f"{PREFIX}/{version}/{name}"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; `dvc repro` makes it") from None

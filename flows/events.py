@@ -1,4 +1,8 @@
-"""The events that flows and the event gateway emit. An event carries no data that a flow relies on."""
+"""The events that flows and the event gateway emit.
+
+An event carries no data that a flow relies on. The commit of a dataset version is there to be checked: a
+machine that cannot fetch it must not train something older in its place.
+"""
 
 from typing import Any
 

@@ -29,5 +29,5 @@ def grow_turns(at_least: int | None) -> str | None:
         ):
             version = turn.version
             get_run_logger().info("dataset %s: %d frames, %d boxes", version, turn.frames, turn.boxes)
-            emit(GROWN, version=version, frames=turn.frames)
+            emit(GROWN, version=version, commit=turn.commit, frames=turn.frames)
     return version

@@ -9,6 +9,7 @@ import training
 from evaluation import Scorecard, compare_scores
 from flows.context import open_context
 from flows.events import TRAINED, emit
+from flows.publish_candidate import publish
 from training import RetrainingParams
 from trashnet.clone import Clone, prepare_training_clone
 from trashnet.params import load_params, set_params
@@ -16,14 +17,18 @@ from trashnet.pipeline import Stage, load_stages
 
 
 @flow(name="retrain", timeout_seconds=7 * 24 * 3600)
-def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) -> bool:
-    """Run the stages of ``dvc.yaml`` at the newest dataset version, side by side; whether that was due.
+def retrain(
+    at_least: int | None = None, changes: dict[str, str] | None = None, commit: str | None = None
+) -> bool:
+    """Run the stages of ``dvc.yaml`` at the newest dataset version and publish; whether that was due.
 
-    ``at_least``: new frames that are enough; ``retraining.min_new_frames`` of params.yaml unless given.
-    ``changes``: other numbers for this training alone, such as ``{"ssd.epochs": "90"}``."""
+    The same run publishes, because only this machine has what it trained. ``at_least``: new frames that are
+    enough; ``retraining.min_new_frames`` of params.yaml unless given. ``changes``: other numbers for this
+    training alone, such as ``{"ssd.epochs": "90"}``. ``commit``: one that the version must contain, where an
+    event names it."""
     if not retrain_due(at_least):
         return False
-    clone, stages = prepare_pipeline(changes or {})
+    clone, trained, stages = prepare_pipeline(changes or {}, commit or None)
     runs: dict[str, PrefectFuture[None]] = {}
     for stage in stages:
         needed = [runs[name] for name in stage.needs]
@@ -31,7 +36,8 @@ def retrain(at_least: int | None = None, changes: dict[str, str] | None = None) 
     for run in runs.values():
         run.result()
     show_scores(clone)
-    emit(TRAINED)
+    emit(TRAINED, commit=trained)
+    publish(trained)
     return True
 
 
@@ -45,13 +51,15 @@ def retrain_due(at_least: int | None) -> bool:
 
 
 @task(retries=2, retry_delay_seconds=30)
-def prepare_pipeline(changes: dict[str, str]) -> tuple[Path, tuple[Stage, ...]]:
-    """Bring the training clone to the newest dataset version, change numbers there, and read its stages."""
+def prepare_pipeline(changes: dict[str, str], commit: str | None) -> tuple[Path, str, tuple[Stage, ...]]:
+    """Bring the training clone to the newest dataset version, change numbers there, and read its stages.
+
+    Returns the clone's folder, the commit that it is at, and the stages."""
     with open_context() as context:
-        clone = prepare_training_clone(context.clone).path
+        training_clone = prepare_training_clone(context.clone, commit)
     if changes:
-        set_params(changes, clone / "params.yaml")
-    return clone, load_stages(clone)
+        set_params(changes, training_clone.path / "params.yaml")
+    return training_clone.path, training_clone.head(), load_stages(training_clone.path)
 
 
 @task(task_run_name="{stage.name}", retries=1, retry_delay_seconds=60)

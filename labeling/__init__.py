@@ -7,6 +7,7 @@ from labeling.interface import label_config
 from labeling.params import LabelingParams
 from labeling.project import Project, ensure_project
 from labeling.queue import TaskQueue, collection_due, count_queue, request_due, room_for_tasks
+from labeling.removal import delete_tasks
 from labeling.tasks import request_labels
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "collection_due",
     "connect",
     "count_queue",
+    "delete_tasks",
     "ensure_project",
     "label_config",
     "request_due",

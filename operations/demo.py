@@ -178,7 +178,7 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
     commands = f"`git log {BRANCH}`, `git show {turn.version}`"
     progress.finish_step("grown", f"dataset {turn.version}: {contents}; {commands}")
     _run_deployment(progress, "retrain/retrain", {"at_least": 1, "changes": SMALL_PARAMS})
-    progress.finish_step("retrained", "both models, briefly")
+    progress.finish_step("retrained", "both models, briefly; the same run publishes them")
 
     def newer_candidates() -> list[Candidate]:
         newest = load_newest_candidate(context.store)
@@ -186,7 +186,7 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
         return [newest] if newest is not None and is_newer else []
 
     candidate = progress.wait_for("candidate", newer_candidates, 1, CANDIDATE_TIMEOUT_SECONDS)[0]
-    progress.finish_step("published", f"candidate {candidate.version}, by event")
+    progress.finish_step("published", f"candidate {candidate.version}")
     return _summary(context, candidate, before, progress)
 
 

@@ -15,6 +15,7 @@ from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
 
+TRAINING_QUEUE = "training"  # of retrain and publish, in prefect.yaml
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
 MAX_OUTPUT = 2000  # characters of a failed command's output
 
@@ -75,6 +76,10 @@ def deploy_flows() -> None:
     for command in (
         ("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"),
         ("gcl", "create", "gpu", "--limit", "1"),
+        # Retraining and publishing run one at a time on all machines together. The second command sets the
+        # limit of a queue that is there already.
+        ("work-queue", "create", TRAINING_QUEUE, "--pool", WORK_POOL, "--limit", "1"),
+        ("work-queue", "set-concurrency-limit", TRAINING_QUEUE, "1", "--pool", WORK_POOL),
         ("deploy", "--all"),
     ):
         completed = subprocess.run(

@@ -24,6 +24,7 @@ AUTHOR = ("-c", "user.name=TrashNet Flywheel", "-c", "user.email=flywheel@localh
 # What dvc prints while another dvc process works in the clone.
 DVC_LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked")
 DVC_LOCK_TIMEOUT_SECONDS = 600.0
+COMMIT = re.compile("[0-9a-f]{40}")
 ERROR_TAIL_LINES = 12  # of a failing command's output: its last lines say what happened
 
 
@@ -149,36 +150,95 @@ class Clone:
         """The last commit's SHA."""
         return self.git("rev-parse", "HEAD").strip()
 
+    def contains(self, commit: str, branch: str = "HEAD") -> bool:
+        """Whether a branch has this commit; ``False`` too if the clone does not know the commit.
+
+        Raises :class:`UserError` for what is no commit's SHA.
+        """
+        if not COMMIT.fullmatch(commit):
+            raise UserError(f"{commit[:80]!r} is no commit: 40 hexadecimal digits are")
+        known = self.git("rev-list", "--ignore-missing", "--max-count=1", commit).strip()
+        return bool(known) and self.git("merge-base", commit, branch).strip() == known
+
     def dataset_version(self) -> str | None:
         """The newest dataset version, a tag ``data-...``, that is an ancestor of the last commit."""
         tags = self.git("tag", "--merged", "HEAD", "--list", "data-*", "--sort=-version:refname").split()
         return tags[0] if tags else None
 
 
-def prepare_training_clone(clone: Clone) -> Clone:
-    """Bring the clone that models are trained in to the newest dataset version, and return it.
+def prepare_training_clone(clone: Clone, commit: str | None = None) -> Clone:
+    """Bring the clone that models are trained in to the newest dataset version of the origin, and return it.
 
-    The dataset may grow in ``clone`` meanwhile. The training clone shares its DVC cache and remote. Stages
-    that an earlier training finished, even one that died, are not run again.
+    The dataset may grow in ``clone`` meanwhile, or on another machine. The training clone has the same origin
+    and shares the DVC cache and remote. Stages that an earlier training finished, even one that died, are not
+    run again.
+
+    Args:
+        clone: Where this machine grows the dataset.
+        commit: One that the newest version must contain: an event names it. Without it the newest version
+            counts, whatever it is.
+
+    Raises:
+        UserError: The origin cannot be fetched or lacks the commit. Then nothing was changed: models of older
+            data would look like models of the new.
     """
     path = training_clone_path(clone)
     if not (path / ".git").exists():
         clone.git("clone", "--quiet", str(clone.path), str(path))
     training = Clone(path)
     with training.exclusive_lock():  # a flow that publishes models may still read them there
-        local = clone.path / ".dvc" / "config.local"
-        if local.is_file():
-            copy = path / ".dvc" / "config.local"
-            copy.touch(mode=0o600)
-            copy.write_bytes(local.read_bytes())
-        training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
-        branch = f"+refs/heads/{BRANCH}:refs/remotes/origin/{BRANCH}"
-        training.git("fetch", "--quiet", "--force", "--tags", "origin", branch)
-        training.git("checkout", "--quiet", "--force", "--detach", f"origin/{BRANCH}")
+        _share_configuration(clone, training)
+        version = _fetch_newest_version(clone, training)
+        if commit is not None and not training.contains(commit, version):
+            raise UserError(
+                f"{path}: commit {commit}, which the event names, is not in the origin's branch {BRANCH}. "
+                "Nothing is trained on older data. Has this machine the origin (TRASHNET_REPOSITORY) of the "
+                "machine that grew the dataset? Then push there, and run retrain again."
+            )
+        training.git("checkout", "--quiet", "--force", "--detach", version)
         if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
             training.git("checkout", newest[0], "--", "dvc.lock")
         training.dvc("pull", "--force", "data.dvc")
     return training
+
+
+def _share_configuration(clone: Clone, training: Clone) -> None:
+    """Give the training clone the other one's DVC remote, cache and origin."""
+    local = clone.path / ".dvc" / "config.local"
+    if local.is_file():
+        copy = training.path / ".dvc" / "config.local"
+        copy.touch(mode=0o600)
+        copy.write_bytes(local.read_bytes())
+    training.dvc("config", "--local", "cache.dir", str(clone.path / ".dvc" / "cache"))
+    if clone.has_remote():
+        # Git reads the other clone's configuration instead of a copy of the origin's address: so an address
+        # with a token is on no command line and in no second file.
+        training.git("config", "--replace-all", "include.path", str(clone.path / ".git" / "config"))
+        own = training.git("config", "--local", "--no-includes", "--list").splitlines()
+        if any(line.startswith("remote.origin.") for line in own):
+            training.git("config", "--remove-section", "remote.origin")
+
+
+def _fetch_newest_version(clone: Clone, training: Clone) -> str:
+    """Fetch the origin, and return the reference of the newest dataset version.
+
+    Where nothing was pushed yet, and where ``clone`` has newer code and the same data, that is its branch.
+    """
+    ours, theirs = f"refs/remotes/clone/{BRANCH}", f"refs/remotes/origin/{BRANCH}"
+    try:
+        every_branch = "+refs/heads/*:refs/remotes/origin/*"
+        training.git("fetch", "--quiet", "--force", "--tags", "origin", every_branch)
+    except UserError as error:
+        raise UserError(
+            f"{training.path}: the origin cannot be fetched, and nothing is trained on older data. "
+            f"Is TRASHNET_REPOSITORY reachable from this machine?\n{error}"
+        ) from None
+    training.git("fetch", "--quiet", "--force", str(clone.path), f"+refs/heads/{BRANCH}:{ours}")
+    if not training.git("for-each-ref", theirs).strip():
+        return ours
+    is_ahead = training.contains(training.git("rev-parse", theirs).strip(), ours)
+    same_data = not training.git("diff", "--name-only", theirs, ours, "--", "data.dvc").strip()
+    return ours if is_ahead and same_data else theirs
 
 
 def training_clone_path(clone: Clone) -> Path:

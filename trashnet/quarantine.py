@@ -23,3 +23,4 @@ class QuarantineReason(StrEnum):
     # of a frame that was received
     DUPLICATE = "duplicate"
     LOST = "lost"
+    WITHDRAWN = "withdrawn"  # also of its uploads that come later; no bytes are kept

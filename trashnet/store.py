@@ -39,6 +39,7 @@ TRANSIENT_CODES = {
 }
 # fmt: on
 NOT_FOUND_CODES = {"NoSuchKey", "NoSuchObject", "NotFound"}
+CHANGED_CODES = {"PreconditionFailed", "ConditionalRequestConflict"}  # answers to `If-Match`
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,12 +159,40 @@ class ObjectStore:
             content_type=content_type,
         )
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str | None, content_type: str) -> bool:
+        """Write an object if it still has this ETag, or if there still is none; ``False`` if it changed.
+
+        A server that does not know conditional writes ignores the condition: what is written so must be
+        guarded by other means as well.
+        """
+        headers = {"Content-Type": content_type}
+        headers |= {"If-None-Match": "*"} if etag is None else {"If-Match": f'"{etag}"'}
+        return self._put_conditionally(key, data, headers)
+
     @_retried
+    def _put_conditionally(self, key: str, data: bytes, headers: dict[str, str]) -> bool:
+        try:
+            # The client's own `put_object` passes no such headers on.
+            self._client._put_object(self.bucket, key, data, dict(headers))
+        except (S3Error, InvalidResponseError) as error:
+            code = _error_code(error)
+            if code in CHANGED_CODES | NOT_FOUND_CODES:  # not found: what should have this ETag was removed
+                return False
+            if code != "NotImplemented":
+                raise
+            self.put(key, data, headers["Content-Type"])
+        return True
+
     def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object, at most ``limit`` bytes.
 
         Raises :class:`NoSuchObject`, and :class:`ObjectTooLarge` as soon as more than ``limit`` bytes arrive.
         """
+        return self.get_with_etag(key, limit)[0]
+
+    @_retried
+    def get_with_etag(self, key: str, limit: int | None = None) -> tuple[bytes, str | None]:
+        """:meth:`get`, with the ETag of the bytes that were read; ``None`` from a server that sends none."""
         response = self._client.get_object(bucket_name=self.bucket, object_name=key)
         try:
             data: bytes = response.read() if limit is None else response.read(limit + 1)
@@ -172,7 +201,7 @@ class ObjectStore:
             response.release_conn()
         if limit is not None and len(data) > limit:
             raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed")
-        return data
+        return data, (response.headers.get("etag") or "").strip('"') or None
 
     def stat(self, key: str) -> StoredObject | None:
         """The object's size and time, or ``None`` if there is no such object."""

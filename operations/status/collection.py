@@ -178,6 +178,11 @@ def _query_ledger(settings: Settings) -> dict[str, Any]:
                 "boxes": newest.boxes,
                 "at": str(newest.finished_at),
             },
+            "withdrawals": ledger.count_withdrawals(),
+            "unfinished_withdrawals": [
+                withdrawal.asked_at.isoformat(timespec="seconds")
+                for withdrawal in ledger.unfinished_withdrawals()
+            ],
             "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
         }
     finally:
@@ -227,24 +232,32 @@ def _query_tasks(settings: Settings) -> dict[str, Any]:
 
 
 def _query_dataset(settings: Settings) -> dict[str, Any]:
+    from dataset import turns_of
+    from dataset.withdrawal import needs_compaction
     from trashnet.clone import Clone
 
-    return {"version": Clone(settings.clone).dataset_version(), "clone": str(settings.clone)}
+    return {
+        "version": Clone(settings.clone).dataset_version(),
+        "clone": str(settings.clone),
+        "needs_compaction": needs_compaction(turns_of(settings.clone / "data")),
+    }
 
 
 def _query_candidate(settings: Settings) -> dict[str, Any]:
-    from export import load_newest_candidate
+    from export import current_rollback, load_newest_candidate
     from trashnet.store import open_store
 
-    candidate = load_newest_candidate(open_store(settings))
+    store = open_store(settings)
+    candidate = load_newest_candidate(store)
     if candidate is None:
         return {"version": None}
-    published = candidate.published_at.isoformat(timespec="seconds")
+    published, rollback = candidate.published_at.isoformat(timespec="seconds"), current_rollback(store)
     return {
         "version": candidate.version,
         "dataset": candidate.dataset,
         "published_at": published,
         "scores": candidate.scores,
+        "rollback": rollback and rollback.model_dump(mode="json"),
     }
 
 
@@ -297,6 +310,11 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
         notes.append(
             "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
         )
+    if rollback := status.facts["candidate"].get("rollback"):
+        notes.append(
+            f"bins run the earlier candidate {rollback['version']} instead of {rollback['previous']}: "
+            f"{rollback['by']} went back because: {rollback['reason']}"
+        )
     if not settings.s3_notifies:
         notes.append(
             "the store does not announce uploads: the event gateway polls the inbox every few seconds"
@@ -309,6 +327,13 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
         )
     if failed := status.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")
+    for asked_at in status.facts["ledger"].get("unfinished_withdrawals", []):
+        notes.append(
+            f"the withdrawal asked for at {asked_at} is not finished: bytes of its frames may still be "
+            "there; `trashnet withdraw --finish` finishes it"
+        )
+    if status.facts["dataset"].get("needs_compaction"):
+        notes.append("withdrawn frames still lie in the dataset's files; `trashnet compact` rewrites those")
     if planned := status.facts["ledger"].get("unfinished_turn"):
         notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
     return notes

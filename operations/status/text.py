@@ -90,9 +90,13 @@ def _bounded(count: int) -> str:
 def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
     if facts["version"] is None:
         return ["none yet"]
-    return [
+    lines = [
         f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"
     ]
+    if rollback := facts.get("rollback"):
+        ago = _ago(rollback["at"], now)
+        lines.append(f"rolled back from {rollback['previous']} {ago} ago by {rollback['by']}")
+    return lines
 
 
 def _runs(facts: dict[str, Any], now: datetime) -> list[str]:

@@ -145,6 +145,7 @@ def test_collected_labels_become_one_version_that_can_be_pulled(
     grown = deployment.grow()
     assert grown is not None
     assert (grown.version, grown.frames) == ("data-00001", 4)
+    assert grown.commit == run(deployment.origin, "git", "rev-parse", "data-00001").strip()
     made = deployment.contents()
     assert made["ledger"] == [(grown.turn, "data-00001", 4, grown.boxes)]
     assert (made["waiting"], made["untrained"], made["tags"]) == (0, 4, ["data-00001"])

@@ -1,10 +1,22 @@
 """Candidates in a real object store."""
 
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from export import Candidate, download_model, load_candidate, load_newest_candidate, publish_candidate
+from export import (
+    Candidate,
+    current_rollback,
+    download_model,
+    load_candidate,
+    load_newest_candidate,
+    publish_candidate,
+    roll_back,
+)
 from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.store import ObjectStore, StoreDown
@@ -65,22 +77,26 @@ def test_a_crash_before_the_manifest_leaves_no_candidate(
 ) -> None:
     """The store goes down before the n-th object, for every n: only the next run publishes the candidate."""
     newest = publish(store, tmp_path / "undisturbed")
-    real, done = store.put, 0
+    done = 0
     for dies_at in range(4):
         model, done = f"model {dies_at}".encode(), 0
 
-        def put(key: str, data: bytes, content_type: str = "", dies_at: int = dies_at) -> None:
-            nonlocal done
-            if done == dies_at:
-                raise StoreDown("down")
-            done += 1
-            real(key, data, content_type)
+        def dying(write: Callable[..., Any], dies_at: int = dies_at) -> Callable[..., Any]:
+            def call(*arguments: Any) -> Any:
+                nonlocal done
+                if done == dies_at:
+                    raise StoreDown("down")
+                done += 1
+                return write(*arguments)
 
-        monkeypatch.setattr(store, "put", put)
-        with pytest.raises(StoreDown):
-            publish(store, tmp_path / "killed", model)
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("put", "put_if_unchanged"):
+                patch.setattr(store, name, dying(getattr(store, name)))
+            with pytest.raises(StoreDown):
+                publish(store, tmp_path / "killed", model)
         assert load_newest_candidate(store) == newest
-        monkeypatch.setattr(store, "put", real)
         newest = publish(store, tmp_path / "killed", model)
         assert load_newest_candidate(store) == newest
 
@@ -115,3 +131,190 @@ def test_a_damaged_manifest_is_one_clear_line(store: ObjectStore, tmp_path: Path
     with pytest.raises(UserError, match=r"newest\.json is damaged"):
         load_newest_candidate(store)
     assert load_candidate(store, "00009-none") is None
+
+
+def test_publishing_an_older_training_leaves_the_newest_where_it_is(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """The older one is complete in the store, and bins still get the newer one, whichever was published last.
+
+    Dataset 3 comes behind dataset 2, and dataset 10 behind dataset 9.
+    """
+    newer = publish(store, tmp_path, model=b"newer", dataset="data-00003")
+    older = publish(store, tmp_path, model=b"older", dataset="data-00002")
+    assert load_newest_candidate(store) == newer
+    assert load_candidate(store, older.version) == older
+    assert publish(store, tmp_path, model=b"older", dataset="data-00002") == older
+    assert load_newest_candidate(store) == newer
+    ninth = publish(store, tmp_path, dataset="data-00009")
+    assert publish(store, tmp_path, dataset="data-00010") == load_newest_candidate(store)
+    assert publish(store, tmp_path, dataset="data-00009") == ninth != load_newest_candidate(store)
+
+
+def test_of_one_dataset_the_later_publication_is_the_newer_one(store: ObjectStore, tmp_path: Path) -> None:
+    """Publishing the first of two once more, as a retry does, does not bring it back."""
+    publish(store, tmp_path, model=b"first")
+    second = publish(store, tmp_path, model=b"second")
+    publish(store, tmp_path, model=b"first")
+    assert load_newest_candidate(store) == second
+
+
+@pytest.mark.parametrize(
+    "version", ["../../planted", "/tmp/planted", "a/../../b", "..", "", "a\nb", "x" * 200]
+)
+def test_a_manifest_s_version_leads_to_no_other_path(
+    store: ObjectStore, tmp_path: Path, version: str
+) -> None:
+    """Nobody who can write to the store can make a server write outside its folder of models."""
+    candidate = publish(store, tmp_path / "from")
+    manifest = json.loads(store.get(f"models/{candidate.version}/manifest.json"))
+    planted = json.dumps(manifest | {"version": version}).encode()
+    store.put(f"models/{candidate.version}/manifest.json", planted)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        load_newest_candidate(store)
+    store.put("models/newest.json", json.dumps({"version": version}).encode())
+    with pytest.raises(UserError, match=r"newest\.json is damaged"):
+        load_newest_candidate(store)
+    with pytest.raises(UserError, match="no version of a candidate"):
+        load_candidate(store, version)
+
+
+@pytest.mark.parametrize("name", ["../planted", "/tmp/planted", "a/../../b", "a//b", "./a", "a/", "a\\b", ""])
+def test_a_manifest_s_file_names_lead_to_no_other_path(store: ObjectStore, tmp_path: Path, name: str) -> None:
+    """A file's name is one or more plain names with a slash between them."""
+    candidate = publish(store, tmp_path / "from")
+    manifest = json.loads(store.get(f"models/{candidate.version}/manifest.json"))
+    (file,) = [manifest["files"]["ssd_int8.tflite"]]
+    planted = json.dumps(manifest | {"files": {name: file}}).encode()
+    store.put(f"models/{candidate.version}/manifest.json", planted)
+    with pytest.raises(UserError, match="is not a manifest"):
+        load_newest_candidate(store)
+
+
+def test_a_manifest_names_the_version_that_it_lies_under(store: ObjectStore, tmp_path: Path) -> None:
+    """A manifest that was copied to another version's place is refused."""
+    first, second = publish(store, tmp_path, model=b"1"), publish(store, tmp_path, model=b"2")
+    store.copy(f"models/{first.version}/manifest.json", f"models/{second.version}/manifest.json")
+    with pytest.raises(UserError, match=f"says that it is {first.version}"):
+        load_candidate(store, second.version)
+
+
+def test_a_damaged_pointer_is_written_anew_from_the_manifests(store: ObjectStore, tmp_path: Path) -> None:
+    """Publishing an older training afterwards still names the furthest candidate there is."""
+    newest = publish(store, tmp_path, model=b"new", dataset="data-00003")
+    store.put("models/newest.json", b"[]")
+    publish(store, tmp_path, model=b"old", dataset="data-00002")
+    assert load_newest_candidate(store) == newest
+
+
+def test_a_rollback_holds_until_a_newer_training_is_published(store: ObjectStore, tmp_path: Path) -> None:
+    """Who, when and why stay in the store; publishing the same or an older training again undoes nothing."""
+    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
+    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
+    assert current_rollback(store) is None
+    record = roll_back(store, first.version, by="ann", reason="takes cups for cans")
+    assert (record.version, record.previous, record.by) == (first.version, second.version, "ann")
+    assert load_newest_candidate(store) == first
+    for model, dataset in ((b"2", "data-00002"), (b"1", "data-00001"), (b"another old one", "data-00001")):
+        publish(store, tmp_path, model=model, dataset=dataset)
+        assert load_newest_candidate(store) == first
+        assert current_rollback(store) == record
+    third = publish(store, tmp_path, model=b"3", dataset="data-00002")
+    assert load_newest_candidate(store) == third
+    assert current_rollback(store) is None
+    kept = json.loads(store.get("models/rollbacks.json"))
+    assert [(one["version"], one["reason"]) for one in kept] == [(first.version, "takes cups for cans")]
+
+
+def test_a_rollback_to_what_cannot_be_installed_is_refused(store: ObjectStore, tmp_path: Path) -> None:
+    """An unknown version, one whose file is lost, the present one, and a rollback without a reason."""
+    with pytest.raises(UserError, match="no candidate"):
+        roll_back(store, "00001-0123456789ab", by="ann", reason="why")
+    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
+    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
+    with pytest.raises(UserError, match="give a reason"):
+        roll_back(store, first.version, by="ann", reason=" ")
+    with pytest.raises(UserError, match="already"):
+        roll_back(store, second.version, by="ann", reason="why")
+    store.remove(f"models/{first.version}/ssd_int8.tflite")
+    with pytest.raises(UserError, match=r"has lost ssd_int8\.tflite"):
+        roll_back(store, first.version, by="ann", reason="why")
+    assert load_newest_candidate(store) == second
+
+
+def test_a_rollback_that_died_is_finished_and_recorded_once(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record comes before the pointer that it explains."""
+    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
+    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
+    real, written = store.put_if_unchanged, list[str]()
+
+    def dies(key: str, *rest: Any) -> bool:
+        if key == "models/newest.json":
+            raise StoreDown("down")
+        written.append(key)
+        return real(key, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_if_unchanged", dies)
+        with pytest.raises(StoreDown):
+            roll_back(store, first.version, by="ann", reason="why")
+    assert written == ["models/rollbacks.json"]
+    assert load_newest_candidate(store) == second
+    assert current_rollback(store) is None
+    roll_back(store, first.version, by="ann", reason="why")
+    assert load_newest_candidate(store) == first
+    assert len(json.loads(store.get("models/rollbacks.json"))) == 1
+
+
+def test_a_pointer_of_an_older_version_of_this_program_is_understood(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """It names the newest version alone, which then is the furthest one too."""
+    newer = publish(store, tmp_path, dataset="data-00002")
+    store.put("models/newest.json", json.dumps({"version": newer.version}).encode())
+    publish(store, tmp_path, dataset="data-00001")
+    assert load_newest_candidate(store) == newer
+
+
+def test_where_the_server_knows_conditional_writes_the_pointer_is_decided_again(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine publishes a newer training between our reading and our writing: ours does not win.
+
+    The embedded stack's server ignores the condition, so the test compares the ETags in its place.
+    """
+    newer = publish(store, tmp_path, model=b"newer", dataset="data-00003")
+    ahead = store.get("models/newest.json")
+    other = publish(store, tmp_path, model=b"first", dataset="data-00001")
+    store.put("models/newest.json", json.dumps({"version": other.version}).encode())
+    real = store.put_if_unchanged
+
+    def compared(key: str, data: bytes, etag: str | None, content_type: str) -> bool:
+        if store.get(key) != ahead:
+            store.put(key, ahead)  # the other machine
+        return store.get_with_etag(key)[1] == etag and real(key, data, etag, content_type)
+
+    monkeypatch.setattr(store, "put_if_unchanged", compared)
+    publish(store, tmp_path, model=b"second", dataset="data-00002")
+    assert load_newest_candidate(store) == newer
+
+
+def test_a_clock_that_is_slow_does_not_hide_a_later_training(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine's clock is an hour behind: what it publishes afterwards is the newest all the same."""
+    first = publish(store, tmp_path, model=b"1")
+
+    class SlowClock(datetime):
+        """An hour behind."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("export.publication.datetime", SlowClock)
+    second = publish(store, tmp_path, model=b"2")
+    assert second.published_at > first.published_at
+    assert load_newest_candidate(store) == second

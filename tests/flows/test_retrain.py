@@ -30,10 +30,10 @@ PASSING = ("build/live", "build/metrics")
 def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(
     deployment: Deployment,
 ) -> None:
-    """Same stages, same inputs: equal hashes in dvc.lock; an event publishes the candidate."""
+    """Same stages, same inputs: equal hashes in dvc.lock; the run publishes the candidate."""
     deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL_PARAMS)
     deployment.wait_for(
-        "the candidate is published by event",
+        "the candidate is published by the run that trained it",
         lambda: load_newest_candidate(deployment.store) is not None,
         300,
     )

@@ -123,3 +123,74 @@ def test_a_retraining_waits_until_the_models_before_it_are_published(begun: Path
             with pytest.raises(TimeoutError):
                 again.result(timeout=1)
         assert again.result(timeout=60).dataset_version() == clone.dataset_version()
+
+
+def grow_by_hand(clone: Clone, number: int) -> str:
+    """A dataset version as growing makes it: data, DVC remote, commit, tag, origin; its commit."""
+    (clone.path / "data" / "frames" / f"{number}.txt").write_text(f"turn {number}")
+    clone.dvc("add", "data")
+    clone.dvc("push", "data.dvc")
+    clone.commit(f"turn {number}", "data.dvc")
+    clone.tag(f"data-{number:05d}")
+    clone.push()
+    return clone.head()
+
+
+@pytest.fixture
+def machines(begun: Path, tmp_path: Path) -> tuple[Clone, Clone]:
+    """Two machines with a clone each of one origin."""
+    root = tmp_path / "machines"
+    shutil.copytree(begun, root)
+    shutil.copytree(root / "clone", root / "second")
+    return Clone(root / "clone"), Clone(root / "second")
+
+
+@pytest.mark.heavy
+def test_a_retraining_on_a_second_machine_has_what_the_first_one_grew(machines: tuple[Clone, Clone]) -> None:
+    """Whether or not the event named the commit, and although that machine's own clone was never fetched."""
+    first, second = machines
+    grow_by_hand(first, 1)
+    assert prepare_training_clone(second).dataset_version() == "data-00001"
+    commit = grow_by_hand(first, 2)
+    training = prepare_training_clone(second, commit)
+    assert (training.head(), training.dataset_version()) == (commit, "data-00002")
+    assert (training.path / "data" / "frames" / "2.txt").read_text() == "turn 2"
+    (training.path / "dvc.lock").write_text("schema: '2.0'\n")
+    training.commit("Models trained", "dvc.lock")
+    training.tag("models-00002-abc")  # what publishing does: the first machine finds it at the origin
+    training.git("push", "--quiet", "--tags", "origin")
+    assert "models-00002-abc" in prepare_training_clone(first).git("tag").split()
+
+
+@pytest.mark.heavy
+def test_a_commit_that_the_event_names_and_the_origin_lacks_stops_the_retraining(
+    machines: tuple[Clone, Clone],
+) -> None:
+    """Models of older data would look like models of the new data, so nothing is trained."""
+    first, second = machines
+    grow_by_hand(first, 1)
+    (first.path / "params.yaml").write_text("not pushed")
+    first.commit("not pushed", "params.yaml")
+    with pytest.raises(UserError, match="which the event names, is not in the origin's branch"):
+        prepare_training_clone(second, first.head())
+    with pytest.raises(UserError, match="is no commit"):
+        prepare_training_clone(second, "--upload-pack=touch")
+
+
+@pytest.mark.heavy
+def test_an_origin_that_does_not_answer_stops_the_retraining(machines: tuple[Clone, Clone]) -> None:
+    """The sentence says that nothing was trained on older data."""
+    first, _ = machines
+    prepare_training_clone(first)
+    (first.path.parent / "origin").rename(first.path.parent / "gone")
+    with pytest.raises(UserError, match="nothing is trained on older data"):
+        prepare_training_clone(first)
+
+
+@pytest.mark.heavy
+def test_a_clone_without_an_origin_trains_what_it_has(machines: tuple[Clone, Clone]) -> None:
+    """One machine whose clone has no origin any more: the clone itself is the origin of the training."""
+    first, _ = machines
+    commit = grow_by_hand(first, 1)
+    first.git("remote", "remove", "origin")
+    assert prepare_training_clone(first, commit).head() == commit

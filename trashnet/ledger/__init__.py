@@ -2,8 +2,8 @@
 
 ``received`` (validated, cleaned, stored) -> ``accepted`` (new) or ``duplicate`` (a re-encode of another) ->
 ``tasked`` (in Label Studio) -> ``labelled`` (its annotations were collected) -> ``released`` (a published
-candidate was trained on it); ``quarantined`` frames were refused. All SQL is in this package: rooms ask
-:class:`Ledger` in words.
+candidate was trained on it); ``quarantined`` frames were refused, ``withdrawn`` ones must be forgotten.
+All SQL is in this package: rooms ask :class:`Ledger` in words.
 """
 
 from trashnet.ledger.annotations import (
@@ -22,6 +22,7 @@ from trashnet.ledger.rows import STATES, FrameRow, State
 from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
 from trashnet.ledger.turns import TurnRow
 from trashnet.ledger.uploads import Upserted
+from trashnet.ledger.withdrawals import FrameToWithdraw, Withdrawal
 
 __all__ = [
     "EXPLORATION",
@@ -37,6 +38,7 @@ __all__ = [
     "FrameLabels",
     "FrameRow",
     "FrameScore",
+    "FrameToWithdraw",
     "Ledger",
     "LedgerError",
     "Outcome",
@@ -46,5 +48,6 @@ __all__ = [
     "TurnRow",
     "UnscoredFrame",
     "Upserted",
+    "Withdrawal",
     "open_ledger",
 ]

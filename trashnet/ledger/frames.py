@@ -102,7 +102,7 @@ def add_frame(connection: Connection, row: FrameRow) -> bool:
     connection.execute(_insert_or_ignore(connection, _column_values(row, now)))
     if connection.execute(select(frames.c.changed_at).where(frames.c.sha256 == row.sha256)).scalar() != now:
         return False  # another process entered it between the two statements
-    _record_transition(connection, row.sha256, None, row.state, now, row.note)
+    record_transition(connection, row.sha256, None, row.state, now, row.note)
     return True
 
 
@@ -137,7 +137,7 @@ def move_frame(
         return False
     columns = {"state": to, "changed_at": now, **values}
     connection.execute(update(frames).where(frames.c.sha256 == sha256).values(columns))
-    _record_transition(connection, sha256, before, to, now, note)
+    record_transition(connection, sha256, before, to, now, note)
     return True
 
 
@@ -150,9 +150,10 @@ def hash_bands(phash: str | None) -> dict[str, int | None]:
     return {f"band{i}": int(phash[4 * i : 4 * i + 4], 16) if phash else None for i in range(HASH_BANDS)}
 
 
-def _record_transition(
+def record_transition(
     connection: Connection, sha256: str, before: str | None, after: str, at: datetime, note: str | None
 ) -> None:
+    """Write down that a frame went from one state to another, within a transaction of the caller's."""
     values = {"sha256": sha256, "from_state": before, "to_state": after, "at": at, "note": note}
     connection.execute(transitions.insert().values(values))
 

@@ -14,7 +14,9 @@ from trashnet.ledger.frames import FrameQueries
 from trashnet.ledger.selection import SelectionQueries
 from trashnet.ledger.turns import CursorQueries, TurnQueries
 from trashnet.ledger.uploads import UploadQueries
+from trashnet.ledger.withdrawals import WithdrawalQueries
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7_031_957  # any number, the same in every process: whoever holds this lock migrates
 
 
@@ -27,6 +29,7 @@ class Ledger(
     AnnotationQueries,
     TurnQueries,
     CursorQueries,
+    WithdrawalQueries,
 ):
     """The frames' states and annotations, in SQLite or PostgreSQL; safe to use from many threads.
 
@@ -58,12 +61,26 @@ def open_ledger(url: str, *, migrate: bool = True) -> Ledger:
     if migrate:
         _migrate(ledger)
     else:
-        with ledger.reading() as connection:
-            exists = inspect(connection).has_table("alembic_version")
-        if not exists:
+        try:
+            _refuse_other_tables(ledger)
+        except LedgerError:
             ledger.close()
-            raise _no_ledger()
+            raise
     return ledger
+
+
+def _refuse_other_tables(ledger: Ledger) -> None:
+    """Raise unless the tables are there and are those that this program knows."""
+    with ledger.reading() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            raise _no_ledger()
+        present = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    newest = max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+    if present != newest:
+        raise LedgerError(
+            f"the ledger's tables are of version {present}, this program's are of {newest}; `trashnet setup` "
+            "brings them up to date"
+        )
 
 
 def _no_ledger() -> LedgerError:
@@ -76,7 +93,7 @@ def _migrate(ledger: Ledger) -> None:
     from alembic.util.exc import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with ledger.transaction() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

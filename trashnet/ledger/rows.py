@@ -6,7 +6,9 @@ from typing import Literal, get_args
 
 from trashnet.boxes import Box
 
-State = Literal["received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released"]
+State = Literal[
+    "received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released", "withdrawn"
+]
 STATES: tuple[State, ...] = get_args(State)
 UNIQUE_STATES: tuple[State, ...] = (
     "accepted",

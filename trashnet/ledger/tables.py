@@ -112,6 +112,8 @@ frames = Table(
     Index("ix_frames_state_turn", "state", "turn", "bin_id"),
     Index("ix_frames_burst", "burst", "bin_id"),
     Index("ix_frames_task_id", "task_id"),
+    Index("ix_frames_bin_id", "bin_id"),
+    Index("ix_frames_duplicate_of", "duplicate_of"),
 )
 
 transitions = Table(
@@ -170,4 +172,22 @@ bin_days = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("uploads_waiting", Integer, nullable=False),
     Column("frames_waiting", Integer, nullable=False),
+)
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", String(256), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+)
+
+withdrawn_frames = Table(
+    "withdrawn_frames",
+    metadata,
+    Column("sha256", String(64), ForeignKey("frames.sha256"), primary_key=True),
+    Column("state_before", String(16), nullable=False),
+    Column("withdrawal_id", BigInteger, ForeignKey("withdrawals.id"), nullable=False, index=True),
 )

@@ -9,9 +9,10 @@ from sqlalchemy.exc import IntegrityError
 
 from trashnet.ledger.bin_days import count_uploads
 from trashnet.ledger.database import Database, batched
-from trashnet.ledger.frames import add_frame, add_new_frames
+from trashnet.ledger.frames import add_frame, add_new_frames, record_transition
 from trashnet.ledger.rows import FrameRow
 from trashnet.ledger.tables import frames
+from trashnet.quarantine import QuarantineReason
 
 SIDECAR_COLUMNS = (
     "inbox_key",
@@ -99,6 +100,10 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
     is_earlier = _capture_order(row.captured_at, row.inbox_key) < _capture_order(
         known["captured_at"], known["inbox_key"]
     )
+    is_withdrawn = known["state"] == "withdrawn"
+    if is_withdrawn:  # its bytes must not come back: the caller removes them, since no key is theirs
+        note = "uploaded again and refused"
+        record_transition(connection, known["sha256"], "withdrawn", "withdrawn", datetime.now(UTC), note)
     if known["state"] == row.state == "received" and is_earlier:
         values = {name: getattr(row, name) for name in SIDECAR_COLUMNS}
         connection.execute(update(frames).where(columns.sha256 == known["sha256"]).values(values))
@@ -109,14 +114,15 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
             FrameRow(
                 sha256=row.uploaded_sha256,
                 uploaded_sha256=row.uploaded_sha256,
-                state="duplicate",
+                state="withdrawn" if is_withdrawn else "duplicate",
                 inbox_key=row.inbox_key,
                 bin_id=row.bin_id,
                 duplicate_of=known["sha256"],
+                quarantine_reason=QuarantineReason.WITHDRAWN if is_withdrawn else None,
                 note="the same picture with other metadata; no object of its own",
             ),
         )
-    return Upserted(False, known["key"], new_bytes)
+    return Upserted(False, None if is_withdrawn else known["key"], new_bytes)
 
 
 def _sum_per_bin(

@@ -20,7 +20,7 @@ import trashnet.ledger
 from tests.trashnet.ledger.inspection import history
 from trashnet.boxes import Box
 from trashnet.errors import UserError
-from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
+from trashnet.ledger import AnnotationRow, FrameRow, Ledger, LedgerError, open_ledger
 from trashnet.ledger.tables import metadata
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -380,3 +380,14 @@ def test_a_ledger_of_version_0_1_opens_migrates_and_says_the_same(url: str) -> N
     assert ledger.cursor("annotations/1") == "2026-11-20T12:00:00+00:00"
     assert [(old, new) for old, new, *_ in history(ledger, row(8).sha256)][-1] == ("labelled", "released")
     ledger.close()
+
+
+def test_a_ledger_of_an_older_program_is_named_where_it_may_not_be_migrated(tmp_path: Path) -> None:
+    """`trashnet status` only reads: it says what brings the tables up to date, and changes nothing."""
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    ledger = open_ledger(url)
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    ledger.close()
+    with pytest.raises(LedgerError, match=r"tables are of version 0001.*`trashnet setup`"):
+        open_ledger(url, migrate=False)

@@ -52,6 +52,14 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "unfinished_turn": lambda ledger: ledger.unfinished_turn(),
     "finished_turns": lambda ledger: ledger.finished_turns(),
     "count_untrained_frames": lambda ledger: ledger.count_untrained_frames(),
+    "find_frames": lambda ledger: (
+        ledger.find_frames(sha256s=[SHA, "unknown"]),
+        ledger.find_frames(bin_id="bin5"),
+        ledger.find_frames(before=NOON - timedelta(minutes=FRAMES - 50)),
+    ),
+    "unfinished_withdrawals": lambda ledger: ledger.unfinished_withdrawals(),
+    "frames_of_withdrawal": lambda ledger: ledger.frames_of_withdrawal(1),
+    "count_withdrawals": lambda ledger: ledger.count_withdrawals(),
     "cursor": lambda ledger: ledger.cursor("annotations/1"),
 }
 # It compares all annotations there are: it may read an index from end to end, never the table.
@@ -69,6 +77,7 @@ def fill(ledger: Ledger) -> None:
         rows.append(
             {"sha256": sha, "uploaded_sha256": sha, "state": state, "inbox_key": f"inbox/{sha}.json"}
             | {"captured_at": NOON - timedelta(minutes=number), "received_at": NOON, "changed_at": NOON}
+            | {"duplicate_of": f"{number - 1:064x}" if state == "duplicate" else None}
             | {"bin_id": f"bin{number % 100}", "burst": f"burst{number // 3}", "phash": phash}
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
             | hash_bands(phash)
