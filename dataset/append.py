@@ -30,7 +30,11 @@ MAX_TURNS = 99_999  # one more digit would sort before its predecessors
 
 
 def append_turn(
-    root: Path, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]], taxonomy: Taxonomy
+    root: Path,
+    name: str,
+    frames: Iterable[Frame],
+    labels: Iterable[tuple[str, Labels | None]],
+    taxonomy: Taxonomy,
 ) -> str | None:
     """Append one turn, as a whole or not at all: new frames, and new labels of new or old frames.
 
@@ -41,7 +45,7 @@ def append_turn(
         root: Folder of the log; it is created if it does not exist.
         name: What the turn is called: small letters, digits, ``_`` and ``.``.
         frames: The new frames. Their ``labels`` are not read.
-        labels: Pairs of a frame's SHA-256 and its new labels.
+        labels: Pairs of a frame's SHA-256 and its new labels; ``None`` takes a frame's labels back.
         taxonomy: The classes that the labels' ids refer to.
 
     Returns:
@@ -70,7 +74,7 @@ def open_to_append(root: Path, taxonomy: Taxonomy) -> Iterator[Log]:
 
 
 def append_to(
-    log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels]]
+    log: Log, name: str, frames: Iterable[Frame], labels: Iterable[tuple[str, Labels | None]]
 ) -> str | None:
     """Append one turn, as :func:`append_turn` does, to a log opened with :func:`open_to_append`."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
@@ -155,12 +159,16 @@ def _write_frames(path: Path, frames: Iterator[Frame], digest: "hashlib._Hash") 
 
 
 def _changed_labels(
-    log: Log, added: set[str], labels: Iterable[tuple[str, Labels]]
-) -> Iterator[tuple[str, Labels]]:
+    log: Log, added: set[str], labels: Iterable[tuple[str, Labels | None]]
+) -> Iterator[tuple[str, Labels | None]]:
     for sha, new in dict(labels).items():
         if sha in log.withdrawn:
             continue
         row = log.row_of.get(sha)
+        if new is None:
+            if row is not None and log.labels(row) is not None:
+                yield sha, None
+            continue
         if row is None and sha not in added:
             raise UserError(
                 f"labels for frame {sha}, which is neither in {log.root} nor in this turn: append it first"
@@ -174,7 +182,9 @@ def _changed_labels(
             yield sha, new
 
 
-def _box_rows(labels: Labels) -> list[dict[str, Any]]:
+def _box_rows(labels: Labels | None) -> list[dict[str, Any]] | None:
+    if labels is None:
+        return None
     return [
         {
             "class_id": int(c),
@@ -191,12 +201,12 @@ def _box_rows(labels: Labels) -> list[dict[str, Any]]:
     ]
 
 
-def _labels_table(labels: Sequence[tuple[str, Labels]], taxonomy: Taxonomy) -> pa.Table:
+def _labels_table(labels: Sequence[tuple[str, Labels | None]], taxonomy: Taxonomy) -> pa.Table:
     rows = [
         {
             "sha256": sha,
-            "labelled_at": frame_labels.labelled_at,
-            "annotator": frame_labels.annotator,
+            "labelled_at": None if frame_labels is None else frame_labels.labelled_at,
+            "annotator": None if frame_labels is None else frame_labels.annotator,
             "boxes": _box_rows(frame_labels),
         }
         for sha, frame_labels in labels

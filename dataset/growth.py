@@ -3,6 +3,8 @@
 A turn is planned in the ledger first and marked as done there last: its annotations are fixed by the plan.
 Between the two come the log, ``dvc add``, ``dvc push``, commit and tag. What a process that died left of
 these is thrown away and done again; the log takes no frame and no label twice, so it ends in the same turn.
+
+A frame that cannot grow is set aside with its reason (``dataset.admission``); the turn goes on without it.
 """
 
 import hashlib
@@ -13,6 +15,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from dataset.admission import (
+    UnusableFrame,
+    find_faults,
+    readmit_frames,
+    set_aside,
+    stored_frame,
+    verified_jpeg,
+)
 from dataset.append import append_to, open_to_append
 from dataset.frame import Frame, Labels
 from dataset.log import Log
@@ -24,8 +34,7 @@ from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn
 from trashnet.boxes import stack
 from trashnet.clone import Clone
 from trashnet.due import Due
-from trashnet.errors import UserError
-from trashnet.ledger import FrameLabels, FrameRow, Ledger, TurnRow
+from trashnet.ledger import FrameLabels, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -37,6 +46,8 @@ TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 class GrownTurn:
     """One finished turn: its name in the log, the dataset's version (a git tag) and commit, and how much it
     brought.
+
+    ``set_aside``: labelled frames of its plan that could not grow.
     """
 
     turn: str
@@ -44,6 +55,7 @@ class GrownTurn:
     commit: str
     frames: int
     boxes: int
+    set_aside: int = 0
 
 
 def grow_due(ledger: Ledger, params: GrowthParams, at_least: int | None = None) -> Due:
@@ -72,8 +84,9 @@ def grow(
     """Make turns of what has been collected, each a dataset version, until none is due; yields each one.
 
     A turn that was left unfinished is finished whatever its size. ``at_least``: see :func:`grow_due`. Raises
-    :class:`UserError` if a step fails; the next call goes on there.
+    :class:`trashnet.errors.UserError` if a step fails; the next call goes on there.
     """
+    readmit_frames(ledger, store, taxonomy, params.recheck_frames)
     while grow_due(ledger, params, at_least):
         if (grown := grow_turn(clone, store, ledger, taxonomy, params, split)) is None:
             return
@@ -90,29 +103,38 @@ def grow_turn(
 ) -> GrownTurn | None:
     """Make one turn of what has been collected, however little; ``None`` if there was nothing.
 
-    A turn that an earlier run left unfinished is finished first. Raises :class:`UserError` if a step fails;
-    the next call repeats it."""
+    A turn that an earlier run left unfinished is finished first. Raises
+    :class:`trashnet.errors.UserError` if a step fails; the next call repeats it."""
     with clone.exclusive_lock():
-        plan = ledger.unfinished_turn() or _plan_turn(ledger, params.max_frames)
+        plan = ledger.unfinished_turn()
+        if plan is None:
+            readmit_frames(ledger, store, taxonomy, params.recheck_frames)
+            plan = _plan_turn(ledger, params.max_frames)
         if plan is None:
             return None
         clone.restore()
-        labels = ledger.labels_to_grow(plan.digest)
-        turn = _append_turn(clone, store, ledger, labels, taxonomy, split)
-        if turn is None:  # every annotation of the plan was changed since: they are planned anew
+        planned = ledger.labels_to_grow(plan.digest)
+        turn, labels = _append_turn(clone, store, ledger, plan.digest, planned, taxonomy, split)
+        if turn is None:  # every annotation of the plan was changed since, or every frame was set aside
             ledger.finish_turn(plan.digest, turn=None, version=None)
             return None
         version = f"data-{turn.split('-')[0]}"
         clone.dvc("add", DATA)
         clone.dvc("push", f"{DATA}.dvc")  # before the commit: a version never names data that nobody can pull
-        boxes = sum(len(frame.newest.boxes) for frame in labels)
+        boxes = _count_boxes(labels)
         message = f"Dataset {version}: {len(labels)} labelled frames from the bins, {boxes} boxes"
         clone.commit(message, f"{DATA}.dvc")
         clone.tag(version)
         clone.push()
-        ledger.finish_turn(plan.digest, turn=turn, version=version)
+        unlabelled = [frame.sha256 for frame in labels if frame.newest is None]
+        size = (len(labels), boxes)
+        ledger.finish_turn(plan.digest, turn=turn, version=version, unlabelled=unlabelled, size=size)
         commit = clone.head()
-    return GrownTurn(turn, version, commit, len(labels), boxes)
+    return GrownTurn(turn, version, commit, len(labels), boxes, len(planned) - len(labels))
+
+
+def _count_boxes(labels: Sequence[FrameLabels]) -> int:
+    return sum(len(frame.newest.boxes) for frame in labels if frame.newest is not None)
 
 
 def _plan_turn(ledger: Ledger, max_frames: int) -> TurnRow | None:
@@ -122,20 +144,24 @@ def _plan_turn(ledger: Ledger, max_frames: int) -> TurnRow | None:
         return None
     contents = [
         [
-            frame.newest.sha256,
-            frame.newest.labelled_at.isoformat(),
-            [box.to_json() for box in frame.newest.boxes],
+            frame.sha256,
+            frame.keys,
+            frame.newest and frame.newest.labelled_at.isoformat(),
+            frame.newest and [box.to_json() for box in frame.newest.boxes],
         ]
         for frame in labels
     ]
+    # The same labels may be planned again after they were changed and changed back: the count tells the plans
+    # apart.
+    identity = json.dumps([ledger.count_turns(), contents], sort_keys=True)
     plan = TurnRow(
-        digest=hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest(),
+        digest=hashlib.sha256(identity.encode()).hexdigest(),
         state="planned",
         started_at=datetime.now(UTC),
         frames=len(labels),
-        boxes=sum(len(frame.newest.boxes) for frame in labels),
+        boxes=_count_boxes(labels),
     )
-    ledger.plan_turn(plan, [number for frame in labels for number in frame.annotation_ids])
+    ledger.plan_turn(plan, [key for frame in labels for key in frame.keys])
     return plan
 
 
@@ -143,34 +169,37 @@ def _append_turn(
     clone: Clone,
     store: ObjectStore,
     ledger: Ledger,
+    digest: str,
     labels: Sequence[FrameLabels],
     taxonomy: Taxonomy,
     split: SplitParams,
-) -> str | None:
-    """Append frames and labels to the clone's log; the turn that holds them, also if it was there before."""
-    if not labels:
-        return None
-    rows = [_stored_frame(ledger, frame) for frame in labels]
-    by_frame = [(frame.newest.sha256, _log_labels(frame, taxonomy)) for frame in labels]
+) -> tuple[str | None, Sequence[FrameLabels]]:
+    """Append frames and labels to the clone's log, without those that cannot grow: they are set aside.
+
+    Returns the turn that holds them, also if it was there before, and the labels that are in it.
+    """
     with open_to_append(clone.path / DATA, taxonomy) as log:
-        pairs = zip(rows, by_frame, strict=True)
-        new = [(row, newest) for row, (_, newest) in pairs if row.sha256 not in log.row_of]
-        turn = append_to(log, TURN_NAME, _frames(log, store, new, taxonomy, split), by_frame)
-        old = [turn for turn in log.turns if name_of_turn(turn) not in (WITHDRAWN, COMPACTED)]
-        return turn or (old[-1] if old else None)
+        faults = find_faults(labels, log.row_of, ledger, None, taxonomy)
+        while True:
+            if faults:
+                set_aside(ledger, digest, faults)
+                labels = [frame for frame in labels if frame.sha256 not in faults]
+            if not labels:
+                return None, []
+            try:
+                by_frame = [(frame.sha256, _log_labels(frame, taxonomy)) for frame in labels]
+                frames = _frames(log, store, ledger, by_frame, taxonomy, split)
+                turn = append_to(log, TURN_NAME, frames, by_frame)
+                old = [turn for turn in log.turns if name_of_turn(turn) not in (WITHDRAWN, COMPACTED)]
+                return turn or (old[-1] if old else None), labels
+            except UnusableFrame as fault:  # one is enough to look at all: most turns have none
+                found = find_faults(labels, log.row_of, ledger, store, taxonomy)
+                faults = {fault.sha256: fault.reason, **found}
 
 
-def _stored_frame(ledger: Ledger, labels: FrameLabels) -> FrameRow:
-    row = ledger.frame(labels.newest.sha256)
-    if row is None or row.key is None or row.width is None or row.height is None:
-        raise UserError(
-            f"frame {labels.newest.sha256}: annotated, but the ledger does not know its object; "
-            "restore the ledger's backup"
-        )
-    return row
-
-
-def _log_labels(labels: FrameLabels, taxonomy: Taxonomy) -> Labels:
+def _log_labels(labels: FrameLabels, taxonomy: Taxonomy) -> Labels | None:
+    if labels.newest is None:
+        return None
     boxes = labels.newest.boxes
     return Labels(
         boxes=stack(boxes),
@@ -184,20 +213,26 @@ def _log_labels(labels: FrameLabels, taxonomy: Taxonomy) -> Labels:
 def _frames(
     log: Log,
     store: ObjectStore,
-    new: Sequence[tuple[FrameRow, Labels]],
+    ledger: Ledger,
+    labels: Sequence[tuple[str, Labels | None]],
     taxonomy: Taxonomy,
     split: SplitParams,
 ) -> Iterator[Frame]:
-    """The new frames with the split of their groups; their bytes are read one by one."""
+    """The frames that the log does not have, with the split of their groups; bytes are read one by one."""
+    new = [
+        (stored_frame(ledger, sha256), label)
+        for sha256, label in labels
+        if label is not None and sha256 not in log.row_of
+    ]
     counts = np.zeros((len(new), len(taxonomy.classes)), np.int64)
-    for index, (_, labels) in enumerate(new):
-        np.add.at(counts[index], labels.class_ids - 1, 1)
+    for index, (_, label) in enumerate(new):
+        np.add.at(counts[index], label.class_ids - 1, 1)
     origins = [Origin(row.sha256, int(row.phash or "0", 16), row.bin_id, row.burst) for row, _ in new]
     groups, splits = assign_groups_and_splits(log, origins, counts, split)
     for (row, _), group, to in zip(new, groups, splits, strict=True):
         yield Frame(
             sha256=row.sha256,
-            jpeg=_verified_jpeg(store, row),
+            jpeg=verified_jpeg(store, row),
             width=row.width or 0,
             height=row.height or 0,
             split=to,
@@ -209,13 +244,3 @@ def _frames(
             captured_at=row.captured_at,
             extra={"release": row.release} if row.release else {},
         )
-
-
-def _verified_jpeg(store: ObjectStore, row: FrameRow) -> bytes:
-    jpeg = store.get(str(row.key))
-    if (found := hashlib.sha256(jpeg).hexdigest()) != row.sha256:
-        raise UserError(
-            f"{store}: {row.key} holds other bytes than its name says (SHA-256 {found}); "
-            "restore it from the store's backup"
-        )
-    return jpeg

@@ -3,9 +3,9 @@
 A turn is two files under the log's root: ``frames/<turn>.arrow`` (memory-mapped Arrow IPC, with the JPEG
 bytes) and ``labels/<turn>.parquet`` (one row per labelled frame). The dataset is the fold over the turns in
 the order of their names, ``<sequence>-<name>-<digest>``: a frame belongs to the first turn that holds it, and
-its newest labels win, so that a later turn can correct them. A frame that a turn withdraws, in a third file
-``withdrawn/<turn>.parquet``, is not part of the dataset (``dataset.withdrawal``). ``dataset.append`` writes
-the log.
+its newest labels win, so that a later turn can correct them, or take them back: labels whose boxes are null
+leave the frame without labels. A frame that a turn withdraws, in a third file ``withdrawn/<turn>.parquet``,
+is not part of the dataset (``dataset.withdrawal``). ``dataset.append`` writes the log.
 """
 
 import json
@@ -155,9 +155,10 @@ class Log:
     def _label_row(self) -> NDArray[np.int64]:
         """The row of every frame's newest labels, int64 ``(N,)``, -1 for an unlabelled frame."""
         newest = np.full(len(self), -1, np.int64)
+        taken_back = self._labels["boxes"].is_null().to_pylist()
         for label_row, sha in enumerate(self._labels["sha256"].to_pylist()):
             if (row := self.row_of.get(sha)) is not None:
-                newest[row] = label_row  # later turns come later
+                newest[row] = -1 if taken_back[label_row] else label_row  # later turns come later
         return newest
 
     @cached_property
@@ -173,7 +174,7 @@ class Log:
         self,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], pa.Array]:
         """The M boxes of all turns: offsets by row of labels, xywh ``(M, 4)``, ids, crowds and extras."""
-        lengths = _to_numpy(pc.list_value_length(self._labels["boxes"]).combine_chunks())
+        lengths = _to_numpy(pc.fill_null(pc.list_value_length(self._labels["boxes"]), 0).combine_chunks())
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = pc.list_flatten(self._labels["boxes"]).combine_chunks()
 

@@ -8,3 +8,4 @@ class GrowthParams(Params):
 
     min_frames: int = Field(100, ge=1)
     max_frames: int = Field(5000, ge=1)
+    recheck_frames: int = Field(500, ge=1)

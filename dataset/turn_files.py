@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trashnet.errors import UserError
@@ -43,7 +44,8 @@ LABELS_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("labelled_at", UTC_MICROSECONDS),
         pa.field("annotator", pa.string()),
-        pa.field("boxes", pa.list_(BOX_TYPE), nullable=False),  # an empty list is a background frame
+        # An empty list is a background frame. Null takes the label back: the frame has none any more.
+        pa.field("boxes", pa.list_(BOX_TYPE)),
     ]
 )
 WITHDRAWN_SCHEMA = pa.schema(
@@ -102,7 +104,8 @@ def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
 def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
     """Read the labels of a turn.
 
-    Raises :class:`UserError` if the file is missing or damaged, or if its class ids have other names now.
+    Raises :class:`UserError` if the file is missing or damaged, or if class ids of its boxes have other names
+    now.
     """
     path = root / "labels" / f"{turn}.parquet"
     try:
@@ -113,10 +116,12 @@ def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
         raise UserError(
             f"{path}: labels of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
         ) from None
+    renamed = {i: name for i, name in names.items() if taxonomy.name_of.get(int(i)) != name}
+    used = _used_classes(table) if renamed else set()
     changed = [
         f"  id {i}: was {name!r}, is {taxonomy.name_of.get(int(i), 'gone')!r}"
-        for i, name in names.items()
-        if taxonomy.name_of.get(int(i)) != name
+        for i, name in renamed.items()
+        if int(i) in used
     ]
     if changed:
         raise UserError(
@@ -149,3 +154,9 @@ def read_withdrawn(root: Path, turns: Sequence[str]) -> pa.Table:
                 f"{withdrawn_path(root, turn)}: missing or damaged ({error}). `dvc checkout` restores it."
             ) from None
     return pa.concat_tables(tables)
+
+
+def _used_classes(labels: pa.Table) -> set[int]:
+    """The class ids that boxes have: a class without any box may leave the taxonomy."""
+    boxes = pc.list_flatten(labels["boxes"]).combine_chunks()
+    return set(pc.unique(boxes.field("class_id")).to_pylist())

@@ -6,7 +6,9 @@ from trashnet.ledger import Ledger
 
 
 def retrain_due(ledger: Ledger, params: RetrainingParams, at_least: int | None = None) -> Due:
-    """Whether enough frames joined the dataset that no published candidate was trained on.
+    """Whether enough labels joined the dataset that no published candidate was trained on.
+
+    A label that was corrected or taken back counts like a new one.
 
     Args:
         ledger: Knows which frames models were trained on.
@@ -15,4 +17,6 @@ def retrain_due(ledger: Ledger, params: RetrainingParams, at_least: int | None =
     """
     new = ledger.count_untrained_frames()
     wanted = params.min_new_frames if at_least is None else at_least
-    return Due(new >= wanted, f"{new} frames that no candidate was trained on, {wanted} are enough")
+    return Due(
+        new >= wanted, f"{new} new or changed labels that no candidate was trained on, {wanted} are enough"
+    )

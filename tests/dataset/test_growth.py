@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ import pytest
 
 from dataset import GrowthParams, Log
 from dataset import growth as growth_module
-from dataset.growth import GrownTurn, grow_turn
+from dataset.growth import GrownTurn, grow, grow_due, grow_turn
 from dataset.splits.params import SplitParams
 from synthetic import draw_scene
 from tests.clones import run
 from tests.fault_injection import Killed
 from tests.servers import S3Server
+from training import RetrainingParams, retrain_due
 from trashnet.boxes import Box
 from trashnet.clone import BRANCH, Clone, ensure_clone
-from trashnet.errors import UserError
 from trashnet.ledger import AnnotationRow, FrameRow, Ledger, open_ledger
-from trashnet.store import ObjectStore
-from trashnet.taxonomy import Taxonomy
+from trashnet.store import ObjectStore, StoreDown
+from trashnet.taxonomy import Taxonomy, WasteClass
 
 PARAMS = GrowthParams(min_frames=1, max_frames=1000)
 SPLIT = SplitParams(group_hash_distance=6, val=0.15, test=0.15)
@@ -259,16 +259,217 @@ def test_a_clone_that_lost_the_race_does_its_turn_again_on_top(
     assert len(deployment.contents()["frames"]) == 4
 
 
-def test_a_frame_whose_bytes_changed_in_the_store_is_not_grown(
+def test_a_frame_whose_bytes_changed_in_the_store_is_set_aside(
     make_deployment: Callable[[str], Deployment],
 ) -> None:
-    """The name is a checksum: other bytes stop the turn, name the object, and leave the plan."""
+    """The name is a checksum: a frame of other bytes grows when its own are back, and the rest before."""
     deployment = make_deployment("one")
     deployment.label(range(2))
     (entry, *_) = deployment.store.list("frames/")
     good = deployment.store.get(entry.key)
     deployment.store.put(entry.key, b"other bytes")
-    with pytest.raises(UserError, match=entry.key):
-        deployment.grow()
+    grown = deployment.grow()
+    assert grown is not None
+    assert grown.frames == 1
+    (aside,) = deployment.ledger.frames_set_aside(9)
+    assert f"{entry.key} holds other bytes" in aside.reason
     deployment.store.put(entry.key, good)
+    healed = deployment.grow()
+    assert healed is not None
+    assert healed.frames == 1
+
+
+def test_a_frame_without_its_object_is_set_aside_and_the_others_grow(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """It is shown with its reason, counts no more, and grows at a later turn once the object is back."""
+    deployment = make_deployment("one")
+    deployment.label(range(3))
+    (entry, *_) = deployment.store.list("frames/")
+    lost, good = entry.key.removeprefix("frames/").removesuffix(".jpg"), deployment.store.get(entry.key)
+    deployment.store.remove(entry.key)
+    grown = deployment.grow()
+    assert grown is not None
+    assert (grown.frames, grown.set_aside) == (2, 1)
+    assert deployment.contents()["ledger"] == [(grown.turn, "data-00001", 2, grown.boxes)]
+    (aside,) = deployment.ledger.frames_set_aside(9)
+    assert aside.sha256 == lost
+    assert entry.key in aside.reason
+    assert (deployment.ledger.count_set_aside(), deployment.ledger.count_labels_to_grow()) == (1, 0)
+    assert deployment.grow() is None
+    deployment.store.put(entry.key, good)
+    (healed,) = grow(
+        deployment.clone, deployment.store, deployment.ledger, deployment.taxonomy, PARAMS, SPLIT, at_least=1
+    )
+    assert (healed.version, healed.frames) == ("data-00002", 1)
+    assert deployment.ledger.count_set_aside() == 0
+    assert len(deployment.contents()["frames"]) == 3
+
+
+def test_a_frame_whose_class_left_the_taxonomy_is_set_aside_until_it_is_back(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """The others grow; the reason names the class."""
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    sha = deployment.ledger.labels_to_grow()[0].sha256
+    (row,) = deployment.ledger.annotations_of(sha)
+    unicorn = replace(row, boxes=(Box("Unicorn", 1, 2, 30, 40),), labelled_at=NOON + timedelta(hours=1))
+    deployment.ledger.record_annotations(sha, [unicorn], finished=False)
+    grown = deployment.grow()
+    assert grown is not None
+    assert grown.frames == 1
+    (aside,) = deployment.ledger.frames_set_aside(9)
+    assert aside.sha256 == sha
+    assert "Unicorn" in aside.reason
+    known = deployment.taxonomy
+    number = len(known.classes) + 1
+    added = WasteClass(number, "Unicorn", "Toy", next(iter(known.streams)))
+    deployment.taxonomy = replace(known, classes=(*known.classes, added))
+    healed = deployment.grow()
+    assert healed is not None
+    assert healed.frames == 1
+    assert deployment.ledger.count_set_aside() == 0
+
+
+def test_a_class_that_no_box_has_may_leave_the_taxonomy(make_deployment: Callable[[str], Deployment]) -> None:
+    """Frames labelled with it meanwhile are set aside; what the log holds stays readable."""
+    deployment = make_deployment("one")
+    full = deployment.taxonomy
+    number = len(full.classes) + 1
+    added = WasteClass(number, "Unicorn", "Toy", next(iter(full.streams)))
+    deployment.taxonomy = replace(full, classes=(*full.classes, added))
+    deployment.label(range(2))
     assert deployment.grow() is not None
+    deployment.label(range(2, 4))
+    sha = deployment.ledger.labels_to_grow()[0].sha256
+    (row,) = deployment.ledger.annotations_of(sha)
+    unicorn = replace(row, boxes=(Box("Unicorn", 1, 2, 30, 40),), labelled_at=NOON + timedelta(hours=1))
+    deployment.ledger.record_annotations(sha, [unicorn], finished=False)
+    deployment.taxonomy = full
+    grown = deployment.grow()
+    assert grown is not None
+    assert (grown.frames, grown.set_aside) == (1, 1)
+
+
+def test_a_turn_of_which_nothing_can_grow_is_no_turn(make_deployment: Callable[[str], Deployment]) -> None:
+    """Night after night; a store that does not answer sets nothing aside."""
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    with pytest.raises(StoreDown):
+        grow_turn(
+            deployment.clone,
+            ObjectStore("http://127.0.0.1:9", "key", "secret", "bucket", "us-east-1"),
+            deployment.ledger,
+            deployment.taxonomy,
+            PARAMS,
+            SPLIT,
+        )
+    assert deployment.ledger.count_set_aside() == 0
+    for entry in list(deployment.store.list("frames/")):
+        deployment.store.remove(entry.key)
+    assert deployment.grow() is None
+    assert deployment.grow() is None
+    assert deployment.ledger.count_set_aside() == 2
+    assert deployment.ledger.finished_turns() == []
+
+
+def deleted(deployment: Deployment, sha: str) -> None:
+    """A reviewer deletes the frame's annotations, and they are collected as such."""
+    rows = [replace(row, outcome="deleted", boxes=()) for row in deployment.ledger.annotations_of(sha)]
+    deployment.ledger.record_annotations(sha, rows, finished=False)
+
+
+def test_a_deleted_annotation_takes_its_frame_out_of_training(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """Also after its release: the label leaves the dataset, the models are due, the frame is asked again."""
+    deployment = make_deployment("one")
+    deployment.label(range(3))
+    first = deployment.grow()
+    assert first is not None
+    sha = next(iter(deployment.contents()["frames"]))
+    deployment.ledger.mark_trained([first.turn])
+    assert not retrain_due(deployment.ledger, RetrainingParams(min_new_frames=1))
+    deleted(deployment, sha)
+    second = deployment.grow()
+    assert second is not None
+    assert (second.version, second.frames, second.boxes) == ("data-00002", 1, 0)
+    log = Log(deployment.clone.path / "data", deployment.taxonomy)
+    assert len(log.frames(labelled=False)) == 3
+    assert sha not in {frame.sha256 for frame in log.frames()}
+    assert retrain_due(deployment.ledger, RetrainingParams(min_new_frames=1))
+    row = deployment.ledger.frame(sha)
+    assert row is not None
+    assert row.state == "tasked"
+    deployment.ledger.mark_trained([first.turn, second.turn])
+    assert not retrain_due(deployment.ledger, RetrainingParams(min_new_frames=1))
+    assert deployment.grow() is None
+
+
+def test_a_correction_after_the_release_reaches_the_models(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """It grows, and the models are due, until a candidate was trained on the turn that holds it."""
+    deployment = make_deployment("one")
+    deployment.label(range(2))
+    first = deployment.grow()
+    assert first is not None
+    deployment.ledger.mark_trained([first.turn])
+    (annotation,) = deployment.ledger.annotations_of(next(iter(deployment.contents()["frames"])))
+    corrected = replace(annotation, outcome="nothing", boxes=(), labelled_at=NOON + timedelta(hours=1))
+    deployment.ledger.record_annotations(corrected.sha256, [corrected], finished=False)
+    assert grow_due(deployment.ledger, PARAMS)
+    second = deployment.grow()
+    assert second is not None
+    assert deployment.ledger.count_untrained_frames() == 1
+    assert retrain_due(deployment.ledger, RetrainingParams(min_new_frames=1))
+    deployment.ledger.mark_trained([first.turn])  # a training that had begun before
+    assert deployment.ledger.count_untrained_frames() == 1
+    deployment.ledger.mark_trained([first.turn, second.turn])
+    assert deployment.ledger.count_untrained_frames() == 0
+
+
+def test_when_the_newest_annotation_is_deleted_the_one_before_counts_again(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """Two people annotated; the reviewer deletes the second's."""
+    deployment = make_deployment("one")
+    deployment.label(range(1))
+    (sha,) = (label.sha256 for label in deployment.ledger.labels_to_grow())
+    (first,) = deployment.ledger.annotations_of(sha)
+    second = replace(
+        first,
+        annotation_id=90,
+        annotator="bob",
+        outcome="nothing",
+        boxes=(),
+        labelled_at=NOON + timedelta(hours=1),
+    )
+    deployment.ledger.record_annotations(sha, [first, second], finished=False)
+    deployment.grow()
+    assert deployment.contents()["frames"][sha][2] == []
+    deployment.ledger.record_annotations(sha, [first, replace(second, outcome="deleted")], finished=False)
+    deployment.grow()
+    assert deployment.contents()["frames"][sha][2] == [list(box.xywh) for box in first.boxes]
+
+
+def test_an_annotator_with_another_address_blocks_nothing(
+    make_deployment: Callable[[str], Deployment],
+) -> None:
+    """The same label is not grown again, and a label that is changed and changed back is planned anew."""
+    deployment = make_deployment("one")
+    deployment.label(range(1))
+    (sha,) = (label.sha256 for label in deployment.ledger.labels_to_grow())
+    deployment.grow()
+    (row,) = deployment.ledger.annotations_of(sha)
+    moved = replace(row, annotator="ann@elsewhere.org")
+    deployment.ledger.record_annotations(sha, [moved], finished=False)
+    assert deployment.ledger.annotations_of(sha) == [moved]
+    assert deployment.grow() is None
+    changed = replace(moved, outcome="nothing", boxes=())
+    for version, again in (("data-00002", changed), ("data-00003", moved)):
+        deployment.ledger.record_annotations(sha, [again], finished=False)
+        grown = deployment.grow()
+        assert grown is not None
+        assert grown.version == version

@@ -50,7 +50,10 @@ BOXES = st.lists(
     ),
     max_size=3,
 )
-TURNS = st.lists(st.tuples(st.sets(NUMBERS), st.dictionaries(NUMBERS, BOXES, max_size=4)), max_size=5)
+# Labels of a frame, or None, which takes them back.
+TURNS = st.lists(
+    st.tuples(st.sets(NUMBERS), st.dictionaries(NUMBERS, st.none() | BOXES, max_size=4)), max_size=5
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,12 +65,12 @@ def test_the_fold_equals_a_dict(turns: list[Any], taxonomy: Taxonomy) -> None:
         for new, labelled in turns:
             split_of |= {frame(n).sha256: frame(n).split for n in new}
             given_labels = {
-                frame(n).sha256: labels(*boxes)
+                frame(n).sha256: None if boxes is None else labels(*boxes)
                 for n, boxes in labelled.items()
                 if frame(n).sha256 in split_of
             }
             append_turn(root, "t", [frame(n) for n in sorted(new)], given_labels.items(), taxonomy)
-            boxes_of |= given_labels
+            boxes_of = {sha: new for sha, new in (boxes_of | given_labels).items() if new is not None}
             assert append_turn(root, "t", [frame(n) for n in new], given_labels.items(), taxonomy) is None
         if not turns:
             return
@@ -242,8 +245,11 @@ def test_a_changed_meaning_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> Non
     renamed = [replace(c, name="Accumulator") if c.id == 2 else c for c in taxonomy.classes]
     with pytest.raises(UserError, match="id 2: was 'Battery', is 'Accumulator'"):
         Log(root, Taxonomy(streams=taxonomy.streams, classes=tuple(renamed)))
-    with pytest.raises(UserError, match="'gone'"):
-        Log(root, Taxonomy(streams=taxonomy.streams, classes=taxonomy.classes[:-1]))
+    with pytest.raises(UserError, match="id 2: was 'Battery', is 'gone'"):
+        Log(root, Taxonomy(streams=taxonomy.streams, classes=taxonomy.classes[:1]))
+    Log(
+        root, Taxonomy(streams=taxonomy.streams, classes=taxonomy.classes[:-1])
+    )  # no box is of the last class
 
 
 def test_bad_labels_and_names_are_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -325,3 +331,23 @@ def test_the_last_turn(tmp_path: Path, taxonomy: Taxonomy) -> None:
     with pytest.raises(UserError, match="a log holds at most 99999 turns"):
         append_turn(root, "t", [frame(1)], [], taxonomy)
     assert len(Log(root, taxonomy)) == 1
+
+
+def test_labels_that_are_taken_back_leave_the_frame_without_labels(
+    tmp_path: Path, taxonomy: Taxonomy
+) -> None:
+    """It stays in the log and can be labelled again; it is not a background frame, which has no boxes."""
+    root = tmp_path / "data"
+    one, two = frame(1), frame(2)
+    append_turn(
+        root, "a", [one, two], [(one.sha256, labels((5, 1, 2, 3, 4))), (two.sha256, labels())], taxonomy
+    )
+    assert append_turn(root, "b", [], [(one.sha256, None)], taxonomy) is not None
+    assert append_turn(root, "b", [], [(one.sha256, None), (frame(9).sha256, None)], taxonomy) is None
+    log = Log(root, taxonomy)
+    assert [f.sha256 for f in log.frames()] == [two.sha256]
+    assert len(log.frames(labelled=False)) == 2
+    assert log.labels(log.row_of[one.sha256]) is None
+    assert int(log.box_counts().sum()) == 0
+    append_turn(root, "c", [], [(one.sha256, labels((5, 1, 2, 3, 4)))], taxonomy)
+    assert int(Log(root, taxonomy).box_counts().sum()) == 1

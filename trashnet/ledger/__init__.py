@@ -9,14 +9,15 @@ All SQL is in this package: rooms ask :class:`Ledger` in words.
 from trashnet.ledger.annotations import (
     OUTCOMES,
     USABLE,
+    AnnotationKey,
     AnnotationRow,
-    FrameLabels,
     Outcome,
     RecordedAnnotations,
 )
 from trashnet.ledger.bin_days import BinDay
 from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import MAX_HASH_DISTANCE, Duplicate, Fingerprint
+from trashnet.ledger.growth import FrameLabels, SetAside
 from trashnet.ledger.ledger import Ledger, open_ledger
 from trashnet.ledger.rows import STATES, FrameRow, State
 from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
@@ -30,6 +31,7 @@ __all__ = [
     "OUTCOMES",
     "STATES",
     "USABLE",
+    "AnnotationKey",
     "AnnotationRow",
     "BinDay",
     "Burst",
@@ -44,6 +46,7 @@ __all__ = [
     "Outcome",
     "RecordedAnnotations",
     "ScoredFrame",
+    "SetAside",
     "State",
     "TurnRow",
     "UnscoredFrame",

@@ -1,30 +1,42 @@
 """Annotations of frames' tasks, as the ledger keeps them until they have grown into the dataset, and
 after.
+
+An annotation is known by the installation of Label Studio that it was made in, and by its id there: every
+installation counts from 1.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from trashnet.boxes import Box
-from trashnet.ledger.database import Database, batched
-from trashnet.ledger.frames import move_frame
+from trashnet.ledger.database import Database, LedgerError, batched
+from trashnet.ledger.frames import move_frame, move_frames
 from trashnet.ledger.tables import annotations, frames
 
-Outcome = Literal["boxes", "nothing", "skipped", "refused"]
+Outcome = Literal["boxes", "nothing", "skipped", "refused", "deleted"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 USABLE: tuple[Outcome, ...] = ("boxes", "nothing")  # of these the dataset learns
+DELETED: Outcome = "deleted"
+TASK_GONE = "its task is gone from Label Studio"
+NO_TASK = 0  # of an annotation whose task is gone: Label Studio may give the task's number again
+
+AnnotationKey = tuple[str, int]  # installation and id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationRow:
-    """One annotation of a task, boxes in pixels; ``turn`` is ``None`` until it has grown into the dataset."""
+    """One annotation of a task, boxes in pixels; ``turn`` is ``None`` until it has grown into the dataset.
 
+    ``installation`` is empty for annotations that a ledger before 0.3 recorded, until they are seen again.
+    """
+
+    installation: str = ""
     annotation_id: int
     task_id: int
     sha256: str
@@ -36,15 +48,10 @@ class AnnotationRow:
     seconds: float | None = None
     turn: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class FrameLabels:
-    """The labels of one frame: its newest usable annotation, and the ids of all usable ones, which that one
-    supersedes.
-    """
-
-    newest: AnnotationRow
-    annotation_ids: tuple[int, ...]
+    @property
+    def key(self) -> AnnotationKey:
+        """Installation and id."""
+        return self.installation, self.annotation_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,9 @@ class AnnotationQueries(Database):
 
         Returns how many moved.
         """
-        moved = 0
+        columns = {sha256: {"task_id": task_id} for sha256, task_id in task_ids.items()}
         with self.transaction() as connection:
-            for sha256, task_id in task_ids.items():
-                moved += move_frame(connection, sha256, "accepted", "tasked", task_id=task_id)
-        return moved
+            return move_frames(connection, columns, "accepted", "tasked")
 
     def annotations_of(self, sha256: str) -> list[AnnotationRow]:
         """A frame's annotations, oldest first."""
@@ -81,33 +86,70 @@ class AnnotationQueries(Database):
             .order_by(annotations.c.labelled_at, annotations.c.annotation_id)
         )
         with self.reading() as connection:
-            return [_annotation(row) for row in connection.execute(query).mappings()]
+            return [annotation_row(row) for row in connection.execute(query).mappings()]
 
     def record_annotations(
         self, sha256: str, rows: Sequence[AnnotationRow], *, finished: bool, note: str | None = None
     ) -> RecordedAnnotations:
         """Write the present annotations of one frame, and move the frame with them.
 
-        With ``finished`` a ``tasked`` frame becomes ``labelled``. Where none of them is usable any more, a
-        ``labelled`` frame that has not grown yet becomes ``tasked`` again. An annotation that has grown and
-        was changed grows again.
+        With ``finished`` a ``tasked`` frame becomes ``labelled``. Where none of its annotations is usable any
+        more, a ``labelled`` frame that has not grown yet becomes ``tasked`` again. An annotation that has
+        grown and was changed or deleted grows again, whether or not its frame was released.
 
         Args:
             sha256: The frame.
-            rows: All its annotations as they are now, withdrawn ones as ``refused``.
+            rows: All its annotations as they are now, deleted ones as ``deleted``.
             finished: Whether the frame needs no further annotation.
             note: What the frame's transition to ``labelled`` notes.
+
+        Raises:
+            LedgerError: One of them is known as an annotation of another frame; nothing is written.
         """
         with self.transaction() as connection:
-            before = _contents(connection, sha256)
-            written = [row for row in rows if _write(connection, row)]
+            written = [(row, _write(connection, row)) for row in rows]
             labelled = finished and move_frame(connection, sha256, "tasked", "labelled", note=note)
-            if written and not any(row.outcome in USABLE for row in rows):
-                turn = connection.execute(select(frames.c.turn).where(frames.c.sha256 == sha256)).scalar()
-                if turn is None:
-                    move_frame(connection, sha256, "labelled", "tasked", note="its annotation was taken back")
-        changed = [row for row in written if before.get(row.annotation_id) != _content(row)]
-        return RecordedAnnotations(tuple(changed), labelled)
+            if any(write.written for _, write in written):
+                _take_back(connection, sha256, [write.turn for _, write in written if write.taken_back])
+        return RecordedAnnotations(tuple(row for row, write in written if write.changed), labelled)
+
+    def frames_of_annotations(self, installation: str, annotation_ids: Sequence[int]) -> dict[int, str]:
+        """The frames, by SHA-256, of those annotations of an installation that are known."""
+        found: dict[int, str] = {}
+        with self.reading() as connection:
+            for batch in batched(annotation_ids):
+                mine = (annotations.c.installation == installation) & annotations.c.annotation_id.in_(batch)
+                rows = connection.execute(
+                    select(annotations.c.annotation_id, annotations.c.sha256).where(mine)
+                )
+                found |= {row.annotation_id: row.sha256 for row in rows}
+        return found
+
+    def tasked_frames(self) -> list[tuple[str, int | None]]:
+        """Every tasked frame's SHA-256 and task, by SHA-256; costs what is in the queue."""
+        query = select(frames.c.sha256, frames.c.task_id).where(frames.c.state == "tasked")
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(frames.c.sha256)).all()
+        return [(sha256, task_id) for sha256, task_id in rows]
+
+    def return_to_accepted(self, sha256: str, task_id: int | None) -> bool:
+        """Move a tasked frame whose task is gone back to ``accepted``; ``False`` if it has another task now.
+
+        It keeps the number of that task, which says that it was asked about before. Of its annotations the
+        usable ones stay; the others are gone with the task.
+        """
+        with self.transaction() as connection:
+            locked = select(frames.c.task_id).where(frames.c.sha256 == sha256).with_for_update()
+            if connection.execute(locked).scalar() != task_id:
+                return False
+            if not move_frame(connection, sha256, "tasked", "accepted", note=f"task {task_id} is gone"):
+                return False
+            mine = annotations.c.sha256 == sha256
+            idle = mine & annotations.c.outcome.in_(("skipped", "refused"))
+            gone = {"outcome": DELETED, "boxes": (), "reason": TASK_GONE}
+            connection.execute(update(annotations).where(mine).values(task_id=NO_TASK))
+            connection.execute(update(annotations).where(idle).values(gone))
+        return True
 
     def frames_awaiting_second_annotation(self, before: datetime) -> list[str]:
         """The SHA-256s of tasked frames that have a usable annotation made at or before this time."""
@@ -122,14 +164,15 @@ class AnnotationQueries(Database):
     def count_queue(self) -> Counter[frozenset[Outcome]]:
         """How many tasked frames have annotations of which outcomes; costs what is in the queue.
 
-        The empty set counts the frames that have no annotation.
+        The empty set counts the frames that have no annotation, or whose annotations were deleted.
         """
         outcomes: dict[str, set[Outcome]] = {}
         with self.reading() as connection:
             tasked = _tasked(connection)
             for batch in batched(tasked):
                 columns = (annotations.c.sha256, annotations.c.outcome)
-                query = select(*columns).where(annotations.c.sha256.in_(batch))
+                present = annotations.c.sha256.in_(batch) & (annotations.c.outcome != DELETED)
+                query = select(*columns).where(present)
                 for sha256, outcome in connection.execute(query).all():
                     outcomes.setdefault(sha256, set()).add(outcome)
         return Counter(frozenset(outcomes.get(sha256, ())) for sha256 in tasked)
@@ -152,39 +195,11 @@ class AnnotationQueries(Database):
             sha256s = list(connection.execute(several).scalars())
             for batch in batched(sorted(sha256s)):
                 query = select(annotations).where(usable, annotations.c.sha256.in_(batch)).order_by(*order)
-                rows += [_annotation(row) for row in connection.execute(query).mappings()]
+                rows += [annotation_row(row) for row in connection.execute(query).mappings()]
         for _, group in groupby(rows, key=lambda row: row.sha256):
             newest = {row.annotator: row for row in group}
             if len(newest) > 1:
                 yield list(newest.values())
-
-    def labels_to_grow(self, turn: str | None = None) -> list[FrameLabels]:
-        """Per labelled frame its newest usable annotation among those planned for ``turn``; by SHA-256.
-
-        ``None`` stands for those that no turn holds yet.
-        """
-        order = (annotations.c.sha256, annotations.c.labelled_at, annotations.c.annotation_id)
-        query = select(annotations).where(_usable_of(turn)).order_by(*order)
-        with self.reading() as connection:
-            rows = [_annotation(row) for row in connection.execute(query).mappings()]
-            labelled = _labelled(connection, {row.sha256 for row in rows})
-        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.sha256)]
-        return [
-            FrameLabels(group[-1], tuple(row.annotation_id for row in group))
-            for group in groups
-            if group[-1].sha256 in labelled
-        ]
-
-    def count_labels_to_grow(self) -> int:
-        """How many frames have labels that no turn holds yet: the length of :meth:`labels_to_grow`."""
-        query = select(annotations.c.sha256).where(_usable_of(None)).distinct()
-        with self.reading() as connection:
-            return len(_labelled(connection, connection.execute(query).scalars().all()))
-
-
-def _usable_of(turn: str | None) -> ColumnElement[bool]:
-    planned = annotations.c.turn.is_(None) if turn is None else annotations.c.turn == turn
-    return planned & annotations.c.outcome.in_(USABLE)
 
 
 # A join would leave the planner free to read a whole table: two steps by index cost what they find.
@@ -193,48 +208,79 @@ def _tasked(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _labelled(connection: Connection, sha256s: Collection[str]) -> set[str]:
-    """Those of these frames that are labelled, or were and are released."""
-    labelled: set[str] = set()
-    for batch in batched(sorted(sha256s)):
-        query = select(frames.c.sha256, frames.c.state).where(frames.c.sha256.in_(batch))
-        rows = connection.execute(query).all()
-        labelled |= {sha256 for sha256, state in rows if state in ("labelled", "released")}
-    return labelled
-
-
-def _annotation(row: Mapping[Any, Any]) -> AnnotationRow:
+def annotation_row(row: Mapping[Any, Any]) -> AnnotationRow:
+    """A row of the table as the program's own type."""
     return AnnotationRow(**row)
 
 
-def _content(row: AnnotationRow) -> tuple[str, str | None, tuple[Box, ...]]:
-    return row.outcome, row.reason, row.boxes
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What writing one annotation did.
+
+    ``changed``: outcome, reason or boxes are others; ``taken_back``: it was deleted after a turn, ``turn``,
+    had been planned with it.
+    """
+
+    written: bool
+    changed: bool = False
+    taken_back: bool = False
+    turn: str | None = None
 
 
-def _contents(connection: Connection, sha256: str) -> dict[int, tuple[str, str | None, tuple[Box, ...]]]:
-    columns = (annotations.c.annotation_id, annotations.c.outcome, annotations.c.reason, annotations.c.boxes)
-    rows: Iterable[Any] = connection.execute(select(*columns).where(annotations.c.sha256 == sha256)).all()
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
-
-
-def _write(connection: Connection, row: AnnotationRow) -> bool:
-    """Insert an annotation or replace an older state of it; ``False`` if the ledger has it already.
+def _write(connection: Connection, row: AnnotationRow) -> _Write:
+    """Insert an annotation or replace an older state of it.
 
     A changed annotation has to grow again: its ``turn`` is taken back. One that was only saved again keeps
-    it.
+    it, and so does one whose annotator has another address now.
     """
     values = {field.name: getattr(row, field.name) for field in fields(row)} | {"turn": None}
-    same_id = annotations.c.annotation_id == row.annotation_id
-    known = connection.execute(select(annotations).where(same_id)).mappings().one_or_none()
+    known = _known(connection, row)
     if known is None:
         connection.execute(annotations.insert().values(values))
-        return True
-    unchanged = all(
-        known[name] == values[name] for name in ("sha256", "outcome", "boxes", "reason", "annotator")
-    )
-    if unchanged and known["labelled_at"] >= row.labelled_at:
-        return False
-    if unchanged:
+        return _Write(written=True, changed=True)
+    if known["sha256"] != row.sha256:
+        raise LedgerError(
+            f"annotation {row.annotation_id} of Label Studio's installation {row.installation!r} is one of "
+            f"frame {known['sha256']}, so it is not taken for frame {row.sha256}"
+        )
+    changed = any(known[name] != values[name] for name in ("outcome", "boxes", "reason"))
+    if not changed and known["labelled_at"] >= row.labelled_at:
+        # Whose annotation it is may be told better now, but when it was made may not.
+        values |= {name: known[name] for name in ("labelled_at", "seconds")}
+    if not changed:
         values["turn"] = known["turn"]
-    connection.execute(update(annotations).where(same_id).values(values))
-    return True
+    if all(known[name] == value for name, value in values.items()):
+        return _Write(written=False)
+    same = (annotations.c.installation == known["installation"]) & (
+        annotations.c.annotation_id == known["annotation_id"]
+    )
+    connection.execute(update(annotations).where(same).values(values))
+    taken_back = changed and row.outcome == DELETED and known["turn"] is not None
+    return _Write(written=True, changed=changed, taken_back=taken_back, turn=known["turn"])
+
+
+def _known(connection: Connection, row: AnnotationRow) -> Mapping[Any, Any] | None:
+    """The annotation as it was recorded before, perhaps by a program that did not know installations."""
+    mine = select(annotations).where(annotations.c.annotation_id == row.annotation_id)
+    known = connection.execute(mine.where(annotations.c.installation == row.installation)).mappings().first()
+    if known is None and row.installation:
+        older = mine.where(annotations.c.installation == "", annotations.c.sha256 == row.sha256)
+        known = connection.execute(older.where(annotations.c.task_id == row.task_id)).mappings().first()
+    return known
+
+
+def _take_back(connection: Connection, sha256: str, turns: Sequence[str | None]) -> None:
+    """Ask again about a frame without a usable annotation, unless a turn of the dataset holds its label.
+
+    ``turns``: those that deleted annotations were planned for. Growing takes such a label out of the dataset.
+    """
+    usable = (annotations.c.sha256 == sha256) & annotations.c.outcome.in_(USABLE)
+    if connection.execute(select(annotations.c.annotation_id).where(usable).limit(1)).first():
+        return
+    held = connection.execute(select(frames.c.turn).where(frames.c.sha256 == sha256)).scalar()
+    if held is not None:
+        return
+    if turns:  # a run may have died after it had appended this label, and before it told the ledger
+        connection.execute(update(frames).where(frames.c.sha256 == sha256).values(turn=turns[-1]))
+    else:
+        move_frame(connection, sha256, "labelled", "tasked", note="its annotation was taken back")

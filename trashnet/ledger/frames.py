@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 
-from trashnet.ledger.database import Database
+from trashnet.ledger.database import Database, batched
 from trashnet.ledger.rows import FrameRow, State
 from trashnet.ledger.tables import HASH_BANDS, frames, transitions
 
@@ -40,6 +40,16 @@ class FrameQueries(Database):
     def frame(self, sha256: str) -> FrameRow | None:
         """A frame by the SHA-256 of its stored bytes."""
         return self._frame(frames.c.sha256 == sha256)
+
+    def frames_by_sha256(self, sha256s: Sequence[str]) -> dict[str, FrameRow]:
+        """Those of these frames that the ledger has, by the SHA-256 of their stored bytes."""
+        found: dict[str, FrameRow] = {}
+        with self.reading() as connection:
+            for batch in batched(sha256s):
+                query = select(*(frames.c[name] for name in COLUMNS)).where(frames.c.sha256.in_(batch))
+                rows = map(frame_row, connection.execute(query).mappings())
+                found |= {row.sha256: row for row in rows}
+        return found
 
     def frame_by_upload(self, uploaded_sha256: str) -> FrameRow | None:
         """A frame by the SHA-256 of the bytes that its bin sent."""
@@ -139,6 +149,27 @@ def move_frame(
     connection.execute(update(frames).where(frames.c.sha256 == sha256).values(columns))
     record_transition(connection, sha256, before, to, now, note)
     return True
+
+
+def move_frames(
+    connection: Connection, values: Mapping[str, Mapping[str, Any]], from_: State, to: State
+) -> int:
+    """Move many frames, by SHA-256 with the columns to set; those in another state stay. Returns how many."""
+    now, moved = datetime.now(UTC), list[str]()
+    for batch in batched(sorted(values)):  # always in the same order: two writers never both wait
+        locked = select(frames.c.sha256).where(frames.c.sha256.in_(batch), frames.c.state == from_)
+        moved += connection.execute(locked.order_by(frames.c.sha256).with_for_update()).scalars()
+    if not moved:
+        return 0
+    rows = [{"moved": sha256, **values[sha256]} for sha256 in moved]
+    columns: dict[str, Any] = {"state": to, "changed_at": now}
+    columns |= {name: bindparam(name) for name in values[moved[0]]}
+    connection.execute(update(frames).where(frames.c.sha256 == bindparam("moved")).values(columns), rows)
+    entries = [
+        {"sha256": sha256, "from_state": from_, "to_state": to, "at": now, "note": None} for sha256 in moved
+    ]
+    connection.execute(transitions.insert(), entries)
+    return len(moved)
 
 
 def hash_bands(phash: str | None) -> dict[str, int | None]:

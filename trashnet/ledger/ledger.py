@@ -11,6 +11,7 @@ from trashnet.ledger.bin_days import BinDayQueries
 from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import DeduplicationQueries
 from trashnet.ledger.frames import FrameQueries
+from trashnet.ledger.growth import GrowthQueries
 from trashnet.ledger.selection import SelectionQueries
 from trashnet.ledger.turns import CursorQueries, TurnQueries
 from trashnet.ledger.uploads import UploadQueries
@@ -27,6 +28,7 @@ class Ledger(
     DeduplicationQueries,
     SelectionQueries,
     AnnotationQueries,
+    GrowthQueries,
     TurnQueries,
     CursorQueries,
     WithdrawalQueries,

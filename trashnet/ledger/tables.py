@@ -130,6 +130,8 @@ transitions = Table(
 annotations = Table(
     "annotations",
     metadata,
+    # Every installation of Label Studio counts from 1; "" is the one that ledgers before 0.3 did not name.
+    Column("installation", String(64), primary_key=True, default="", server_default=""),
     Column("annotation_id", BigInteger, primary_key=True, autoincrement=False),
     Column("task_id", BigInteger, nullable=False),
     Column("sha256", String(64), ForeignKey("frames.sha256"), nullable=False, index=True),
@@ -142,6 +144,16 @@ annotations = Table(
     Column("turn", String(128)),
     Index("ix_annotations_turn", "turn", "outcome"),
     Index("ix_annotations_sha256_outcome", "sha256", "outcome", "annotator"),
+)
+
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("sha256", String(64), ForeignKey("frames.sha256"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("checked_at", UtcDateTime, nullable=False),
+    Index("ix_set_aside_checked_at", "checked_at", "sha256"),
 )
 
 cursors = Table(

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
+from trashnet.ledger.annotations import USABLE, AnnotationKey
 from trashnet.ledger.database import Database, batched
 from trashnet.ledger.frames import move_frame
 from trashnet.ledger.tables import annotations, cursors, frames, turns
 
 TurnState = Literal["planned", "done"]
+UNLABELLED = ("tasked", "accepted")  # where a frame of the dataset is whose label was taken back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,28 +38,61 @@ class TurnRow:
 class TurnQueries(Database):
     """What growing, training and publishing ask and write."""
 
-    def plan_turn(self, turn: TurnRow, annotation_ids: Sequence[int]) -> None:
+    def plan_turn(self, turn: TurnRow, keys: Sequence[AnnotationKey]) -> None:
         """Write down that these annotations are to become this turn."""
+        by_installation: dict[str, list[int]] = {}
+        for installation, annotation_id in keys:
+            by_installation.setdefault(installation, []).append(annotation_id)
         with self.transaction() as connection:
             connection.execute(turns.insert().values(asdict(turn)))
-            for batch in batched(annotation_ids):
-                planned = annotations.c.annotation_id.in_(batch)
-                connection.execute(update(annotations).where(planned).values(turn=turn.digest))
+            for installation, annotation_ids in by_installation.items():
+                for batch in batched(annotation_ids):
+                    planned = annotations.c.installation == installation
+                    planned &= annotations.c.annotation_id.in_(batch)
+                    connection.execute(update(annotations).where(planned).values(turn=turn.digest))
+
+    def count_turns(self) -> int:
+        """How many turns were ever planned, whatever became of them."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(turns)).scalar() or 0)
 
     def unfinished_turn(self) -> TurnRow | None:
         """The oldest turn that was planned and not finished, if there is one."""
         return next(iter(self._turns("planned")), None)
 
-    def finish_turn(self, digest: str, *, turn: str | None, version: str | None) -> None:
+    def finish_turn(
+        self,
+        digest: str,
+        *,
+        turn: str | None,
+        version: str | None,
+        unlabelled: Sequence[str] = (),
+        size: tuple[int, int] | None = None,
+    ) -> None:
         """Mark a turn as done, under its name in the dataset log and the version that holds it.
 
-        Its annotations and frames get that name.
+        Its annotations and frames get that name. A released frame becomes ``labelled`` again, since no
+        candidate was trained on its new label.
+
+        Args:
+            digest: Of the turn's plan.
+            turn: Its name; ``None`` if nothing of the plan could be appended.
+            version: Of the dataset.
+            unlabelled: Frames that have no label any more: they become ``tasked``, unless somebody annotated
+                them meanwhile.
+            size: Frames and boxes that it holds, where that is not what was planned.
         """
-        values = {"state": "done", "name": turn, "version": version, "finished_at": datetime.now(UTC)}
+        values: dict[str, object] = {
+            "state": "done",
+            "name": turn,
+            "version": version,
+            "finished_at": datetime.now(UTC),
+        }
+        if size is not None:
+            values |= {"frames": size[0], "boxes": size[1]}
         with self.transaction() as connection:
             if turn is not None:
-                grown = select(annotations.c.sha256).where(annotations.c.turn == digest)
-                connection.execute(update(frames).where(frames.c.sha256.in_(grown)).values(turn=turn))
+                _mark_grown(connection, digest, turn, unlabelled)
             connection.execute(update(annotations).where(annotations.c.turn == digest).values(turn=turn))
             connection.execute(update(turns).where(turns.c.digest == digest).values(values))
 
@@ -66,8 +101,11 @@ class TurnQueries(Database):
         return [turn for turn in self._turns("done") if turn.name is not None]
 
     def count_untrained_frames(self) -> int:
-        """How many frames are in the dataset with labels that no published candidate has been trained on."""
-        untrained = (frames.c.state == "labelled") & frames.c.turn.is_not(None)
+        """How many frames of the dataset have a label that no published candidate has been trained on.
+
+        A label that was changed or taken back since then counts as well.
+        """
+        untrained = frames.c.state.in_(("labelled", *UNLABELLED)) & frames.c.turn.is_not(None)
         with self.reading() as connection:
             return int(connection.execute(select(func.count()).where(untrained)).scalar() or 0)
 
@@ -75,19 +113,35 @@ class TurnQueries(Database):
         """Move the labelled frames of these turns on to ``released``: a published candidate was trained on
         them.
 
-        Returns how many frames moved.
+        A frame whose label was taken back by one of these turns is in no turn any more. Returns how many
+        frames moved.
         """
         trained = (frames.c.state == "labelled") & frames.c.turn.in_(list(names))
+        forgotten = frames.c.state.in_(UNLABELLED) & frames.c.turn.in_(list(names))
         moved = 0
         with self.transaction() as connection:
             for sha256 in connection.execute(select(frames.c.sha256).where(trained)).scalars().all():
                 moved += move_frame(connection, sha256, "labelled", "released")
+            connection.execute(update(frames).where(forgotten).values(turn=None))
         return moved
 
     def _turns(self, state: TurnState) -> list[TurnRow]:
         query = select(turns).where(turns.c.state == state).order_by(turns.c.started_at, turns.c.digest)
         with self.reading() as connection:
             return [TurnRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _mark_grown(connection: Connection, digest: str, turn: str, unlabelled: Sequence[str]) -> None:
+    grown = select(annotations.c.sha256).where(annotations.c.turn == digest)
+    connection.execute(update(frames).where(frames.c.sha256.in_(grown)).values(turn=turn))
+    changed = select(frames.c.sha256).where(frames.c.sha256.in_(grown), frames.c.state == "released")
+    for sha256 in connection.execute(changed).scalars().all():
+        move_frame(connection, sha256, "released", "labelled", note="its label changed")
+    for batch in batched(sorted(unlabelled)):
+        usable = annotations.c.sha256.in_(batch) & annotations.c.outcome.in_(USABLE)
+        annotated = set(connection.execute(select(annotations.c.sha256).where(usable)).scalars())
+        for sha256 in sorted(set(batch) - annotated):
+            move_frame(connection, sha256, "labelled", "tasked", note="its label was taken back")
 
 
 class CursorQueries(Database):

@@ -200,7 +200,7 @@ def test_an_answer_and_its_frame_move_together(ledger: Ledger) -> None:
     recorded = ledger.record_annotations(frame.sha256, [annotation(5, frame)], finished=True)
     assert (recorded.changed, recorded.labelled) == ((), False)
     assert ledger.count_by_state() == {"labelled": 1}
-    assert [a.newest.annotation_id for a in ledger.labels_to_grow()] == [5]
+    assert [label.keys for label in ledger.labels_to_grow()] == [(("", 5),)]
 
 
 def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger: Ledger) -> None:
@@ -214,7 +214,7 @@ def test_an_answer_that_changed_grows_again_and_one_only_touched_does_not(ledger
     assert ledger.labels_to_grow() == []
     assert len(ledger.labels_to_grow("first")) == 1
     record(ledger, annotation(5, frame, labelled_at=NOON + timedelta(hours=2), boxes=()))
-    assert [labels.newest.boxes for labels in ledger.labels_to_grow()] == [()]
+    assert [label.newest and label.newest.boxes for label in ledger.labels_to_grow()] == [()]
 
 
 def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger: Ledger) -> None:
@@ -230,7 +230,7 @@ def test_the_newest_usable_answer_of_a_frame_grows_and_settles_the_older(ledger:
         ),
     )
     (labels,) = ledger.labels_to_grow()
-    assert (labels.newest.annotation_id, labels.annotation_ids) == (2, (1, 2))
+    assert (labels.newest and labels.newest.annotation_id, labels.keys) == (2, (("", 1), ("", 2)))
 
 
 def test_cursors_are_remembered_by_name(ledger: Ledger) -> None:
@@ -373,12 +373,16 @@ def test_a_ledger_of_version_0_1_opens_migrates_and_says_the_same(url: str) -> N
     assert [(a.annotation_id, a.boxes) for a in ledger.annotations_of(row(7).sha256)] == [
         (1, (Box("Battery", 1.0, 2.0, 3.0, 4.0),))
     ]
-    assert [labels.annotation_ids for labels in ledger.labels_to_grow("e" * 64)] == [(1,)]
+    assert [labels.keys for labels in ledger.labels_to_grow("e" * 64)] == [(("", 1),)]
     assert ledger.unfinished_turn() is not None
     assert [turn.version for turn in ledger.finished_turns()] == ["data-00002"]
     assert ledger.count_queue() == {frozenset({"refused"}): 1}
     assert ledger.cursor("annotations/1") == "2026-11-20T12:00:00+00:00"
     assert [(old, new) for old, new, *_ in history(ledger, row(8).sha256)][-1] == ("labelled", "released")
+    other = annotation(1, row(8), installation="another", outcome="nothing", boxes=())
+    record(ledger, other)  # the key is that of both: an annotation 1 of another installation is another
+    assert {a.key for a in ledger.annotations_of(row(8).sha256)} == {("", 2), ("another", 1)}
+    assert [a.key for a in ledger.annotations_of(row(7).sha256)] == [("", 1)]
     ledger.close()
 
 

@@ -1,6 +1,7 @@
 """What each query of the ledger answers and writes, on SQLite and on a real PostgreSQL."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,9 +54,11 @@ def annotate(
     outcome: Outcome = "boxes",
     minutes: int = 0,
     finished: bool = False,
+    installation: str = "",
 ) -> AnnotationRow:
     """Record one annotation of a frame, made so many minutes after noon."""
     row = AnnotationRow(
+        installation=installation,
         annotation_id=number,
         task_id=frame,
         sha256=sha(frame),
@@ -361,7 +364,7 @@ def test_labels_that_no_turn_holds_are_to_grow(ledger: Ledger) -> None:
     for number, state in enumerate(states):
         add(ledger, number, state)
         annotate(ledger, number, number, outcome="skipped" if number == 3 else "boxes")
-    assert [labels.newest.sha256 for labels in ledger.labels_to_grow()] == [sha(0), sha(1)]
+    assert [labels.sha256 for labels in ledger.labels_to_grow()] == [sha(0), sha(1)]
     assert ledger.count_labels_to_grow() == 2
 
 
@@ -377,10 +380,10 @@ def test_a_turn_is_planned_finished_and_trained_on(ledger: Ledger) -> None:
         add(ledger, number, "tasked")
         annotate(ledger, number, number, finished=True)
     plan = turn_row("a")
-    ledger.plan_turn(plan, [1])
+    ledger.plan_turn(plan, [("", 1)])
     assert ledger.unfinished_turn() == plan
-    assert [labels.annotation_ids for labels in ledger.labels_to_grow(plan.digest)] == [(1,)]
-    assert [labels.annotation_ids for labels in ledger.labels_to_grow()] == [(2,)]
+    assert [labels.keys for labels in ledger.labels_to_grow(plan.digest)] == [(("", 1),)]
+    assert [labels.keys for labels in ledger.labels_to_grow()] == [(("", 2),)]
     assert (ledger.count_untrained_frames(), ledger.finished_turns()) == (0, [])
     ledger.finish_turn(plan.digest, turn="00001-bins", version="data-00001")
     assert ledger.unfinished_turn() is None
@@ -396,7 +399,7 @@ def test_a_turn_that_came_to_nothing_gives_its_annotations_back(ledger: Ledger) 
     add(ledger, 1, "tasked")
     annotate(ledger, 1, 1, finished=True)
     ledger.plan_turn(turn_row("b", minutes=1), [])
-    ledger.plan_turn(turn_row("a"), [1])
+    ledger.plan_turn(turn_row("a"), [("", 1)])
     assert ledger.unfinished_turn() == turn_row("a")
     ledger.finish_turn("a" * 64, turn=None, version=None)
     assert ledger.finished_turns() == []
@@ -412,3 +415,81 @@ def test_a_ledger_that_may_not_be_made_is_not_made(url: str) -> None:
     ledger = open_ledger(url, migrate=False)
     assert ledger.count_by_state() == {}
     ledger.close()
+
+
+def test_an_annotation_is_known_by_its_installation_and_its_number(ledger: Ledger) -> None:
+    """Two installations both have an annotation 1; a frame's is not overwritten by another frame's."""
+    for number in (1, 2):
+        add(ledger, number, "tasked")
+    first = annotate(ledger, 1, 1, installation="a", finished=True)
+    second = annotate(ledger, 1, 2, installation="b", outcome="nothing", finished=True)
+    assert ledger.annotations_of(sha(1)) == [first]
+    assert ledger.annotations_of(sha(2)) == [second]
+    assert ledger.frames_of_annotations("a", [1, 2]) == {1: sha(1)}
+    with pytest.raises(LedgerError, match=sha(1)):
+        annotate(ledger, 1, 2, installation="a")
+    assert ledger.annotations_of(sha(1)) == [first]
+    ledger.plan_turn(turn_row("a"), [("a", 1)])
+    assert [label.keys for label in ledger.labels_to_grow()] == [(("b", 1),)]
+
+
+def test_an_annotation_without_an_installation_gets_one_when_it_is_seen_again(ledger: Ledger) -> None:
+    """Of its own frame and task alone; and it stays in its turn."""
+    add(ledger, 1, "tasked")
+    add(ledger, 2, "tasked")
+    annotate(ledger, 1, 1, finished=True)
+    ledger.plan_turn(turn_row("a"), [("", 1)])
+    again = annotate(ledger, 1, 1, installation="a")
+    assert ledger.annotations_of(sha(1)) == [replace(again, turn="a" * 64)]
+    annotate(ledger, 1, 2, installation="b")
+    assert [row.key for row in ledger.annotations_of(sha(2))] == [("b", 1)]
+
+
+def test_a_frame_whose_task_is_gone_is_accepted_again(ledger: Ledger) -> None:
+    """Its usable answer stays, without a task; the others are gone. Another task is none of ours."""
+    add(ledger, 1, "tasked", task_id=7)
+    annotate(ledger, 1, 1)
+    annotate(ledger, 2, 1, outcome="refused", minutes=1)
+    assert not ledger.return_to_accepted(sha(1), 8)
+    assert ledger.return_to_accepted(sha(1), 7)
+    assert not ledger.return_to_accepted(sha(1), 7)
+    assert [(row.outcome, row.task_id) for row in ledger.annotations_of(sha(1))] == [
+        ("boxes", 0),
+        ("deleted", 0),
+    ]
+    assert ledger.tasked_frames() == []
+
+
+def test_a_frame_that_is_set_aside_leaves_the_plan_until_it_is_let_in(ledger: Ledger) -> None:
+    """Those checked longest ago are checked first."""
+    for number in (1, 2):
+        add(ledger, number, "tasked")
+        annotate(ledger, number, number, finished=True)
+    ledger.plan_turn(turn_row("a"), [("", 1), ("", 2)])
+    ledger.set_aside("a" * 64, {sha(1): "no object"})
+    assert [label.sha256 for label in ledger.labels_to_grow("a" * 64)] == [sha(2)]
+    assert (ledger.count_labels_to_grow(), ledger.count_set_aside()) == (0, 1)
+    assert [(frame.sha256, frame.reason) for frame in ledger.frames_set_aside(5)] == [(sha(1), "no object")]
+    ledger.set_aside("a" * 64, {sha(2): "other bytes"})
+    ledger.recheck({sha(1): "still no object"})
+    assert [label.sha256 for label in ledger.labels_set_aside(1)] == [sha(2)]
+    ledger.recheck({sha(1): None})
+    assert [label.keys for label in ledger.labels_to_grow()] == [(("", 1),)]
+
+
+def test_a_label_deleted_while_its_turn_is_made_leaves_the_dataset_with_the_next(ledger: Ledger) -> None:
+    """The run may have appended it before it died: only the log knows."""
+    add(ledger, 1, "tasked")
+    row = annotate(ledger, 1, 1, finished=True)
+    ledger.plan_turn(turn_row("a"), [("", 1)])
+    ledger.record_annotations(sha(1), [replace(row, outcome="deleted", boxes=())], finished=False)
+    assert ledger.labels_to_grow("a" * 64) == []
+    ledger.finish_turn("a" * 64, turn=None, version=None)
+    (label,) = ledger.labels_to_grow()
+    assert (label.sha256, label.newest) == (sha(1), None)
+    ledger.plan_turn(turn_row("b"), label.keys)
+    ledger.finish_turn("b" * 64, turn="00002-bins", version="data-00002", unlabelled=[sha(1)])
+    assert ledger.count_by_state() == {"tasked": 1}
+    assert (ledger.labels_to_grow(), ledger.count_untrained_frames()) == ([], 1)
+    ledger.mark_trained(["00002-bins"])
+    assert ledger.count_untrained_frames() == 0

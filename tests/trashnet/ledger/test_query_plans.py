@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event
 from tests.servers import new_postgres_database
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
-from trashnet.ledger.tables import annotations, frames, turns
+from trashnet.ledger.tables import annotations, frames, set_aside, turns
 
 pytestmark = pytest.mark.heavy
 
@@ -25,6 +25,7 @@ SHA = f"{5:064x}"
 # Every reading verb with arguments that find something.
 READS: dict[str, Callable[[Ledger], Any]] = {
     "frame": lambda ledger: ledger.frame(SHA),
+    "frames_by_sha256": lambda ledger: ledger.frames_by_sha256([f"{i:064x}" for i in range(600)]),
     "frame_by_upload": lambda ledger: ledger.frame_by_upload(SHA),
     "count_in_state": lambda ledger: ledger.count_in_state("accepted"),
     "count_quarantined": lambda ledger: ledger.count_quarantined(),
@@ -47,6 +48,12 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "frames_awaiting_second_annotation": lambda ledger: ledger.frames_awaiting_second_annotation(NOON),
     "count_queue": lambda ledger: ledger.count_queue(),
     "annotations_by_several_people": lambda ledger: list(ledger.annotations_by_several_people()),
+    "tasked_frames": lambda ledger: ledger.tasked_frames(),
+    "frames_of_annotations": lambda ledger: ledger.frames_of_annotations("here", list(range(600))),
+    "labels_set_aside": lambda ledger: ledger.labels_set_aside(100),
+    "count_set_aside": lambda ledger: ledger.count_set_aside(),
+    "frames_set_aside": lambda ledger: ledger.frames_set_aside(1),
+    "count_turns": lambda ledger: ledger.count_turns(),
     "labels_to_grow": lambda ledger: (ledger.labels_to_grow(), ledger.labels_to_grow("planned")),
     "count_labels_to_grow": lambda ledger: ledger.count_labels_to_grow(),
     "unfinished_turn": lambda ledger: ledger.unfinished_turn(),
@@ -85,7 +92,14 @@ def fill(ledger: Ledger) -> None:
         if state in seen:
             open_turn = None if state != "released" else f"turn{number % 40}"
             answers.append(
-                {"annotation_id": number, "task_id": number, "sha256": sha, "annotator": "ann", "boxes": ()}
+                {
+                    "installation": "here",
+                    "annotation_id": number,
+                    "task_id": number,
+                    "sha256": sha,
+                    "annotator": "ann",
+                    "boxes": (),
+                }
                 | {"labelled_at": NOON, "outcome": "boxes", "turn": open_turn}
             )
     with ledger.transaction() as connection:
@@ -93,6 +107,8 @@ def fill(ledger: Ledger) -> None:
         connection.execute(annotations.insert(), answers)
         plan = {"digest": "planned", "state": "planned", "started_at": NOON, "frames": 1, "boxes": 1}
         connection.execute(turns.insert(), [plan])
+        aside = [{"sha256": f"{number:064x}", "reason": "no object"} for number in range(0, FRAMES, 1000)]
+        connection.execute(set_aside.insert(), [row | {"since": NOON, "checked_at": NOON} for row in aside])
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
