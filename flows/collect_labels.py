@@ -2,7 +2,7 @@ from prefect import flow, get_run_logger, task
 
 import labeling
 from flows.context import open_context
-from flows.events import COLLECTED, emit
+from flows.events import ACCEPTED, COLLECTED, emit
 from labeling import CollectedLabels, LabelingParams
 from trashnet.params import load_params
 
@@ -14,8 +14,10 @@ def collect_labels() -> int:
     get_run_logger().info("%s", collected)
     for refusal in collected.refusals:
         get_run_logger().warning("refused: %s", refusal)
-    if collected.boxes or collected.nothing or collected.labelled:
+    if collected.boxes or collected.nothing or collected.labelled or collected.deleted:
         emit(COLLECTED, labelled=collected.labelled)
+    if collected.returned:  # their tasks are gone: they are asked about again
+        emit(ACCEPTED, count=collected.returned)
     return collected.labelled
 
 

@@ -1,4 +1,8 @@
-"""Finished annotations are collected: read from a cursor on, validated, recorded in the ledger."""
+"""Finished annotations are collected: read from a cursor on, validated, recorded in the ledger.
+
+Besides, Label Studio is asked for the task of every frame that the ledger has as ``tasked``: what the cursor
+passed by is collected all the same, and a frame whose task is gone is returned to ``accepted``.
+"""
 
 import logging
 from collections import Counter
@@ -11,13 +15,17 @@ from labeling.agreement import label_agreement
 from labeling.client import Client
 from labeling.params import LabelingParams
 from labeling.project import Project
-from labeling.task_pages import parse_time, tasks_changed_since
+from labeling.task_pages import parse_time, tasks_by_id, tasks_changed_since
 from labeling.tasks import needs_second_annotator
 from labeling.validation import validate_annotation
 from trashnet.ledger import USABLE, AnnotationRow, FrameRow, Ledger
 from trashnet.taxonomy import Taxonomy
 
 WITHDRAWN = "deleted in Label Studio"
+FOREIGN = (
+    "another frame's annotation has the same number, so the two cannot be told apart (was Label Studio "
+    "restored from a backup?); please delete this one and annotate the frame again"
+)
 DIFFERENT = "Two answers differ. Please look at both and give the one that counts."
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -26,7 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CollectedLabels:
-    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with addresses."""
+    """New or changed annotations by outcome, frames that became ``labelled``, and refusals with addresses.
+
+    ``returned``: frames whose tasks are gone, and which are ``accepted`` again.
+    """
 
     boxes: int
     nothing: int
@@ -34,6 +45,8 @@ class CollectedLabels:
     refused: int
     labelled: int
     refusals: tuple[str, ...]
+    deleted: int = 0
+    returned: int = 0
 
 
 def collect_labels(
@@ -44,11 +57,12 @@ def collect_labels(
     params: LabelingParams,
     now: Callable[[], datetime] | None = None,
 ) -> CollectedLabels:
-    """Record every annotation that is new or changed since the last run; costs what is new.
+    """Record every annotation that is new or changed since the last run; costs what is new or in the queue.
 
     A usable annotation moves its frame from ``tasked`` to ``labelled`` in one transaction; an edited one
     grows again. A refused one leaves the frame ``tasked`` and writes its reason on the task's page (tab
-    "Needs fixing"). A skipped frame stays ``tasked`` too, and somebody else gets it.
+    "Needs fixing"). A skipped frame stays ``tasked`` too, and somebody else gets it. A frame whose task is
+    gone from the project becomes ``accepted``, so that people are asked about it again.
 
     Of a frame that two people should annotate the newest annotation counts. Where the two agree too little, a
     third is asked for, and counts; after ``double_days`` what there is counts.
@@ -56,24 +70,15 @@ def collect_labels(
     Raises what :meth:`labeling.client.Client.with_retries` raises; what was collected until then is kept.
     """
     run = _Collection(client, project, ledger, taxonomy, params)
-    name = f"annotations/{project.id}"
-    cursor = ledger.cursor(name)
-    since = BEGINNING
-    if cursor is not None:
-        # A transaction of Label Studio's that began before the cursor may have ended after it: the last
-        # moments are read again. Recording an annotation twice changes nothing.
-        since = datetime.fromisoformat(cursor) - timedelta(seconds=params.cursor_overlap_seconds)
-    for page in tasks_changed_since(client, project.id, since, params.page_size):
-        for task in page:
-            run.collect_task(task)
-        newest = max(parse_time(task["updated_at"]) for task in page)
-        if cursor is None or newest > datetime.fromisoformat(cursor):
-            cursor = newest.isoformat()
-            ledger.set_cursor(name, cursor)
-    run.finish_overdue((now or (lambda: datetime.now(UTC)))())
+    begun = (now or (lambda: datetime.now(UTC)))()
+    run.collect_changed(begun)
+    run.collect_tasked()
+    run.finish_overdue(begun)
     counts = run.counts
     outcomes = (counts["boxes"], counts["nothing"], counts["skipped"], counts["refused"])
-    return CollectedLabels(*outcomes, counts["labelled"], tuple(run.refusals))
+    return CollectedLabels(
+        *outcomes, counts["labelled"], tuple(run.refusals), counts["deleted"], counts["returned"]
+    )
 
 
 class _Collection:
@@ -87,6 +92,48 @@ class _Collection:
         self.annotators = client.with_retries(lambda: {user.id: user.email for user in client.users.list()})
         self.counts: Counter[str] = Counter()
         self.refusals: list[str] = []
+        self.collected: set[str] = set()
+
+    def collect_changed(self, now: datetime) -> None:
+        """Collect the tasks that changed since the last run, and move the cursor behind them.
+
+        The cursor is never later than our own clock. Label Studio's may be ahead; answers that it dates
+        earlier, once somebody has set it right, would be passed by.
+        """
+        name = f"annotations/{self.project.id}/{self.project.installation}"
+        cursor = self.ledger.cursor(name)
+        reached = None if cursor is None else datetime.fromisoformat(cursor)
+        since = BEGINNING
+        if reached is not None and reached <= now:
+            # A transaction of Label Studio's that began before the cursor may have ended after it: the last
+            # moments are read again. Recording an annotation twice changes nothing.
+            since = reached - timedelta(seconds=self.params.cursor_overlap_seconds)
+        elif reached is not None:
+            log.warning(
+                "the last collection reached %s, which is yet to come: all tasks are read again", cursor
+            )
+        for page in tasks_changed_since(self.client, self.project.id, since, self.params.page_size):
+            for task in page:
+                self.collect_task(task)
+            newest = min(max(parse_time(task["updated_at"]) for task in page), now)
+            if reached is None or newest > reached or reached > now:
+                reached = newest
+                self.ledger.set_cursor(name, reached.isoformat())
+
+    def collect_tasked(self) -> None:
+        """Ask for the tasks of frames that wait for an answer and were not read above, by their ids.
+
+        A task of that id that shows another frame is one of another installation's.
+        """
+        waiting = {sha: task for sha, task in self.ledger.tasked_frames() if sha not in self.collected}
+        ids = sorted({task for task in waiting.values() if task is not None})
+        for page in tasks_by_id(self.client, self.project.id, ids, self.params.page_size):
+            for task in page:
+                if waiting.get(task["data"].get("sha256")) == task["id"]:
+                    self.collect_task(task)
+        for sha, task_id in waiting.items():
+            if sha not in self.collected:
+                self.counts["returned"] += self.ledger.return_to_accepted(sha, task_id)
 
     def collect_task(self, task: dict[str, Any]) -> None:
         """Record a task's annotations, and decide whether its frame is labelled."""
@@ -105,11 +152,17 @@ class _Collection:
             frame = replace(frame, state="tasked", task_id=task["id"])
         if frame.task_id is None or frame.task_id != task["id"]:
             return  # a second task of this frame, made by hand
+        self.collected.add(frame.sha256)
         annotations = [self._validate(annotation, frame) for annotation in task["annotations"]]
-        withdrawn = self._withdrawn(frame, {row.annotation_id for row in annotations})
+        annotations, foreign = self._split_foreign(frame, annotations)
+        if foreign and FOREIGN not in task["data"].get("feedback", ""):
+            self.counts["refused"] += len(foreign)
+            self.refusals += [self._complaint(frame, row) for row in foreign]
+        known = self.ledger.annotations_of(frame.sha256)
+        withdrawn = self._withdrawn(frame, known, {row.annotation_id for row in annotations})
         if annotations or withdrawn:
-            self._record(frame, [*annotations, *withdrawn])
-        self._update_task(task, frame, annotations)
+            self._record(frame, [*annotations, *withdrawn], known)
+        self._update_task(task, frame, [*annotations, *foreign])
 
     def finish_overdue(self, now: datetime) -> None:
         """Frames whose second annotation has not come for ``double_days`` go on with the first."""
@@ -124,6 +177,7 @@ class _Collection:
         email = self.annotators.get(person, f"user {person}") if isinstance(person, int) else "unknown"
         assert frame.task_id is not None
         return AnnotationRow(
+            installation=self.project.installation,
             annotation_id=annotation["id"],
             task_id=frame.task_id,
             sha256=frame.sha256,
@@ -135,24 +189,48 @@ class _Collection:
             seconds=annotation.get("lead_time"),
         )
 
-    def _withdrawn(self, frame: FrameRow, present: set[int]) -> list[AnnotationRow]:
+    def _split_foreign(
+        self, frame: FrameRow, rows: Sequence[AnnotationRow]
+    ) -> tuple[list[AnnotationRow], list[AnnotationRow]]:
+        """The annotations that are this frame's, and, refused, those whose id is known as another frame's."""
+        ids = [row.annotation_id for row in rows]
+        owners = self.ledger.frames_of_annotations(self.project.installation, ids)
+        own = [row for row in rows if owners.get(row.annotation_id, frame.sha256) == frame.sha256]
+        foreign = [
+            replace(row, outcome="refused", boxes=(), reason=FOREIGN) for row in rows if row not in own
+        ]
+        return own, foreign
+
+    def _is_of_task(self, row: AnnotationRow, frame: FrameRow) -> bool:
+        """Whether a recorded annotation is one of the frame's present task."""
+        return row.task_id == frame.task_id and row.installation in (self.project.installation, "")
+
+    def _withdrawn(
+        self, frame: FrameRow, known: Sequence[AnnotationRow], present: set[int]
+    ) -> list[AnnotationRow]:
         """Annotations of the task that the ledger has and Label Studio no more."""
         return [
-            replace(row, outcome="refused", boxes=(), reason=WITHDRAWN)
-            for row in self.ledger.annotations_of(frame.sha256)
-            if row.task_id == frame.task_id and row.annotation_id not in present and row.reason != WITHDRAWN
+            replace(row, outcome="deleted", boxes=(), reason=WITHDRAWN)
+            for row in known
+            if self._is_of_task(row, frame) and row.annotation_id not in present and row.outcome != "deleted"
         ]
 
-    def _record(self, frame: FrameRow, rows: Sequence[AnnotationRow]) -> None:
+    def _record(self, frame: FrameRow, rows: Sequence[AnnotationRow], known: Sequence[AnnotationRow]) -> None:
+        # Answers to a task that is gone count too: nobody is asked for the same thing twice.
+        earlier = [row for row in known if not self._is_of_task(row, frame)]
+        finished = self._is_finished(frame, [*rows, *earlier])
         recorded = self.ledger.record_annotations(
-            frame.sha256, rows, finished=self._is_finished(frame, rows), note=f"task {frame.task_id}"
+            frame.sha256, rows, finished=finished, note=f"task {frame.task_id}"
         )
         self.counts["labelled"] += recorded.labelled
         for row in recorded.changed:
             self.counts[row.outcome] += 1
             if row.outcome == "refused":
-                address = f"{self.project.url}/data?task={frame.task_id}"
-                self.refusals.append(f"{address}: {row.annotator}'s answer is refused: {row.reason}")
+                self.refusals.append(self._complaint(frame, row))
+
+    def _complaint(self, frame: FrameRow, row: AnnotationRow) -> str:
+        address = f"{self.project.url}/data?task={frame.task_id}"
+        return f"{address}: {row.annotator}'s answer is refused: {row.reason}"
 
     def _is_finished(self, frame: FrameRow, rows: Sequence[AnnotationRow]) -> bool:
         usable = _newest_per_person([row for row in rows if row.outcome in USABLE])

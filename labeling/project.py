@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from functools import partial
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -9,7 +10,8 @@ from xml.etree import ElementTree as Xml
 from labeling.client import Client
 from labeling.interface import INSTRUCTIONS, label_config
 from labeling.params import LabelingParams
-from labeling.task_pages import all_tasks
+from labeling.task_pages import tasks_behind
+from trashnet.errors import UserError
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings
 from trashnet.store import open_store
 from trashnet.taxonomy import Taxonomy
@@ -19,6 +21,7 @@ WEBHOOK_ACTIONS = (
     "ANNOTATIONS_CREATED",
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_DELETED",
+    "TASKS_DELETED",
 )  # skipping creates one as well
 STORAGE_TITLE = "TrashNet frames"
 
@@ -64,12 +67,18 @@ TABS: Mapping[str, list[dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Project:
-    """The project: its id and address in Label Studio, and the class names its page offers."""
+    """The project: its id and address in Label Studio, and the class names its page offers.
+
+    ``installation`` tells the database that gave the project and its annotations their ids from any other: it
+    is the moment, to the microsecond, at which the project was created. It survives restarts, backups and
+    changes of the project, and nobody can edit it.
+    """
 
     id: int
     title: str
     url: str
     names: frozenset[str]
+    installation: str
 
 
 def ensure_project(
@@ -100,7 +109,18 @@ def ensure_project(
     client.with_retries(lambda: _ensure_storage(client, found, settings, params))
     client.with_retries(lambda: _ensure_webhook(client, found, settings))
     client.with_retries(lambda: _ensure_tabs(client, found))
-    return Project(found, title, f"{client.url}/projects/{found}", frozenset(taxonomy.names))
+    return Project(
+        found, title, f"{client.url}/projects/{found}", frozenset(taxonomy.names), _installation(before)
+    )
+
+
+def _installation(project: Any) -> str:
+    if project.created_at is None:
+        raise UserError(
+            f"project {project.id} of Label Studio does not say when it was created, so that its annotations "
+            "cannot be told from those of another installation; is its API another version's?"
+        )
+    return str(project.created_at.astimezone(UTC).isoformat())
 
 
 def _find_or_create(client: Client, title: str, config: str) -> int:
@@ -190,7 +210,7 @@ def _rename_feedback(client: Client, project: int, label_config: str | None) -> 
     """Give the tasks of a project whose page has no feedback yet that key; its older name was ``mend``."""
     if f'"${OLD_FEEDBACK_KEY}"' not in (label_config or ""):
         return
-    for page in all_tasks(client, project, page_size=100):
+    for page in tasks_behind(client, project, 0, page_size=100):
         for task in page:
             data = task["data"]
             if "feedback" not in data:

@@ -1,6 +1,6 @@
 """Tasks of a project in pages that do not shift when a task changes between two of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,12 +29,27 @@ def tasks_changed_since(
                 break
 
 
-def all_tasks(client: Client, project: int, page_size: int) -> Iterator[list[dict[str, Any]]]:
-    """Pages of all tasks by id, with their annotations."""
-    last = 0
-    while tasks := _page(client, project, page_size, "id", _behind(last)):
-        yield tasks
-        last = tasks[-1]["id"]
+def tasks_behind(
+    client: Client, project: int, last: int, page_size: int, *, with_annotations: bool = True
+) -> Iterator[list[dict[str, Any]]]:
+    """Pages of the tasks with a higher id than ``last``, by id."""
+    size = page_size
+    while size == page_size:
+        tasks = _page(client, project, page_size, "id", _behind(last), with_annotations=with_annotations)
+        if tasks:
+            yield tasks
+            last = tasks[-1]["id"]
+        size = len(tasks)
+
+
+def tasks_by_id(
+    client: Client, project: int, ids: Sequence[int], page_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Pages of the tasks with these ids, with their annotations; ids that the project lacks are left out."""
+    for start in range(0, len(ids), page_size):
+        some = list(ids[start : start + page_size])
+        wanted = {"filter": "filter:tasks:id", "operator": "in_list", "type": "Number", "value": some}
+        yield _page(client, project, page_size, "id", wanted)
 
 
 def parse_time(value: str) -> datetime:
@@ -43,11 +58,16 @@ def parse_time(value: str) -> datetime:
 
 
 def _page(
-    client: Client, project: int, size: int, order: str, *items: dict[str, Any]
+    client: Client,
+    project: int,
+    size: int,
+    order: str,
+    *items: dict[str, Any],
+    with_annotations: bool = True,
 ) -> list[dict[str, Any]]:
     query = {"filters": {"conjunction": "and", "items": items}, "ordering": [f"tasks:{order}"]}
     return client.with_retries(
-        lambda: client.list_tasks(project, query, page_size=size, with_annotations=True)
+        lambda: client.list_tasks(project, query, page_size=size, with_annotations=with_annotations)
     )
 
 

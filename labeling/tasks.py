@@ -1,7 +1,8 @@
 """Frames become tasks: in bulk, with pre-labels, most valuable first, and never twice."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from labeling.client import Client
 from labeling.interface import BOXES_TAG, IMAGE_TAG
 from labeling.params import LabelingParams
 from labeling.project import Project
+from labeling.task_pages import tasks_behind
 from trashnet.boxes import Box, to_percent
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, Ledger
@@ -20,6 +22,7 @@ PRELABELS = "pre-labels"
 LOOKUP_BATCH_SIZE = (
     80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
 )
+LOOKUP_PAGE_SIZE = 500  # tasks without annotations in one answer
 
 
 def request_labels(
@@ -32,47 +35,106 @@ def request_labels(
 ) -> int:
     """Make tasks of these accepted frames, in this order; they become ``tasked``; returns how many were new.
 
-    Frames that are past ``accepted`` are left alone. Before a batch is imported Label Studio is asked which
-    of its frames it has, so that a run which died between its answer and the ledger is taken up without a
-    second task. Raises :class:`UserError` for a frame that the ledger does not know, and what
+    Frames that are past ``accepted`` are left alone. An import is announced in the ledger before it is sent,
+    so that a run which died between Label Studio's answer and the ledger is taken up without a second task.
+    Raises :class:`UserError` for a frame that the ledger does not know, and what
     :meth:`labeling.client.Client.with_retries` raises.
     """
+    if not _accepted(ledger, shas):
+        return 0
+    run = _Import(client, project, ledger, store.bucket, params)
+    run.find_unknown_tasks()
     created = 0
     for start in range(0, len(shas), params.import_batch_size):
-        batch = [
-            row
-            for row in _rows(ledger, shas[start : start + params.import_batch_size])
-            if row.state == "accepted"
-        ]
-        if batch:
-            task_ids: dict[str, int] = {}
-            created += client.with_retries(
-                partial(_import_missing, client, project, batch, store.bucket, params, task_ids)
-            )
-            ledger.mark_tasked({row.sha256: task_ids[row.sha256] for row in batch})
+        if batch := _accepted(ledger, shas[start : start + params.import_batch_size]):
+            created += run.import_batch(batch)
     return created
 
 
-def _import_missing(
-    client: Client,
-    project: Project,
-    batch: Sequence[FrameRow],
-    bucket: str,
-    params: LabelingParams,
-    task_ids: dict[str, int],
-) -> int:
-    """Import those frames that have no task, and put every frame's task into ``task_ids``.
+def _accepted(ledger: Ledger, shas: Sequence[str]) -> list[FrameRow]:
+    """Those of these frames that are accepted, in this order."""
+    known = ledger.frames_by_sha256(shas)
+    if missing := [sha for sha in shas if sha not in known]:
+        raise UserError(
+            f"frame {missing[0]}: the ledger does not know it; "
+            "a frame can be asked about once it was ingested"
+        )
+    return [known[sha] for sha in shas if known[sha].state == "accepted"]
 
-    It may be called again after a fault. The response of an import may be lost after the import was done, so
-    each call looks up first which frames have tasks.
+
+class _Import:
+    """One run of :func:`request_labels`. In the ledger it keeps two cursors.
+
+    ``tasks``: up to which id it has seen the project's tasks; ``import``: the frames of an import under way.
     """
-    task_ids |= tasks_of(client, project, [row.sha256 for row in batch])
-    missing = [row for row in batch if row.sha256 not in task_ids]
-    if missing:
-        tasks: Any = [task_of(row, project, bucket, params) for row in missing]
-        answer: Any = client.projects.import_tasks(project.id, request=tasks, return_task_ids=True)
-        task_ids |= zip((row.sha256 for row in missing), answer.task_ids, strict=True)
-    return len(missing)
+
+    def __init__(
+        self, client: Client, project: Project, ledger: Ledger, bucket: str, params: LabelingParams
+    ) -> None:
+        self.client, self.project, self.ledger = client, project, ledger
+        self.bucket, self.params = bucket, params
+        place = f"{project.id}/{project.installation}"
+        self.newest_cursor, self.import_cursor = f"tasks/{place}", f"import/{place}"
+
+    def find_unknown_tasks(self) -> None:
+        """Enter tasks that the project has and the ledger does not.
+
+        They are of an import whose run died, or newer than the ledger, if that was restored from a backup.
+        """
+        found: dict[str, int] = {}
+        newest = int(self.ledger.cursor(self.newest_cursor) or 0)
+        for page in tasks_behind(
+            self.client, self.project.id, newest, LOOKUP_PAGE_SIZE, with_annotations=False
+        ):
+            for task in page:
+                sha256, newest = task["data"].get("sha256"), task["id"]
+                if isinstance(sha256, str):
+                    found.setdefault(sha256, task["id"])  # the oldest, should somebody have made two
+        interrupted = json.loads(self.ledger.cursor(self.import_cursor) or "[]")
+        found |= self.client.with_retries(partial(tasks_of, self.client, self.project, interrupted))
+        self._enter(found, newest)
+
+    def import_batch(self, batch: Sequence[FrameRow]) -> int:
+        """Make tasks of accepted frames and enter them; how many tasks are new."""
+        # People were asked about these before, and then their tasks were gone: perhaps from another project.
+        asked = [row.sha256 for row in batch if row.task_id is not None]
+        found = self.client.with_retries(partial(tasks_of, self.client, self.project, asked))
+        missing = [row for row in batch if row.sha256 not in found]
+        created = 0
+        if missing:
+            self.ledger.set_cursor(self.import_cursor, json.dumps([row.sha256 for row in missing]))
+            tasks: Any = [task_of(row, self.project, self.bucket, self.params) for row in missing]
+            created = self.client.with_retries(partial(self._import_missing, missing, tasks, found, []))
+        self._enter(found, max(found.values()))
+        return created
+
+    def _import_missing(
+        self, rows: Sequence[FrameRow], tasks: Sequence[Any], found: dict[str, int], attempts: list[int]
+    ) -> int:
+        """Import those frames that are not in ``found``, and put their tasks there; returns how many.
+
+        It may be called again after a fault. The response of an import may be lost after the import was done,
+        so every call but the first looks up which frames have tasks.
+        """
+        if attempts:
+            found |= tasks_of(self.client, self.project, [row.sha256 for row in rows])
+        attempts.append(1)
+        pairs = [(row.sha256, task) for row, task in zip(rows, tasks, strict=True) if row.sha256 not in found]
+        if pairs:
+            request: Any = [task for _, task in pairs]
+            answer: Any = self.client.projects.import_tasks(
+                self.project.id, request=request, return_task_ids=True
+            )
+            found |= zip((sha256 for sha256, _ in pairs), answer.task_ids, strict=True)
+        return len(pairs)
+
+    def _enter(self, task_ids: Mapping[str, int], newest: int) -> None:
+        if task_ids:
+            self.ledger.mark_tasked(task_ids)
+        if newest > int(self.ledger.cursor(self.newest_cursor) or 0):
+            self.ledger.set_cursor(self.newest_cursor, str(newest))
+        if self.ledger.cursor(self.import_cursor):
+            self.ledger.set_cursor(self.import_cursor, "")
 
 
 def tasks_of(client: Client, project: Project, shas: Sequence[str]) -> dict[str, int]:
@@ -145,13 +207,3 @@ def _regions(
             "value": to_percent(box.xywh, row.width, row.height)
             | {"rotation": 0, "rectanglelabels": [box.label]},
         }
-
-
-def _rows(ledger: Ledger, shas: Sequence[str]) -> Iterator[FrameRow]:
-    for sha in shas:
-        row = ledger.frame(sha)
-        if row is None:
-            raise UserError(
-                f"frame {sha}: the ledger does not know it; a frame can be asked about once it was ingested"
-            )
-        yield row

@@ -64,6 +64,7 @@ def test_the_webhook_announces_annotations_and_carries_only_the_secret(desk: Des
         "ANNOTATIONS_CREATED",
         "ANNOTATION_UPDATED",
         "ANNOTATIONS_DELETED",
+        "TASKS_DELETED",
     }
 
 

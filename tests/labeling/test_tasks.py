@@ -74,15 +74,16 @@ def test_the_frame_is_served_presigned_from_the_store(desk: Desk) -> None:
         assert hashlib.sha256(http.get(answer.headers["location"]).content).hexdigest() == sha
 
 
+def crash(*_: Any) -> None:
+    """Stand in for what a run never came to."""
+    raise Crash
+
+
 def test_a_crash_between_import_and_ledger_creates_no_second_task(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next run finds the tasks and records them in the ledger."""
     shas = desk.draw(3)
-
-    def crash(*_: Any) -> None:
-        raise Crash
-
     with monkeypatch.context() as patched:
         patched.setattr(desk.ledger, "mark_tasked", crash)
         with pytest.raises(Crash):
@@ -94,18 +95,52 @@ def test_a_crash_between_import_and_ledger_creates_no_second_task(
     assert [task["id"] for task in desk.tasks()] == [desk.task(sha) for sha in shas]
 
 
-def test_only_missing_tasks_are_imported_after_a_crash(desk: Desk) -> None:
+def test_only_missing_tasks_are_imported_after_a_crash(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds for another batch size, and for more frames than one query takes."""
     shas = fake_hashes(200)
     for sha in shas:
         desk.enter(sha)
-    assert desk.ask(shas[50:150]) == 100
-    for sha in shas[50:150]:
-        desk.ledger.move(sha, "tasked", "accepted", task_id=None)  # as if the run had crashed before
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.ledger, "mark_tasked", crash)
+        with pytest.raises(Crash):
+            desk.ask(shas[50:150])
     assert desk.ask(shas, desk.params.model_copy(update={"import_batch_size": 70})) == 100
     held = [task["data"]["sha256"] for task in desk.tasks()]
     assert sorted(held) == sorted(shas)
     assert tasks_of(desk.client, desk.project, shas) == {sha: desk.task(sha) for sha in shas}
+
+
+def test_the_frames_of_a_crash_are_tasked_by_a_run_that_asks_about_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crashed import is taken up at once, also where Label Studio gives the numbers of deleted tasks again."""
+    gone, *shas = desk.draw(4)
+    desk.ask([gone])
+    desk.client.tasks.delete(str(desk.task(gone)))
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.ledger, "mark_tasked", crash)
+        with pytest.raises(Crash):
+            desk.ask(shas[:2])
+    assert desk.ask(shas[2:]) == 1
+    assert [desk.state(sha) for sha in shas] == ["tasked"] * 3
+    assert desk.ask(shas) == 0
+    assert [task["data"]["sha256"] for task in desk.tasks()] == shas
+
+
+def test_a_ledger_restored_from_a_backup_makes_no_second_tasks(desk: Desk) -> None:
+    """Label Studio's tasks are newer than what it knows of them."""
+    shas = desk.draw(3)
+    desk.ask(shas[:1])
+    cursors = {
+        name: desk.ledger.cursor(name) for name in (f"tasks/{desk.project.id}/{desk.project.installation}",)
+    }
+    desk.ask(shas[1:])
+    for sha in shas[1:]:
+        desk.ledger.move(sha, "tasked", "accepted", task_id=None)
+    for name, value in cursors.items():
+        desk.ledger.set_cursor(name, value or "")
+    assert desk.ask(shas) == 0
+    assert len(desk.tasks()) == 3
 
 
 def test_a_task_of_another_project_is_ignored(desk: Desk, client: Any) -> None:
