@@ -167,6 +167,7 @@ def _query_ledger(settings: Settings) -> dict[str, Any]:
     try:
         turns, planned = ledger.finished_turns(), ledger.unfinished_turn()
         newest = turns[-1] if turns else None
+        aside = ledger.frames_set_aside(1)
         return {
             "frames": {str(state): count for state, count in ledger.count_by_state().items()},
             "untrained": ledger.count_untrained_frames(),
@@ -183,6 +184,8 @@ def _query_ledger(settings: Settings) -> dict[str, Any]:
                 withdrawal.asked_at.isoformat(timespec="seconds")
                 for withdrawal in ledger.unfinished_withdrawals()
             ],
+            "set_aside": ledger.count_set_aside(),
+            "set_aside_example": f"{aside[0].sha256[:12]}: {aside[0].reason}" if aside else None,
             "unfinished_turn": planned.started_at.isoformat(timespec="seconds") if planned else None,
         }
     finally:
@@ -336,4 +339,9 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
         notes.append("withdrawn frames still lie in the dataset's files; `trashnet compact` rewrites those")
     if planned := status.facts["ledger"].get("unfinished_turn"):
         notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
+    if aside := status.facts["ledger"].get("set_aside"):
+        notes.append(
+            f"{aside} labelled frames cannot grow and are set aside until they can, such as frame "
+            f"{status.facts['ledger']['set_aside_example']}"
+        )
     return notes

@@ -65,7 +65,7 @@ def _ledger(facts: dict[str, Any], now: datetime) -> list[str]:
         last = f"turn {turn['name']}: {contents}, {_ago(turn['at'], now)} ago"
     return [
         states or "no frames",
-        f"{last}; {facts['untrained']:,} frames in the dataset that no candidate was trained on",
+        f"{last}; {facts['untrained']:,} new or changed labels that no candidate was trained on",
     ]
 
 
