@@ -113,7 +113,7 @@ def test_only_missing_tasks_are_imported_after_a_crash(desk: Desk, monkeypatch: 
 def test_the_frames_of_a_crash_are_tasked_by_a_run_that_asks_about_others(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The crashed import is taken up at once, also where Label Studio gives the numbers of deleted tasks again."""
+    """The crashed import is taken up at once, also where deleted tasks' numbers are given again."""
     gone, *shas = desk.draw(4)
     desk.ask([gone])
     desk.client.tasks.delete(str(desk.task(gone)))
