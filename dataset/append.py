@@ -109,7 +109,7 @@ def next_turn(log: Log, name: str, digest: str) -> str:
     return f"{sequence:05d}-{name}-{digest[:12]}"
 
 
-def complete_turn(log: Log, turn: str, staged: Path, labels: Sequence[tuple[str, Labels]]) -> None:
+def complete_turn(log: Log, turn: str, staged: Path, labels: Sequence[tuple[str, Labels | None]]) -> None:
     """Make a staged file of frames a turn of the log, with these labels: the file of labels comes last."""
     staged.replace(log.root / "frames" / f"{turn}.arrow")
     # The labels file says that the frames file is complete, so it must not reach the disk first.
