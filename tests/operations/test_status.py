@@ -11,7 +11,7 @@ from operations.status import collect_status
 from operations.status.text import format_status
 from tests.servers import S3Server
 from trashnet.errors import UserError
-from trashnet.ledger import open_ledger
+from trashnet.ledger import FrameRow, open_ledger
 from trashnet.settings import Settings
 from trashnet.store import open_store
 
@@ -91,6 +91,18 @@ def test_what_waits_over_a_quota_is_shown(settings: Settings) -> None:
     assert "bin bin01: 3 uploads wait over its quota of today (ingest.uploads_per_bin_and_day" in text
     assert "bin bin07: 10,000 or more uploads wait" in text
     assert "bin bin01: 2,980 frames wait over its share of this turn's tasks (selection.bin_share)" in text
+
+
+def test_frames_that_are_set_aside_are_shown_with_a_reason(settings: Settings) -> None:
+    """They do not grow until somebody repairs them, so somebody has to see them."""
+    ledger = open_ledger(settings.ledger_url)
+    sha = "a" * 64
+    ledger.add(FrameRow(sha256=sha, uploaded_sha256=sha, state="labelled", inbox_key="inbox/x.json"))
+    ledger.set_aside("no plan", {sha: "there is no object frames/a.jpg in the store"})
+    ledger.close()
+    seen = collect_status(settings)
+    assert seen.facts["ledger"]["set_aside"] == 1
+    assert any("1 labelled frames cannot grow" in note and "frames/a.jpg" in note for note in seen.degraded)
 
 
 def test_without_any_settings_the_way_to_get_them_is_named(
