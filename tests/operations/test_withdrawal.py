@@ -312,7 +312,7 @@ def test_a_turn_under_way_elsewhere_cannot_bring_a_withdrawn_frame_back(deployme
     deployment.ask(sha)
     deployment.label(1, sha)
     plan = TurnRow(digest="d" * 64, state="planned", started_at=datetime.now(UTC), frames=1, boxes=1)
-    context.ledger.plan_turn(plan, [1])
+    context.ledger.plan_turn(plan, [("", 1)])
     found = find(context.store, context.ledger, Selection((sha,)))
     with pytest.raises(UserError, match="run `trashnet withdraw --finish` after grow has finished it"):
         withdraw(context, found, reason="a face", by="ann")
