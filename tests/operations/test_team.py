@@ -95,7 +95,7 @@ class Team:
         log, began = self.root / f"{name}.log", time.monotonic()
         options = {"environment": self.environment(name), "cwd": REPOSITORY} | options
         ready = healthy or (lambda: self.healthy(name))
-        command = command or SERVICES[name]["command"]
+        command = command or [part.replace("$$", "$") for part in SERVICES[name]["command"]]
         server = spawn(name, command, url="", log=log, is_healthy=ready, **options)
         self.running.append(server)
         server.wait_until_healthy(300)
