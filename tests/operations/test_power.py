@@ -16,9 +16,12 @@ import httpx
 import pytest
 
 from flows.active_runs import ActiveRun, end_runs, has_due_run, open_api, read_active_runs, start_run
+from flows.events import Announcements
 from operations.stack import Server, find_free_port, prefect_environment, start_prefect, start_worker
 from operations.stack.leases import FOLDER, extend_leases
 from operations.stack.servers import AUTH_VARIABLE, end_abandoned_runs
+from operations.status import collect_status
+from trashnet.settings import Settings
 
 AUTH = "flywheel:a-password-of-the-tests"
 DEPLOYMENT = "wait/wait"
@@ -163,7 +166,9 @@ def test_after_a_power_cut_the_run_is_crashed_and_the_next_one_runs(prefect_stac
     worker.stop()
 
 
-def test_a_run_is_abandoned_once_its_worker_sends_no_heartbeat(prefect_stack: Stack) -> None:
+def test_a_run_is_abandoned_once_its_worker_sends_no_heartbeat(
+    prefect_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its worker is named by Prefect; while the worker lives the run is not touched, however old it is."""
     worker, before = prefect_stack.start_worker(), len(prefect_stack.states())
     prefect_stack.start()
@@ -177,6 +182,13 @@ def test_a_run_is_abandoned_once_its_worker_sends_no_heartbeat(prefect_stack: St
         later = now + timedelta(seconds=301)
         assert not run.is_abandoned(now)
         assert run.is_abandoned(later)
+        monkeypatch.setattr("operations.status.collection.OFFLINE_AFTER", timedelta(0))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PREFECT_API_URL", f"{prefect_stack.prefect.url}/api")
+        monkeypatch.setenv(AUTH_VARIABLE, AUTH)
+        status = collect_status(nobody_else())
+        assert status.facts["runs"]["abandoned"] == [f"wait {run.name}"]
+        assert [note for note in status.degraded if f"wait {run.name} has no worker any more" in note]
         assert [str(ended) for ended in end_runs(api, [run], "it is gone")] == [f"wait {run.name}"]
         assert end_runs(api, [run], "it is gone") == [], "what has ended keeps its state"
     assert prefect_stack.states()[before:] == ["CRASHED"]
@@ -199,6 +211,39 @@ def test_no_run_is_started_beside_one_that_is_due(prefect_stack: Stack) -> None:
         api.delete(f"/flow_runs/{made['id']}")
 
 
+def test_an_event_while_a_run_is_due_or_coming_is_not_needed(
+    prefect_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between an event and the run that it starts lie seconds in which Prefect knows of no run."""
+    monkeypatch.setattr("flows.events.connect_to_prefect", lambda: prefect_stack.api)
+    monkeypatch.setattr("flows.events.LISTENERS", {"uploads": DEPLOYMENT})
+    with prefect_stack.api as api:
+        start_run(api, DEPLOYMENT)
+        announcements = Announcements()
+        assert announcements.judge("uploads") == "covered"
+        found = api.post(
+            "/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        )
+        for run in found.json():
+            api.delete(f"/flow_runs/{run['id']}")
+        assert announcements.judge("uploads") == "needed"
+        announcements.note("uploads")
+        assert announcements.judge("uploads") == "coming"
+        assert announcements.judge("another") == "needed"
+        start_run(api, DEPLOYMENT)
+        assert announcements.judge("uploads") == "covered"
+        state = {"state": {"type": "RUNNING"}, "force": True}
+        [run] = api.post(
+            "/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        ).json()
+        api.post(f"/flow_runs/{run['id']}/set_state", json=state)
+        assert announcements.judge("uploads") == "needed", "it may have looked already"
+        announcements.note("uploads")
+        monkeypatch.setattr("flows.events.COMING_SECONDS", 0.0)
+        assert announcements.judge("uploads") == "needed", "an event may be lost"
+        api.delete(f"/flow_runs/{run['id']}")
+
+
 def test_prefect_answers_nobody_without_its_password_and_no_other_origin(prefect_stack: Stack) -> None:
     """A page of another site could else schedule a command as the operator."""
     url, elsewhere = f"{prefect_stack.prefect.url}/api/flow_runs/filter", {"Origin": "https://evil.example"}
@@ -210,6 +255,21 @@ def test_prefect_answers_nobody_without_its_password_and_no_other_origin(prefect
     own = httpx.post(url, json={}, headers={"Origin": prefect_stack.prefect.url})
     assert own.headers["access-control-allow-origin"] == prefect_stack.prefect.url
     assert AUTH.partition(":")[2] not in prefect_stack.prefect.log.read_text()
+
+
+def nobody_else() -> Settings:
+    """A deployment of which only Prefect answers."""
+    nobody = f"http://127.0.0.1:{find_free_port()}"
+    return Settings(
+        _env_file=None,
+        s3_endpoint=nobody,
+        s3_access_key="none",
+        s3_secret_key="none",
+        label_studio_url=nobody,
+        label_studio_token="none",
+        gateway_url=nobody,
+        gateway_secret="a-secret-of-16-letters",
+    )
 
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
