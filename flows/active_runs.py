@@ -13,10 +13,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+import stamina
 
 WORK_POOL = "flywheel"
 SWEEP = "sweep/sweep"
 REQUEST_TIMEOUT_SECONDS = 10.0
+BUSY_TIMEOUT_SECONDS = 20.0  # in which a request that Prefect is too busy for is sent again
 PAGE = 200  # runs in one answer; Prefect's maximum
 WORKER_LABEL = "prefect.worker.name"  # with which a worker labels a run that it starts
 DUE_WITHIN = timedelta(seconds=5)  # from now: HTTP's date lags behind the clock by up to two seconds
@@ -164,6 +166,12 @@ def _post(api: httpx.Client, path: str, **body: Any) -> httpx.Response:
     return _request(api, "POST", path, body)
 
 
+def _is_busy(error: Exception) -> bool:
+    # Prefect answers 503 while its SQLite database is locked.
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 502, 503}
+
+
+@stamina.retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_SECONDS)
 def _request(api: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
     response = api.request(method, path, json=body)
     response.raise_for_status()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 
 from flows.active_runs import ActiveRun, end_runs, has_due_run, open_api, read_active_runs, start_run
 from flows.events import Announcements
-from operations.stack import Server, find_free_port, prefect_environment, start_prefect, start_worker
+from operations.stack import Server, find_free_port, prefect_environment, start_prefect, start_worker, watcher
 from operations.stack.leases import FOLDER, extend_leases
+from operations.stack.process import spawn
 from operations.stack.servers import AUTH_VARIABLE, end_abandoned_runs
 from operations.status import collect_status
 from trashnet.settings import Settings
@@ -312,3 +314,47 @@ def test_a_lease_gets_a_whole_term_and_a_broken_file_is_left_alone(tmp_path: Pat
     assert (folder / "b.json").read_text() == "{"
     assert sorted(path.name for path in folder.iterdir()) == ["a.json", "b.json", "expirations.json"]
     assert extend_leases(tmp_path / "none") == 0
+
+
+def test_the_worker_is_not_restarted_because_prefect_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows its health by Prefect, and restarting it would end its runs; silent for long, it is hung."""
+    for name, value in (("CHECK_SECONDS", 0.0), ("STARTING_CHECK_SECONDS", 0.0), ("MIN_RESTART_DELAY", 0.0)):
+        monkeypatch.setattr(watcher, name, value)
+    monkeypatch.setattr(watcher, "MAX_FAILED_CHECKS", 2)
+    monkeypatch.setattr(watcher, "MAX_FAILED_CHECKS_OF_CALLERS", 6)
+    monkeypatch.setattr(watcher, "MAX_RESTART_DELAY", 0.0)
+    healthy = {"Prefect": True, "worker": True}
+
+    def server(name: str) -> Server:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        log = tmp_path / f"{name}.log"
+        return spawn(name, command, url="", log=log, is_healthy=lambda: healthy[name])
+
+    lines: list[str] = []
+    prefect = watcher.ServerWatcher("prefect", lambda: server("Prefect"), lines.append)
+    worker = watcher.ServerWatcher("worker", lambda: server("worker"), lines.append, prefect)
+
+    def check(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        with ThreadPoolExecutor(2) as pool:
+            while not holds():
+                assert time.monotonic() < deadline, lines
+                prefect.check(pool)
+                worker.check(pool)
+                time.sleep(0.01)
+
+    try:
+        check(lambda: prefect.state == worker.state == "up")
+        healthy |= {"Prefect": False, "worker": False}
+        check(lambda: prefect.restarts == 1)
+        restarted = time.monotonic()
+        check(lambda: time.monotonic() - restarted > 1)  # dozens of failed checks
+        assert worker.restarts == 0
+        healthy["Prefect"] = True
+        check(lambda: worker.restarts == 1)
+        assert worker.note == "does not answer any more"
+    finally:
+        for one in (prefect, worker):
+            one.server.stop()
