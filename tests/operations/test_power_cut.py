@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -136,20 +136,20 @@ class Flywheel:
     def ended(self, turn: int) -> dict[str, Any]:
         """Ledger, store, tasks and dataset, as far as this turn's bin has a part in them."""
         bin_id = f"bin{turn:02d}"
-        rows = [row for row in frames_in_state(self.ledger, *State) if row.bin_id == bin_id]
-        good = {row.sha256 for row in rows if row.state == State.LABELLED}
+        rows = [row for row in frames_in_state(self.ledger, *get_args(State)) if row.bin_id == bin_id]
+        good = {row.sha256 for row in rows if row.state == "labelled"}
         log = Log(Clone(self.settings.clone).path / "data", self.taxonomy)
         boxes = {sha: log.labels(log.row_of[sha]) for sha in good if sha in log.row_of}
         everywhere = [found.key for found in self.store.list("")]
-        by_row = {row.sha256: (self.pictures.get(row.sha256, "?"), str(row.state)) for row in rows}
+        by_row = {row.sha256: (self.pictures[row.uploaded_sha256], str(row.state)) for row in rows}
         return {
             "ledger": sorted(by_row.values()),
             "annotations": sorted(len(self.ledger.annotations_of(sha)) for sha in by_row),
             "tasks": sorted(
-                self.pictures[task.data["sha256"]] for task in self._tasks() if task.data["sha256"] in by_row
+                by_row[task.data["sha256"]][0] for task in self._tasks() if task.data["sha256"] in by_row
             ),
             "dataset": sorted(
-                (self.pictures[sha], labels.boxes.tolist(), labels.class_ids.tolist())
+                (by_row[sha][0], labels.boxes.tolist(), labels.class_ids.tolist())
                 for sha, labels in boxes.items()
                 if labels is not None
             ),
