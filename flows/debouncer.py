@@ -14,10 +14,14 @@ Emit = Callable[[str, int], Awaitable[None]]
 log = logging.getLogger("gateway")
 
 
+class NotYetError(Exception):
+    """Raised by an emission that should be tried again in a moment; nothing is wrong."""
+
+
 class Debouncer:
     """Emits each event once no notification came for a while: ``emit(event, number of notifications)``.
 
-    An emission that fails is repeated until it succeeds.
+    An emission that fails is repeated until it succeeds. Emissions of one event never overlap.
     """
 
     def __init__(self, emit: Emit, quiet: float = QUIET_SECONDS, max_wait: float = MAX_WAIT_SECONDS) -> None:
@@ -36,17 +40,19 @@ class Debouncer:
 
     async def _emit_when_quiet(self, event: str) -> None:
         clock = asyncio.get_running_loop().time
-        first = clock()
-        while (now := clock()) < (due := min(self._last[event] + self._quiet, first + self._max_wait)):
-            await asyncio.sleep(due - now)
+        while self._counts.get(event):
+            first = clock()
+            while (now := clock()) < (due := min(self._last[event] + self._quiet, first + self._max_wait)):
+                await asyncio.sleep(due - now)
+            count = self._counts.pop(event)
+            try:
+                await self._emit(event, count)
+            except Exception as error:  # whatever keeps Prefect from taking it: the notifications are kept
+                level = logging.INFO if isinstance(error, NotYetError) else logging.WARNING
+                log.log(level, "%s not emitted, trying again in %.0f s: %s", event, RETRY_SECONDS, error)
+                self._counts[event] = self._counts.get(event, 0) + count
+                await asyncio.sleep(RETRY_SECONDS)
         del self._pending[event]
-        count = self._counts.pop(event)
-        try:
-            await self._emit(event, count)
-        except Exception as error:  # whatever keeps Prefect from taking it: the notifications are kept
-            log.warning("%s not emitted, trying again in %.0f s: %s", event, RETRY_SECONDS, error)
-            await asyncio.sleep(RETRY_SECONDS)
-            self.notify(event, count)
 
     async def close(self) -> None:
         """Stop; what was not emitted is left to the sweep."""

@@ -9,11 +9,13 @@ import asyncio
 import json
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import unquote_plus
 
 import click
+import httpx
 import uvicorn
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
@@ -23,8 +25,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flows.debouncer import Debouncer, Emit
-from flows.events import ANSWERED, INBOX, RESOURCE
+from flows.active_runs import SWEEP, WORKER_TIMEOUT, end_runs, read_active_runs, start_run
+from flows.debouncer import Debouncer, Emit, NotYetError
+from flows.events import ANSWERED, INBOX, RESOURCE, Announcements, connect_to_prefect
 from flows.metrics import Metrics
 from ingest import pending_uploads
 from trashnet.errors import UserError
@@ -33,6 +36,7 @@ from trashnet.store import open_store
 
 MAX_BODY_BYTES = 1 << 20  # a store sends a few hundred for each upload
 WATCH_SECONDS = 1.0  # between two listings of the inbox
+RUNS_SECONDS = 30.0  # between two looks at the runs that are under way
 
 log = logging.getLogger("gateway")
 
@@ -69,13 +73,16 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
         app.state.metrics = Metrics(settings)
-        app.state.debouncer = Debouncer(app.state.metrics.counted(emit or emit_to_prefect))
-        watcher = None if settings.s3_notifies else asyncio.create_task(watch(settings, app.state.debouncer))
+        app.state.debouncer = Debouncer(app.state.metrics.counted(emit or PrefectEmitter()))
+        loops = [] if settings.s3_notifies else [watch(settings, app.state.debouncer)]
+        if emit is None:
+            loops.append(watch_runs())
+        tasks = [asyncio.create_task(loop) for loop in loops]
         yield
-        if watcher is not None:
-            watcher.cancel()
+        for task in tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await watcher
+                await task
         await app.state.debouncer.close()
 
     async def health(_request: Request) -> JSONResponse:
@@ -142,11 +149,67 @@ async def watch(settings: Settings, debouncer: Debouncer) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
-async def emit_to_prefect(event: str, count: int) -> None:
-    """Emit one event for all notifications."""
-    async with get_events_client(checkpoint_every=1) as client:
-        await client.emit(Event(event=event, resource=Resource(RESOURCE), payload={"count": count}))
-    log.info("emitted %s for %d notifications", event, count)
+async def watch_runs() -> None:
+    """End runs whose worker is gone, and start what they left.
+
+    This process does it, because a sweep that nobody runs any more would keep the next sweep from it. While
+    Prefect is down workers cannot send heartbeats, so none counts as gone until Prefect has answered for the
+    whole timeout.
+    """
+    answering_since = None
+    while True:
+        now = time.monotonic()
+        try:
+            answering_since = now if answering_since is None else answering_since
+            is_sure = now - answering_since >= WORKER_TIMEOUT.total_seconds()
+            await asyncio.to_thread(end_abandoned_runs if is_sure else _read_runs)
+        except httpx.HTTPError as error:
+            answering_since = None
+            log.warning("Prefect does not say what runs: %s", error)
+        await asyncio.sleep(RUNS_SECONDS)
+
+
+def end_abandoned_runs() -> list[str]:
+    """End the runs that nobody runs any more, and start a sweep if there were any; their names.
+
+    Raises :class:`httpx.HTTPError` if Prefect does not answer.
+    """
+    with connect_to_prefect() as api:
+        runs, now = read_active_runs(api)
+        abandoned = [run for run in runs if run.is_abandoned(now)]
+        minutes = WORKER_TIMEOUT.total_seconds() / 60
+        ended = end_runs(api, abandoned, f"its worker has sent no heartbeat for {minutes:.0f} minutes")
+        for run in ended:
+            log.warning("%s: nobody runs it any more, it is marked as crashed", run)
+        if ended:
+            start_run(api, SWEEP)
+    return [str(run) for run in ended]
+
+
+def _read_runs() -> None:
+    with connect_to_prefect() as api:
+        read_active_runs(api)
+
+
+class PrefectEmitter:
+    """Emits one event for all notifications, unless a run that will see their cause is due."""
+
+    def __init__(self) -> None:
+        """Nothing was emitted yet."""
+        self._announcements = Announcements()
+
+    async def __call__(self, event: str, count: int) -> None:
+        """Emit the event. Raises :class:`NotYetError` while it cannot be known whether that is needed."""
+        verdict = await asyncio.to_thread(self._announcements.judge, event)
+        if verdict == "covered":
+            log.info("%s for %d notifications not emitted: a run that is due will see them", event, count)
+            return
+        if verdict == "coming":
+            raise NotYetError("the run that the last one starts is still to come")
+        async with get_events_client(checkpoint_every=1) as client:
+            await client.emit(Event(event=event, resource=Resource(RESOURCE), payload={"count": count}))
+        self._announcements.note(event)
+        log.info("emitted %s for %d notifications", event, count)
 
 
 @click.command()

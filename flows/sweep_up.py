@@ -1,16 +1,6 @@
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger, task
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 
 import dataset
@@ -18,7 +8,9 @@ import ingest
 import labeling
 import training
 from dataset import GrowthParams
+from flows.active_runs import has_due_run
 from flows.context import FlowContext, open_context
+from flows.events import connect_to_prefect
 from flows.ingest_frames import sweep_incomplete
 from ingest import IngestParams
 from training import RetrainingParams
@@ -61,15 +53,9 @@ def find_work() -> dict[str, str]:
 
 @task(task_run_name="is under way: {name}", retries=3, retry_delay_seconds=[2, 10, 30])
 def is_under_way(name: str) -> bool:
-    """Whether a run of this deployment is running, or should be: another one would only queue behind it."""
-    with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name(name)
-        states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED])
-        runs = client.read_flow_runs(
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)),
-        )
-    now = datetime.now(UTC)
-    return any(
-        run.state_type != StateType.SCHEDULED or (run.expected_start_time or now) <= now for run in runs
-    )
+    """Whether a run of this deployment is running, or should be: another one would only queue behind it.
+
+    A run that nobody runs any more is ended by the event gateway, so it counts only for some minutes.
+    """
+    with connect_to_prefect() as api:
+        return has_due_run(api, name, running_too=True)

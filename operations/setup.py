@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 from dvc.config import Config
 
+from flows.active_runs import SWEEP, start_run
 from flows.context import open_context
+from flows.events import connect_to_prefect
 from operations.stack import WORK_POOL
 from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
@@ -36,6 +39,8 @@ def set_up() -> Iterator[str]:
         yield f"annotators' project {context.project.url}"
         deployment.result()
         yield f"Prefect's deployments, for workers of the pool {WORK_POOL}"
+        _start_sweep()
+        yield "a sweep, which starts whatever was left to do"
 
 
 def _fetch_dataset(clone: Clone, settings: Settings) -> str:
@@ -65,6 +70,15 @@ def _fetch_dataset(clone: Clone, settings: Settings) -> str:
         clone.dvc("pull", "--remote", own_remote, "data.dvc")
         clone.dvc("push", "data.dvc")
     return clone.dataset_version() or "as the repository has it"
+
+
+def _start_sweep() -> None:
+    """Start what has work now: after a power cut nobody should wait for the next scheduled sweep."""
+    try:
+        with connect_to_prefect() as api:
+            start_run(api, SWEEP)
+    except httpx.HTTPError as error:
+        raise UserError(f"Prefect does not start a sweep ({error}); is its server up?") from None
 
 
 def deploy_flows() -> None:

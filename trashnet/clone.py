@@ -16,7 +16,8 @@ from pathlib import Path
 
 import stamina
 
-from trashnet.errors import UserError
+from trashnet.errors import UserError, mask_credentials
+from trashnet.git_credentials import CredentialHelper, keep_credentials, split_credentials
 
 # The branch in the clone and in its origin. People read and merge it; only the flywheel writes to it.
 BRANCH = "flywheel"
@@ -80,7 +81,7 @@ class Clone:
                 printed.append(line)
                 tail.append(line.rstrip())
                 if on_line is not None and line.strip():
-                    on_line(line.rstrip())
+                    on_line(mask_credentials(line.rstrip()))
         if process.returncode:
             is_dvc = command[1:3] == ("-m", "dvc")
             shown = " ".join(("dvc", *command[3:]) if is_dvc else [c for c in command if c not in AUTHOR])
@@ -249,12 +250,22 @@ def training_clone_path(clone: Clone) -> Path:
 def ensure_clone(origin: Path | str, path: Path) -> Clone:
     """Clone the repository on the flywheel's branch; an older clone gets the repository's newest code merged.
 
+    Credentials in the origin's URL are kept in a file beside the clone that only its owner can read, and git
+    asks for them there: every user of the machine can read a command line.
+
     Raises :class:`UserError` if the origin cannot be cloned, or if a person must merge its changes.
     """
+    address, credentials = split_credentials(str(origin))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    helper = keep_credentials(path, address, credentials) if credentials else None
     if not (path / ".git").exists():
-        _clone_repository(origin, path)
+        _clone_repository(address, path, helper)
     clone = Clone(path)
     with clone.exclusive_lock():
+        if helper is not None:
+            clone.git("config", "--replace-all", helper.key, "")
+            clone.git("config", "--add", helper.key, helper.command)
+            clone.git("remote", "set-url", "origin", address)  # an older clone's had the credentials
         clone.git("reset", "--hard", "--quiet", "HEAD")
         clone.git("fetch", "--quiet", "origin", "HEAD")  # works for a branch and for a detached HEAD
         try:
@@ -268,12 +279,13 @@ def ensure_clone(origin: Path | str, path: Path) -> Clone:
     return clone
 
 
-def _clone_repository(origin: Path | str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = ["git", "clone", "--quiet", str(origin), str(path)]
-    cloned = subprocess.run(command, capture_output=True, text=True, check=False)
+def _clone_repository(address: str, path: Path, helper: CredentialHelper | None) -> None:
+    options = ["-c", f"{helper.key}=", "-c", f"{helper.key}={helper.command}"] if helper else []
+    command = ["git", "clone", "--quiet", *options, address, str(path)]
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    cloned = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if cloned.returncode:
-        raise UserError(f"{origin}: cannot be cloned: {cloned.stderr.strip()}")
+        raise UserError(f"{address}: cannot be cloned: {cloned.stderr.strip()}")
     clone = Clone(path)
     branch_exists = clone.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip()
     clone.git("checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}" if branch_exists else "HEAD")

@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-REQUEST_TIMEOUT_SECONDS = 10
+from flows.active_runs import open_api
+
 MAX_RUNS = 50  # the newest ones
 MAX_MESSAGE_LENGTH = 160
 STATE_LABELS = {
@@ -20,8 +21,9 @@ STATE_LABELS = {
 class FlowRunFeed:
     """Reports each change of a flow run once, but not of runs that were due before the feed was made."""
 
-    def __init__(self, api: str) -> None:
-        self._client = httpx.Client(base_url=api, trust_env=False, timeout=REQUEST_TIMEOUT_SECONDS)
+    def __init__(self, api: str, auth: str | None = None) -> None:
+        """``auth`` is ``user:password`` of the API."""
+        self._client = open_api(api, auth)
         self._since = datetime.now(UTC).isoformat()
         self._reported: dict[str, str] = {}  # run id -> state
         self._flow_names: dict[str, str] = {}  # flow id -> name

@@ -227,6 +227,7 @@ def ensure_environment(paths: StackPaths, ports: dict[str, int]) -> dict[str, st
         "TRASHNET_LABEL_STUDIO_PASSWORD": lambda: secrets.token_urlsafe(15),
         "TRASHNET_LABEL_STUDIO_TOKEN": lambda: secrets.token_hex(20),
         "TRASHNET_GATEWAY_SECRET": lambda: secrets.token_hex(20),
+        "PREFECT_API_AUTH_STRING": lambda: f"flywheel:{secrets.token_hex(20)}",
     }
     addresses = {
         "TRASHNET_S3_ENDPOINT": url["s3"],

@@ -17,7 +17,8 @@ class StackConfig:
     """What the servers are started with.
 
     ``root`` is the repository, ``environment`` the variables of ``stack.env``, ``ports`` maps a server's name
-    to its port, and ``max_flow_runs`` is how many flows the worker runs at a time.
+    to its port, and ``max_flow_runs`` is how many flows the worker runs at a time. ``report`` is given one
+    line per event.
     """
 
     paths: StackPaths
@@ -25,6 +26,7 @@ class StackConfig:
     environment: Mapping[str, str]
     ports: Mapping[str, int]
     max_flow_runs: int
+    report: Callable[[str], None] = lambda line: None
 
 
 def make_server_factories(config: StackConfig) -> ServerFactories:
@@ -32,7 +34,9 @@ def make_server_factories(config: StackConfig) -> ServerFactories:
     paths, environment, ports, root = config.paths, config.environment, config.ports, config.root
     logs = paths.logs
     prefect_home, prefect_url = paths.folder / "prefect", environment["PREFECT_API_URL"].removesuffix("/api")
+    auth = environment[servers.AUTH_VARIABLE]
     settings = {name: value for name, value in environment.items() if name.startswith("TRASHNET_")}
+    settings[servers.AUTH_VARIABLE] = auth
 
     def s3() -> Server:
         keys = environment["TRASHNET_S3_ACCESS_KEY"], environment["TRASHNET_S3_SECRET_KEY"]
@@ -50,9 +54,13 @@ def make_server_factories(config: StackConfig) -> ServerFactories:
         )
 
     def prefect() -> Server:
-        return servers.spawn_prefect(prefect_home, ports["prefect"], log=logs / "prefect.log")
+        return servers.spawn_prefect(prefect_home, ports["prefect"], auth=auth, log=logs / "prefect.log")
 
     def worker() -> Server:
+        for run in servers.end_abandoned_runs(prefect_home, prefect_url, auth):
+            config.report(
+                f"nobody runs {run} any more: it is marked as crashed, and what it left is taken up"
+            )
         limit, log = config.max_flow_runs, logs / "worker.log"
         return servers.spawn_worker(prefect_home, prefect_url, settings, limit=limit, root=root, log=log)
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import httpx
 
+from flows.active_runs import WORK_POOL as WORK_POOL
+from flows.active_runs import end_runs, free_all_slots, open_api, read_active_runs
+from operations.stack import leases
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
 from trashnet.errors import UserError
 
@@ -27,9 +30,9 @@ WORKER_TIMEOUT_SECONDS = 120.0
 GATEWAY_TIMEOUT_SECONDS = 120.0
 REQUEST_TIMEOUT_SECONDS = 5.0
 
-WORK_POOL = "flywheel"
 # Between two requests of the worker for runs that are due. An upload would wait longest for Prefect's 10 s.
 WORKER_QUERY_SECONDS = 2
+AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"  # `user:password` of Prefect's API, for its clients
 EVENT_GATEWAY_MODULE = "flows.event_gateway"  # run by `python -m`: importing it takes seconds
 # The private networks that Label Studio 1.23 refuses to call by default (label_studio/core/utils/io.py).
 # fmt: off
@@ -154,24 +157,35 @@ def blocked_networks(exempt: str) -> list[str]:
     return networks
 
 
-def start_prefect(folder: Path, port: int) -> Server:
+def start_prefect(folder: Path, port: int, *, auth: str | None = None) -> Server:
     """Start a Prefect server with its SQLite database in ``folder``; its API is at ``url + '/api'``.
+
+    The API answers only clients that send ``auth``, ``user:password``, if it is given. Pages of other origins
+    may not call it.
 
     Raises :class:`UserError` if it does not come up.
     """
-    return spawn_prefect(folder, port).wait_until_healthy(PREFECT_TIMEOUT_SECONDS)
+    return spawn_prefect(folder, port, auth=auth).wait_until_healthy(PREFECT_TIMEOUT_SECONDS)
 
 
-def spawn_prefect(folder: Path, port: int, *, log: Path | None = None) -> Server:
+def spawn_prefect(folder: Path, port: int, *, auth: str | None = None, log: Path | None = None) -> Server:
     """:func:`start_prefect` without waiting."""
     folder.mkdir(parents=True, exist_ok=True)
     url = _loopback_url("Prefect", port)
-    environment = prefect_environment(folder, url) | {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # SQLite allows one writer at a time. The default of 10 s turns a busy moment into failed runs.
-        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
-    }
+    leases.extend_leases(folder)
+    secret = {"PREFECT_SERVER_API_AUTH_STRING": auth, AUTH_VARIABLE: auth} if auth else {}
+    environment = (
+        prefect_environment(folder, url)
+        | secret
+        | {
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases.STORAGE,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # SQLite allows one writer at a time. The default of 10 s turns a busy moment into failed runs.
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        }
+    )
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
     return spawn(
         "Prefect",
@@ -233,17 +247,37 @@ def spawn_worker(
     name = f"{WORK_POOL}-{os.urandom(4).hex()}"  # unique: the server remembers workers that are gone
     options = ["--pool", WORK_POOL, "--type", "process", "--name", name, "--install-policy", "never"]
     limits = ["--limit", str(limit)] if limit else []
+    auth = settings.get(AUTH_VARIABLE)
     return spawn(
         "worker",
         [sys.executable, "-m", "prefect", "worker", "start", *options, *limits],
         url="",
         log=log or folder.with_name(f"{folder.name}-worker.log"),
-        is_healthy=lambda: _is_worker_online(prefect_url, name),
+        is_healthy=lambda: _is_worker_online(prefect_url, name, auth),
         environment=prefect_environment(folder, prefect_url)
         | {"PREFECT_WORKER_QUERY_SECONDS": str(WORKER_QUERY_SECONDS)}
         | dict(settings),
         cwd=root,
     )
+
+
+def end_abandoned_runs(prefect_home: Path, prefect_url: str, auth: str | None) -> list[str]:
+    """End the runs of a worker that is gone, and free every slot; the runs' names.
+
+    Call it before the stack's only worker starts. Its subreaper left no process of an older one, so nobody
+    runs anything.
+
+    Raises :class:`UserError` if Prefect does not answer.
+    """
+    try:
+        with open_api(f"{prefect_url}/api", auth) as api:
+            runs, _ = read_active_runs(api)
+            ended = end_runs(api, runs, "its worker is gone: the stack was killed, or its machine lost power")
+            leases.drop_leases(prefect_home)
+            free_all_slots(api)
+    except httpx.HTTPError as error:
+        raise UserError(f"Prefect does not say what the last worker ran ({error})") from None
+    return [str(run) for run in ended]
 
 
 def start_gateway(
@@ -320,10 +354,14 @@ def _is_label_studio_answering(url: str, folder: Path, token: str) -> bool:
     return response.is_success
 
 
-def _is_worker_online(prefect_url: str, name: str) -> bool:
+def _is_worker_online(prefect_url: str, name: str, auth: str | None) -> bool:
     url = f"{prefect_url}/api/work_pools/{WORK_POOL}/workers/filter"
+    user, _, password = (auth or "").partition(":")
+    online = {"workers": {"status": {"any_": ["ONLINE"]}}}
     try:
-        response = _client().post(url, json={"workers": {"status": {"any_": ["ONLINE"]}}})
+        response = _client().post(
+            url, json=online, auth=httpx.BasicAuth(user, password) if auth else httpx.Auth()
+        )
     except httpx.TransportError:
         return False
     return response.is_success and any(worker["name"] == name for worker in response.json())

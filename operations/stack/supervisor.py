@@ -125,12 +125,14 @@ class _Supervisor:
         _rotate_large_logs(self._paths.logs)
         started = time.monotonic()
         factories = options.make_factories(
-            StackConfig(self._paths, options.root, self._environment, self._ports, options.max_flow_runs)
+            StackConfig(
+                self._paths, options.root, self._environment, self._ports, options.max_flow_runs, self._report
+            )
         )
         for name in ("s3", "label_studio", "prefect"):
             self._launch(name, factories[name])
         self._wait_until_up("prefect", timeout_seconds=servers.PREFECT_TIMEOUT_SECONDS)
-        self._launch("worker", factories["worker"])
+        self._launch("worker", factories["worker"], needs="prefect")
         self._wait_until_up("s3", "worker", timeout_seconds=servers.WORKER_TIMEOUT_SECONDS)
         self._wait_until_up("label_studio", timeout_seconds=servers.LABEL_STUDIO_TIMEOUT_SECONDS)
         self._run_setup()
@@ -143,7 +145,7 @@ class _Supervisor:
 
     def watch(self) -> None:
         """Restart servers that die and report what happens, until a stop is requested."""
-        feed = FlowRunFeed(self._environment["PREFECT_API_URL"])
+        feed = FlowRunFeed(self._environment["PREFECT_API_URL"], self._environment[servers.AUTH_VARIABLE])
         next_poll = time.monotonic()
         pending_poll: Future[list[str]] | None = None
         while True:
@@ -181,9 +183,10 @@ class _Supervisor:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._paths.run_record.unlink(missing_ok=True)
 
-    def _launch(self, name: str, factory: ServerFactory) -> None:
+    def _launch(self, name: str, factory: ServerFactory, needs: str | None = None) -> None:
         self._stop_signals.check()
-        self._watchers[name] = ServerWatcher(name, factory, self._report)
+        needed = self._watchers[needs] if needs else None
+        self._watchers[name] = ServerWatcher(name, factory, self._report, needed)
         self._write_record()
 
     def _wait_until_up(self, *names: str, timeout_seconds: float) -> None:
@@ -254,7 +257,7 @@ class _Supervisor:
         prefect_url = values["PREFECT_API_URL"].removesuffix("/api")
         rows = [
             ("Label Studio", values["TRASHNET_LABEL_STUDIO_URL"], f"sign in as {email}"),
-            ("Prefect", prefect_url, "flows, their runs and schedules"),
+            ("Prefect", prefect_url, "flows, their runs and schedules; asks for PREFECT_API_AUTH_STRING"),
             ("S3 server", values["TRASHNET_S3_ENDPOINT"], "bins upload to inbox/"),
             ("gateway", values["TRASHNET_GATEWAY_URL"], "takes Label Studio's webhooks"),
         ]

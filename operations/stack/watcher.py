@@ -15,6 +15,8 @@ from trashnet.errors import UserError
 CHECK_SECONDS = 10.0  # between two health checks of a server that is up
 STARTING_CHECK_SECONDS = 1.0  # between two health checks of a restarted server
 MAX_FAILED_CHECKS = 6  # in a row, after which a silent server counts as hung and is restarted
+# Restarting the worker ends its runs. After Prefect was down its next heartbeat may take some minutes.
+MAX_FAILED_CHECKS_OF_CALLERS = 60
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 1.0, 60.0  # seconds before a restart, doubled each time
 STABLE_SECONDS = 300.0  # a server that ran for so long is restarted after the shortest delay again
 START_TIMEOUT_SECONDS = 300.0  # for a restarted server to answer before it counts as hung
@@ -24,11 +26,18 @@ class ServerWatcher:
     """One server, which ``start`` starts. It is restarted when it dies or hangs.
 
     Health checks run in a pool. All else happens in the caller's thread: the caller calls ``check`` often,
-    and ``check`` never waits.
+    and ``check`` never waits. While ``needs``, the server that it shows its health by, is not up, a server
+    does not count as hung.
     """
 
-    def __init__(self, name: str, start: Callable[[], Server], report: Callable[[str], None]) -> None:
-        self.name, self._start_server, self._report = name, start, report
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Server],
+        report: Callable[[str], None],
+        needs: "ServerWatcher | None" = None,
+    ) -> None:
+        self.name, self._start_server, self._report, self._needs = name, start, report, needs
         self.restarts, self.note = 0, ""
         self._pending_check: Future[bool] | None = None
         self._next_check, self._failed_checks, self._restart_delay = 0.0, 0, MIN_RESTART_DELAY
@@ -70,8 +79,12 @@ class ServerWatcher:
         )
 
     def _is_hung(self) -> bool:
+        if self._needs is not None and self._needs.state != "up":
+            self._failed_checks = 0
+            return False
         if self.state == "silent":
-            return self._failed_checks >= MAX_FAILED_CHECKS
+            limit = MAX_FAILED_CHECKS if self._needs is None else MAX_FAILED_CHECKS_OF_CALLERS
+            return self._failed_checks >= limit
         return self.state != "up" and time.monotonic() - self._started_at > START_TIMEOUT_SECONDS
 
     def _start(self) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import UTC, datetime, timedelta
@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 
+from flows.active_runs import WORKER_TIMEOUT, open_api, read_active_runs
 from operations.stack import WORK_POOL
 from operations.stack.run_state import RunRecord, ServerRecord, StackPaths, find_run, read_environment_file
+from operations.stack.servers import AUTH_VARIABLE
 from operations.status.report import ServerStatus, Status
 from trashnet.errors import UserError
 from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
@@ -21,6 +23,7 @@ REQUEST_TIMEOUT_SECONDS = 5.0
 TOTAL_TIMEOUT_SECONDS = 20.0
 MAX_COUNTED = 10_000  # objects; a longer listing is not read to its end
 MAX_RUNS, FAILURE_PERIOD = 5, timedelta(hours=24)
+OFFLINE_AFTER = timedelta(seconds=90)  # without a heartbeat; Prefect too calls a worker offline then
 STORE, LABEL_STUDIO, PREFECT = "S3 server", "Label Studio", "Prefect"
 GATEWAY, WORKER = "event gateway", "worker"
 RECORD_NAMES = {  # in the embedded stack's record
@@ -39,7 +42,7 @@ def collect_status(settings: Settings | None = None) -> Status:
     """
     settings = settings or load_settings()
     stack_variables = read_environment_file(STACK_ENVIRONMENT_FILE)
-    api = os.environ.get("PREFECT_API_URL") or stack_variables.get("PREFECT_API_URL")
+    api = _connect_to_prefect(os.environ) or _connect_to_prefect(stack_variables)
     record = find_run(StackPaths())
     pool = ThreadPoolExecutor(16, thread_name_prefix="status")
     try:
@@ -54,7 +57,7 @@ def collect_status(settings: Settings | None = None) -> Status:
             "tasks": (LABEL_STUDIO, lambda: _query_tasks(settings)),
             "dataset": (None, lambda: _query_dataset(settings)),
             "candidate": (STORE, lambda: _query_candidate(settings)),
-            "runs": (PREFECT, lambda: _query_runs(api or "")),
+            "runs": (PREFECT, lambda: _query_runs(api)),
         }
         # A server that is down is not queried, because its client would retry for long.
         pending = {
@@ -88,7 +91,7 @@ def _wait_for_results(pending: "dict[str, Future[dict[str, Any]]]") -> dict[str,
 
 
 def _check_servers(
-    settings: Settings, api: str | None, record: RunRecord | None, pool: ThreadPoolExecutor
+    settings: Settings, api: httpx.Client | None, record: RunRecord | None, pool: ThreadPoolExecutor
 ) -> list[ServerStatus]:
     """Send each server a request. The record of the embedded stack adds restarts and their reasons."""
     s3, label_studio, gateway = settings.s3_endpoint, settings.label_studio_url, settings.gateway_url
@@ -96,8 +99,8 @@ def _check_servers(
         STORE: (s3, pool.submit(_is_answering, s3)),
         LABEL_STUDIO: (label_studio, pool.submit(_is_healthy, f"{label_studio}/health")),
         PREFECT: (
-            (api or "").removesuffix("/api"),
-            pool.submit(_is_healthy, f"{api}/health", _prefect_auth()) if api else None,
+            str(api.base_url).removesuffix("/api/") if api else "",
+            pool.submit(_is_healthy, f"{api.base_url}health") if api else None,
         ),
         WORKER: ("", pool.submit(_is_worker_online, api) if api else None),
         GATEWAY: (gateway, pool.submit(_is_healthy, f"{gateway}/health")),
@@ -132,14 +135,14 @@ def _is_answering(url: str) -> bool:
         return False
 
 
-def _is_healthy(url: str, auth: tuple[str, str] | None = None) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=REQUEST_TIMEOUT_SECONDS, auth=auth).is_success
+        return httpx.get(url, timeout=REQUEST_TIMEOUT_SECONDS).is_success
     except httpx.HTTPError:
         return False
 
 
-def _is_worker_online(api: str) -> bool:
+def _is_worker_online(api: httpx.Client) -> bool:
     online = {"status": {"any_": ["ONLINE"]}}
     try:
         return bool(_post(api, f"work_pools/{WORK_POOL}/workers/filter", workers=online))
@@ -264,7 +267,9 @@ def _query_candidate(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _query_runs(api: str) -> dict[str, Any]:
+def _query_runs(api: httpx.Client | None) -> dict[str, Any]:
+    if api is None:
+        raise UserError("PREFECT_API_URL is not set")
     started = {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
     newest_first = {"sort": "START_TIME_DESC", "limit": MAX_RUNS}
     runs = _post(api, "flow_runs/filter", flow_runs={"state": started}, **newest_first)
@@ -276,7 +281,9 @@ def _query_runs(api: str) -> dict[str, Any]:
     if ids := sorted({run["flow_id"] for run in [*runs, *failures]}):
         flows = _post(api, "flows/filter", flows={"id": {"any_": ids}})
         flow_names = {flow["id"]: flow["name"] for flow in flows}
+    active, now = read_active_runs(api)
     return {
+        "abandoned": [str(run) for run in active if run.is_abandoned(now, OFFLINE_AFTER)],
         "last": [_summarise_run(run, flow_names) for run in runs],
         "failed_in_a_day": int(failure_count),
         "failures": [_summarise_run(run, flow_names) for run in failures],
@@ -294,14 +301,14 @@ def _summarise_run(run: dict[str, Any], flow_names: dict[str, str]) -> dict[str,
     }
 
 
-def _prefect_auth() -> tuple[str, str] | None:
-    user, colon, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    return (user, password) if colon else None
+def _connect_to_prefect(variables: Mapping[str, str]) -> httpx.Client | None:
+    """The API that these variables name, if they name one, with the credentials beside it."""
+    url = variables.get("PREFECT_API_URL")
+    return open_api(url, variables.get(AUTH_VARIABLE)) if url else None
 
 
-def _post(api: str, path: str, **body: Any) -> Any:
-    url, auth = f"{api}/{path}", _prefect_auth()
-    response = httpx.post(url, json=body, timeout=REQUEST_TIMEOUT_SECONDS, auth=auth)
+def _post(api: httpx.Client, path: str, **body: Any) -> Any:
+    response = api.post(f"/{path}", json=body)
     response.raise_for_status()
     return response.json()
 
@@ -327,6 +334,11 @@ def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) 
     if embedded:
         notes.append(
             "embedded stack: all servers are on this machine, and Label Studio may send requests to 127.0.0.1"
+        )
+    for run in status.facts["runs"].get("abandoned", []):
+        notes.append(
+            f"{run} has no worker any more: the event gateway ends it after "
+            f"{WORKER_TIMEOUT.total_seconds() / 60:.0f} minutes, and a sweep starts what it left"
         )
     if failed := status.facts["runs"].get("failed_in_a_day"):
         notes.append(f"{failed} flow runs failed within a day")

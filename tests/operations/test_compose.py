@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from operations.stack import leases
 from operations.stack.servers import EVENT_GATEWAY_MODULE, blocked_networks
 from tests.conftest import REPOSITORY
 from trashnet.settings import Settings, load_settings
@@ -123,6 +124,19 @@ def test_the_databases_script_is_one_that_a_shell_reads() -> None:
     """It makes those three databases that the addresses name."""
     subprocess.run(["sh", "-n", DEPLOY / "databases.sh"], check=True)
     assert "ledger prefect label_studio" in (DEPLOY / "databases.sh").read_text(encoding="utf-8")
+
+
+def test_prefect_keeps_leases_on_a_volume_and_answers_no_other_origin() -> None:
+    """In memory they would be lost with the container, and the runs that hold them would be stopped."""
+    prefect = SERVICES["prefect"]
+    assert prefect["environment"]["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == leases.STORAGE
+    mounts = dict(reversed(volume.split(":")[:2]) for volume in prefect["volumes"])  # type: ignore[misc]
+    home = Path(prefect["environment"]["PREFECT_HOME"])
+    assert mounts[str(home.parent)] in COMPOSE["volumes"]
+    script = Path(prefect["working_dir"]) / "operations/stack/leases.py"
+    assert (DEPLOY / mounts[str(script)]).resolve() == Path(leases.__file__)
+    assert "python operations/stack/leases.py" in prefect["command"][-1]
+    assert prefect["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].startswith("${PREFECT_PUBLIC_URL")
 
 
 def test_the_event_gateway_is_started_by_a_module_that_exists() -> None:

@@ -253,13 +253,13 @@ def test_the_stack_starts_and_stops_and_only_its_owner_can_read_the_credentials(
     assert kept[0] == kept[1]
     assert small_stack.paths.environment.stat().st_mode & 0o777 == 0o600
     assert small_stack.paths.folder.stat().st_mode & 0o777 == 0o700
-    ends = ("KEY", "WORD", "TOKEN", "SECRET")
+    ends = ("KEY", "WORD", "TOKEN", "SECRET", "AUTH_STRING")
     secrets = [
         value
         for name, value in read_environment_file(small_stack.paths.environment).items()
         if name.endswith(ends)
     ]
-    assert len(set(secrets)) == 5
+    assert len(set(secrets)) == 6
     assert not [secret for secret in secrets if secret in small_stack.log.read_text()]
     settings = load_settings(small_stack.paths.environment)  # all that every other command needs is there
     assert settings.clone == (small_stack.paths.folder / "clone").resolve()

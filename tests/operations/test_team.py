@@ -95,7 +95,7 @@ class Team:
         log, began = self.root / f"{name}.log", time.monotonic()
         options = {"environment": self.environment(name), "cwd": REPOSITORY} | options
         ready = healthy or (lambda: self.healthy(name))
-        command = command or SERVICES[name]["command"]
+        command = command or [part.replace("$$", "$") for part in SERVICES[name]["command"]]
         server = spawn(name, command, url="", log=log, is_healthy=ready, **options)
         self.running.append(server)
         server.wait_until_healthy(300)
@@ -146,6 +146,22 @@ class Team:
         )
         self.start("worker")
 
+    def check_secrets(self) -> None:
+        """No secret is on a command line or in a log."""
+        given = {name for name, value in example().items() if not value}
+        secrets_ = {name: self.values[name] for name in given - {"REPOSITORY", "LABEL_STUDIO_EMAIL"}}
+        secrets_["PREFECT_AUTH"] = secrets_["PREFECT_AUTH"].partition(":")[2]
+        lines = subprocess.check_output(["ps", "axww", "-o", "args"], text=True)
+        logs = {log.name: log.read_text(errors="replace") for log in self.root.glob("*.log")}
+        shown = [
+            (name, place)
+            for name, secret in secrets_.items()
+            for place, text in {**logs, "a command line": lines}.items()
+            if secret in text
+        ]
+        assert len(secrets_) == 10, sorted(secrets_)
+        assert not shown, shown
+
 
 def team(root: Path) -> None:
     """Start everything, upload a frame as a bin would, and wait until it is a task before the annotators.
@@ -171,6 +187,7 @@ def team(root: Path) -> None:
                 raise SystemExit(f"the frame is no task after 300 s: {ledger.count_by_state()}")
             time.sleep(1)
         print(f"a frame is a task {time.monotonic() - began:.0f} s after its upload")
+        services.check_secrets()
         ledger.close()
     finally:
         for server in reversed(services.running):

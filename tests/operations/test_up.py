@@ -74,10 +74,11 @@ def test_the_stack_starts_by_one_command_restarts_a_server_and_leaves_nothing_be
     secrets = [
         value
         for name, value in read_environment_file(clone / ".trashnet/stack.env").items()
-        if name.endswith(("KEY", "WORD", "TOKEN", "SECRET"))
+        if name.endswith(("KEY", "WORD", "TOKEN", "SECRET", "AUTH_STRING"))
     ]
     shown = up.stdout + "".join(line for _, line in processes(""))
-    assert len(secrets) == 5
+    secrets += [secret.partition(":")[2] for secret in secrets if ":" in secret]  # the password alone
+    assert len(secrets) == 7
     assert not [name for name in secrets if name in shown]
     assert not [
         log for log in (clone / ".trashnet/logs").iterdir() for secret in secrets if secret in log.read_text()

@@ -1,0 +1,178 @@
+"""Flow runs that are under way, by Prefect's HTTP API, and those that no worker runs any more.
+
+After a power cut Prefect still calls a run "Running", and the run keeps its deployment's only slot. No
+service of Prefect notices. Such a run is ended here, as crashed, which frees its slot.
+
+Uses plain requests, because importing Prefect takes seconds and the embedded stack's supervisor needs it too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import stamina
+
+WORK_POOL = "flywheel"
+SWEEP = "sweep/sweep"
+REQUEST_TIMEOUT_SECONDS = 10.0
+BUSY_TIMEOUT_SECONDS = 20.0  # in which a request that Prefect is too busy for is sent again
+PAGE = 200  # runs in one answer; Prefect's maximum
+WORKER_LABEL = "prefect.worker.name"  # with which a worker labels a run that it starts
+DUE_WITHIN = timedelta(seconds=5)  # from now: HTTP's date lags behind the clock by up to two seconds
+ACTIVE = ("PENDING", "RUNNING", "CANCELLING")  # states of runs that hold their deployment's slot
+# A worker sends a heartbeat every 30 s. While it waits for a Prefect server that was down, up to 240 s pass.
+WORKER_TIMEOUT = timedelta(seconds=300)
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run that holds its deployment's slot, since ``since`` in this state.
+
+    ``heartbeat`` is its worker's last one; ``None`` if Prefect knows no worker of that name.
+    """
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    since: datetime
+    worker: str | None
+    heartbeat: datetime | None
+
+    def is_abandoned(self, now: datetime, timeout: timedelta = WORKER_TIMEOUT) -> bool:
+        """Whether no worker has shown for ``timeout`` that it runs this.
+
+        A run that no worker has labelled yet, or whose worker has not sent a heartbeat yet, is as old as its
+        state.
+        """
+        last = self.since if self.heartbeat is None else max(self.since, self.heartbeat)
+        return now - last > timeout
+
+    def __str__(self) -> str:
+        return f"{self.flow} {self.name}"
+
+
+def open_api(url: str, auth: str | None = None) -> httpx.Client:
+    """A client of Prefect's API; ``auth`` is ``user:password``."""
+    user, colon, password = (auth or "").partition(":")
+    credentials = (user, password) if colon else None
+    return httpx.Client(base_url=url, auth=credentials, trust_env=False, timeout=REQUEST_TIMEOUT_SECONDS)
+
+
+def read_active_runs(api: httpx.Client) -> tuple[list[ActiveRun], datetime]:
+    """The pool's runs that hold a slot, and the time on Prefect's clock."""
+    where = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
+    pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
+    found: list[dict[str, Any]] = []
+    while True:
+        response = _post(api, "/flow_runs/filter", **where, **pool, limit=PAGE, offset=len(found))
+        page = response.json()
+        found += page
+        if len(page) < PAGE:
+            break
+    now = parsedate_to_datetime(response.headers["date"])
+    if not found:
+        return [], now
+    workers = _post(api, f"/work_pools/{WORK_POOL}/workers/filter").json()
+    heartbeats = {worker["name"]: _moment(worker["last_heartbeat_time"]) for worker in workers}
+    ids = sorted({run["flow_id"] for run in found})
+    flows = _post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
+    names = {flow["id"]: flow["name"] for flow in flows}
+    return [_active_run(run, names, heartbeats) for run in found], now
+
+
+def end_runs(api: httpx.Client, runs: Iterable[ActiveRun], reason: str) -> list[ActiveRun]:
+    """Mark runs as crashed, those that were being cancelled as cancelled; the runs that were.
+
+    A run that has ended by itself meanwhile keeps its state.
+    """
+    ended = []
+    for run in runs:
+        state = "CANCELLED" if run.state == "CANCELLING" else "CRASHED"
+        body = {"state": {"type": state, "name": state.title(), "message": reason}, "force": False}
+        answer = _request(api, "POST", f"/flow_runs/{run.id}/set_state", body).json()
+        if answer["status"] == "ACCEPT":
+            ended.append(run)
+    return ended
+
+
+def free_all_slots(api: httpx.Client) -> None:
+    """Set every concurrency limit's count of taken slots to 0. Call it only while nobody runs anything."""
+    for limit in _post(api, "/v2/concurrency_limits/filter").json():
+        if limit["active_slots"]:
+            _request(api, "PATCH", f"/v2/concurrency_limits/{limit['id']}", {"active_slots": 0})
+
+
+def start_run(api: httpx.Client, deployment: str) -> None:
+    """Start a run of a deployment, ``flow/deployment``, unless one is under way or due."""
+    found = _request(api, "GET", f"/deployments/name/{deployment}").json()
+    if not has_due_run(api, deployment, running_too=True):
+        _request(api, "POST", f"/deployments/{found['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+
+
+def has_due_run(api: httpx.Client, deployment: str, *, running_too: bool = False) -> bool:
+    """Whether a run of this deployment should start now; with ``running_too`` or does already.
+
+    A run that has not started looks at all there is when it starts: another would find nothing.
+    """
+    flow, _, name = deployment.partition("/")
+    states = ["SCHEDULED", "PENDING", *(["RUNNING"] if running_too else [])]
+    response = _post(
+        api,
+        "/flow_runs/filter",
+        flows={"name": {"any_": [flow]}},
+        deployments={"name": {"any_": [name]}},
+        flow_runs={"state": {"type": {"any_": states}}},
+        sort="EXPECTED_START_TIME_ASC",
+        limit=1,
+    )
+    now = parsedate_to_datetime(response.headers["date"])
+    return any(
+        run["state_type"] != "SCHEDULED" or _moment(run["expected_start_time"]) < now + DUE_WITHIN
+        for run in response.json()
+    )
+
+
+def count_runs(api: httpx.Client, deployment: str) -> int:
+    """How many runs this deployment ever had."""
+    flow, _, name = deployment.partition("/")
+    where = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
+    return int(_post(api, "/flow_runs/count", **where).json())
+
+
+def _active_run(
+    run: dict[str, Any], flow_names: dict[str, str], heartbeats: dict[str, datetime]
+) -> ActiveRun:
+    worker = (run.get("labels") or {}).get(WORKER_LABEL)
+    return ActiveRun(
+        run["id"],
+        run["name"],
+        flow_names.get(run["flow_id"], "?"),
+        run["state_type"],
+        _moment(run["state"]["timestamp"]),
+        worker,
+        heartbeats.get(worker or ""),
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _post(api: httpx.Client, path: str, **body: Any) -> httpx.Response:
+    return _request(api, "POST", path, body)
+
+
+def _is_busy(error: Exception) -> bool:
+    # Prefect answers 503 while its SQLite database is locked.
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 502, 503}
+
+
+@stamina.retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_SECONDS)
+def _request(api: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    response = api.request(method, path, json=body)
+    response.raise_for_status()
+    return response
