@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 
-from flows.active_runs import WORKER_TIMEOUT, open_api, read_active_runs
+from flows.active_runs import open_api, read_active_runs
 from operations.stack import WORK_POOL
 from operations.stack.run_state import RunRecord, ServerRecord, StackPaths, find_run, read_environment_file
 from operations.stack.servers import AUTH_VARIABLE
+from operations.status.degraded import list_degraded_modes
 from operations.status.report import ServerStatus, Status
 from trashnet.errors import UserError
 from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
@@ -73,7 +74,7 @@ def collect_status(settings: Settings | None = None) -> Status:
         pool.shutdown(wait=False, cancel_futures=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     status = Status(now, servers, {name: facts[name] for name in queries})
-    status.degraded = _list_degraded_modes(status, settings, embedded=record is not None)
+    status.degraded = list_degraded_modes(status, settings, embedded=record is not None)
     return status
 
 
@@ -311,49 +312,3 @@ def _post(api: httpx.Client, path: str, **body: Any) -> Any:
     response = api.post(f"/{path}", json=body)
     response.raise_for_status()
     return response.json()
-
-
-def _list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) -> list[str]:
-    """Sentences on what works, but not as it should in production."""
-    notes = []
-    if status.facts["candidate"].get("version", "?") is None:
-        notes.append(
-            "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
-        )
-    if rollback := status.facts["candidate"].get("rollback"):
-        notes.append(
-            f"bins run the earlier candidate {rollback['version']} instead of {rollback['previous']}: "
-            f"{rollback['by']} went back because: {rollback['reason']}"
-        )
-    if not settings.s3_notifies:
-        notes.append(
-            "the store does not announce uploads: the event gateway polls the inbox every few seconds"
-        )
-    if settings.ledger_url.startswith("sqlite"):
-        notes.append("the ledger is an SQLite file: flows must run on this machine (PostgreSQL for more)")
-    if embedded:
-        notes.append(
-            "embedded stack: all servers are on this machine, and Label Studio may send requests to 127.0.0.1"
-        )
-    for run in status.facts["runs"].get("abandoned", []):
-        notes.append(
-            f"{run} has no worker any more: the event gateway ends it after "
-            f"{WORKER_TIMEOUT.total_seconds() / 60:.0f} minutes, and a sweep starts what it left"
-        )
-    if failed := status.facts["runs"].get("failed_in_a_day"):
-        notes.append(f"{failed} flow runs failed within a day")
-    for asked_at in status.facts["ledger"].get("unfinished_withdrawals", []):
-        notes.append(
-            f"the withdrawal asked for at {asked_at} is not finished: bytes of its frames may still be "
-            "there; `trashnet withdraw --finish` finishes it"
-        )
-    if status.facts["dataset"].get("needs_compaction"):
-        notes.append("withdrawn frames still lie in the dataset's files; `trashnet compact` rewrites those")
-    if planned := status.facts["ledger"].get("unfinished_turn"):
-        notes.append(f"a turn planned at {planned} is not finished; the next grow run finishes it")
-    if aside := status.facts["ledger"].get("set_aside"):
-        notes.append(
-            f"{aside} labelled frames cannot grow and are set aside until they can, such as frame "
-            f"{status.facts['ledger']['set_aside_example']}"
-        )
-    return notes

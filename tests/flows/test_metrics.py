@@ -156,3 +156,6 @@ def test_every_alert_reads_metrics_that_exist(ledger: Ledger) -> None:
         assert names, rule["expr"]
         assert {name.removesuffix("_count") for name in names} <= known, rule["alert"]
         assert rule["annotations"].keys() == {"summary", "runbook"}
+        page, _, anchor = rule["annotations"]["runbook"].partition("#")
+        headings = re.findall(r"^### (.+)$", (REPOSITORY / page).read_text(encoding="utf-8"), re.M)
+        assert anchor in {re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in headings}

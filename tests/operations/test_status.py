@@ -1,5 +1,6 @@
 """`trashnet status`: what cannot be read is reported, and nothing makes it crash."""
 
+import ast
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from operations.stack import find_free_port
 from operations.status import collect_status
 from operations.status.text import format_status
+from tests.conftest import REPOSITORY
 from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, open_ledger
@@ -112,3 +114,24 @@ def test_without_any_settings_the_way_to_get_them_is_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="`trashnet up` starts an embedded stack"):
         collect_status()
+
+
+def test_the_runbook_has_an_entry_for_every_degraded_mode() -> None:
+    """Each sentence stands in docs/runbook.md as status prints it, with dots for what differs."""
+    tree = ast.parse((REPOSITORY / "operations/status/degraded.py").read_text(encoding="utf-8"))
+    sentences = [
+        _with_dots(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append"
+    ]
+    runbook = (REPOSITORY / "docs/runbook.md").read_text(encoding="utf-8")
+    quoted = [line.removeprefix("> ") for line in runbook.splitlines() if line.startswith("> ")]
+    assert len(sentences) > 8
+    assert sorted(quoted) == sorted(sentences)
+
+
+def _with_dots(text: ast.expr) -> str:
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    assert isinstance(text, ast.JoinedStr)
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in text.values)
