@@ -59,7 +59,11 @@ class StoreDown(UserError):
 
 
 class ObjectTooLarge(UserError):
-    """The object is larger than the caller allows."""
+    """The object, whose ETag this is, is larger than the caller allows."""
+
+    def __init__(self, message: str, etag: str | None = None) -> None:
+        super().__init__(message)
+        self.etag = etag
 
 
 class UnusableKey(UserError):
@@ -249,9 +253,10 @@ class ObjectStore:
         finally:
             response.close()  # else bytes left unread would be taken for the next response on this connection
             response.release_conn()
+        etag = (response.headers.get("etag") or "").strip('"') or None
         if limit is not None and len(data) > limit:
-            raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed")
-        return data, (response.headers.get("etag") or "").strip('"') or None
+            raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed", etag)
+        return data, etag
 
     def stat(self, key: str) -> StoredObject | None:
         """The object's size and time, or ``None`` if there is no such object."""
@@ -315,6 +320,15 @@ class ObjectStore:
                 bucket_name=self.bucket, object_name=key, expires=timedelta(seconds=seconds)
             )
         )
+
+
+def is_usable_key(key: str) -> bool:
+    """Whether a request can name this key: a segment ``.`` or ``..`` would name another one.
+
+    >>> is_usable_key("inbox/a.jpg"), is_usable_key("inbox/./a.jpg")
+    (True, False)
+    """
+    return not {".", ".."} & set(key.split("/"))
 
 
 def open_store(settings: "Settings") -> ObjectStore:
