@@ -1,11 +1,17 @@
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
-from flows.context import open_context
+from flows.context import FlowContext, open_context
 from flows.events import ACCEPTED, emit
 from ingest import (
+    DecoderPool,
     DeduplicationCounts,
     IngestParams,
     ReceptionCounts,
@@ -18,14 +24,40 @@ from ingest import (
 )
 from trashnet.params import load_params
 
+SHARDS_AT_ONCE = 2  # each with `ingest.threads` connections to the store, and one to the ledger
 
-@flow(name="ingest", retries=2, retry_delay_seconds=20, timeout_seconds=6 * 3600)
+
+@dataclass(frozen=True)
+class Shared:
+    """What the shards of one run share: connections to store and ledger, and decoding processes."""
+
+    context: FlowContext
+    decoders: DecoderPool
+
+
+@flow(
+    name="ingest",
+    retries=2,
+    retry_delay_seconds=20,
+    timeout_seconds=6 * 3600,
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]
+)
 def ingest() -> None:
     """Drain the inbox into frames and quarantine; uploads that arrive meanwhile too."""
-    for done in drain_inbox(list_shards, receive_shards, deduplicate_received):
-        get_run_logger().info("%d uploads: %s, %s", done.uploads, done.received, done.deduplicated)
-        if done.deduplicated.accepted:
-            emit(ACCEPTED, count=done.deduplicated.accepted)
+    with open_context() as context, DecoderPool(load_params("ingest", IngestParams)) as decoders:
+        shared: Any = quote(Shared(context, decoders))  # Prefect must not look into it
+
+        def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:
+            futures = [
+                receive_shard.submit(shared, number, part, return_state=False)
+                for number, part in enumerate(parts)
+            ]
+            return sum((future.result() for future in futures), ReceptionCounts())
+
+        for done in drain_inbox(list_shards, receive_shards, deduplicate_received):
+            get_run_logger().info("%d uploads: %s, %s", done.uploads, done.received, done.deduplicated)
+            if done.deduplicated.accepted:
+                emit(ACCEPTED, count=done.deduplicated.accepted)
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])
@@ -34,23 +66,23 @@ def list_shards() -> list[list[str]]:
     with open_context() as context:
         params = load_params("ingest", IngestParams)
         admission = admit_uploads(context.store, context.ledger, params)
-        for bin_id, count in sorted(admission.waiting.items()):
-            get_run_logger().warning("%s: %d uploads wait over its quota", bin_id, count)
-        return split_into_shards(admission.keys, params.shard_size)
+    for bin_id, count in sorted(admission.waiting.items()):
+        get_run_logger().warning("%s: %d uploads wait over its quota", bin_id, count)
+    for key in admission.unusable:
+        get_run_logger().warning("no request can name %r: remove it at the S3 server itself", key)
+    return split_into_shards(admission.keys, params.shard_size)
 
 
-def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:
-    """Receive all shards side by side, each as a task."""
-    futures = [receive_shard.submit(number, part) for number, part in enumerate(parts)]
-    return sum((future.result() for future in futures), ReceptionCounts())
-
-
-@task(task_run_name="receive shard {number}", retries=3, retry_delay_seconds=[2, 10, 30])
-def receive_shard(number: int, keys: list[str]) -> ReceptionCounts:
+@task(
+    task_run_name="receive shard {number}",
+    retries=3,
+    retry_delay_seconds=[2, 10, 30],
+    cache_policy=NO_CACHE,  # what the shards share cannot be hashed
+)
+def receive_shard(shared: Shared, number: int, keys: list[str]) -> ReceptionCounts:
     """Validate one shard of uploads and enter them in the ledger."""
-    with open_context() as context:
-        params = load_params("ingest", IngestParams)
-        return receive(context.store, context.ledger, keys, context.taxonomy, params)
+    context, params = shared.context, load_params("ingest", IngestParams)
+    return receive(context.store, context.ledger, keys, context.taxonomy, params, decoders=shared.decoders)
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])

@@ -18,6 +18,7 @@ from trashnet.images import DECODE_ERRORS, UnfitImage, open_image, perceptual_ha
 from trashnet.quarantine import QuarantineReason
 
 LENGTH = struct.Struct(">I")
+READY = b"R"  # written once, when everything is loaded
 CELLS_PER_SIDE = 8  # of the descriptor
 
 
@@ -50,6 +51,8 @@ def serve(memory_mb: int, cpu_seconds: int, min_side: int, max_pixels: int) -> N
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     while header := sys.stdin.buffer.read(LENGTH.size):
         data = sys.stdin.buffer.read(LENGTH.unpack(header)[0])
         usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -10,6 +10,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from ingest.params import IngestParams
 from trashnet.images import UnfitImage
 from trashnet.quarantine import QuarantineReason
 
-LENGTH = struct.Struct(">I")  # as ingest/decoder_process.py has it, which is a script and not imported
+# As ingest/decoder_process.py has them, which is a script and not imported.
+LENGTH, READY = struct.Struct(">I"), b"R"
+START_SECONDS = 60.0  # for a process to load its libraries on a busy machine
 HERE = Path(__file__).resolve().parent
 
 
@@ -50,8 +53,10 @@ class DecoderPool:
     def __init__(self, params: IngestParams) -> None:
         self._params = params
         self._idle: queue.LifoQueue[_DecoderProcess | None] = queue.LifoQueue()  # the one used last is warm
-        for _ in range(params.decoders or len(os.sched_getaffinity(0))):
+        self._size = params.decoders or len(os.sched_getaffinity(0))
+        for _ in range(self._size):
             self._idle.put(None)
+        self._alone = threading.Lock()  # held by the one thread that waits for all processes
 
     def __enter__(self) -> "DecoderPool":
         return self
@@ -66,37 +71,49 @@ class DecoderPool:
     def decode(self, jpeg: bytes) -> Decoded:
         """Decode a picture in full. Raises :class:`UnfitImage`.
 
-        One process that dies proves nothing (the machine may be short of memory): the picture is refused when
-        a new one dies as well.
+        One process that dies or is too slow proves nothing: the machine may be short of memory or time. The
+        picture is refused when a new process fails as well, while no other picture is being decoded.
         """
-        idle = self._idle.get()
         try:
-            for _ in range(2):
-                decoder, idle = idle or _DecoderProcess(self._params), None
-                try:
-                    decoded = decoder.decode(jpeg)
-                except UnfitImage:
-                    idle = decoder
-                    raise
-                except DecoderDied as died:
-                    decoder.stop()
-                    reason = str(died)
-                except BaseException:
-                    decoder.stop()  # a late response would be taken for the next picture's
-                    raise
-                else:
-                    idle = decoder
-                    return decoded
+            return self._decode_in(self._idle.get(), jpeg)
+        except DecoderDied:
+            pass
+        with self._alone:
+            slots = [self._idle.get() for _ in range(self._size)]  # every other picture has ended
+            try:
+                if (old := slots.pop()) is not None:
+                    old.stop()
+                return self._decode_in(None, jpeg)
+            except DecoderDied as died:
+                raise UnfitImage(QuarantineReason.TOO_COSTLY, str(died)) from None
+            finally:
+                for slot in slots:
+                    self._idle.put(slot)
+
+    def _decode_in(self, decoder: "_DecoderProcess | None", jpeg: bytes) -> Decoded:
+        """Decode in an idle process or in a new one, and put it back. Raises :class:`DecoderDied`."""
+        idle = None
+        try:
+            decoder = decoder or _DecoderProcess(self._params)
+            try:
+                decoded = decoder.decode(jpeg)
+            except UnfitImage:
+                idle = decoder
+                raise
+            except BaseException:  # also: a late response would be taken for the next picture's
+                decoder.stop()
+                raise
+            idle = decoder
+            return decoded
         finally:
             self._idle.put(idle)
-        raise UnfitImage(QuarantineReason.TOO_COSTLY, reason)
 
 
 class _DecoderProcess:
     """One decoding process, used by one thread at a time."""
 
     def __init__(self, params: IngestParams) -> None:
-        self._params = params
+        self._params, self._is_ready = params, False
         limits = (params.decode_memory_mb, params.decode_seconds, params.min_side, params.max_pixels)
         # -P and this environment: the process sees our code and its libraries, and no credentials.
         self._process = subprocess.Popen(
@@ -109,27 +126,32 @@ class _DecoderProcess:
 
     def decode(self, jpeg: bytes) -> Decoded:
         """Raises :class:`UnfitImage`, and :class:`DecoderDied`, after which the process must be stopped."""
-        deadline = time.monotonic() + self._params.decode_wall_seconds
+        if not self._is_ready:
+            self._read(len(READY), time.monotonic() + START_SECONDS, START_SECONDS)
+            self._is_ready = True
+        seconds = self._params.decode_wall_seconds
+        deadline = time.monotonic() + seconds  # from now on: loading the libraries is not the picture's fault
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(LENGTH.pack(len(jpeg)) + jpeg)
             self._process.stdin.flush()
         except OSError:
             raise DecoderDied(self._exit_reason()) from None
-        response = json.loads(self._read(LENGTH.unpack(self._read(LENGTH.size, deadline))[0], deadline))
+        size = LENGTH.unpack(self._read(LENGTH.size, deadline, seconds))[0]
+        response = json.loads(self._read(size, deadline, seconds))
         if "fault" in response:
             raise UnfitImage(QuarantineReason(response["fault"]), response["what"])
         return Decoded(
             response["width"], response["height"], response["phash"], bytes.fromhex(response["descriptor"])
         )
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, deadline: float, seconds: float) -> bytes:
         assert self._process.stdout is not None
         handle, data, ready = self._process.stdout.fileno(), b"", select.poll()
         ready.register(handle, select.POLLIN)
         while len(data) < count:
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise DecoderDied(f"decoding took more than {self._params.decode_wall_seconds:g} s")
+                raise DecoderDied(f"decoding took more than {seconds:g} s")
             if not (more := os.read(handle, count - len(data))):
                 raise DecoderDied(self._exit_reason())
             data += more

@@ -22,6 +22,7 @@ from trashnet.ledger import Duplicate, Fingerprint, Ledger
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore
 
+LOCK_NAME = "deduplication"
 BATCH_SIZE = 256  # frames that are compared with each other, and recorded in one transaction
 
 
@@ -36,16 +37,19 @@ class DeduplicationCounts:
 def deduplicate(store: ObjectStore, ledger: Ledger, params: IngestParams) -> DeduplicationCounts:
     """Move every received frame on to ``accepted`` or, with its object, to ``duplicate``.
 
-    The result does not depend on which worker received which frame. Must not run twice at once. Raises
+    The result does not depend on which worker received which frame. A second call, from whatever machine,
+    waits until the first has ended: a lock in the ledger sees to that. Raises
     :class:`trashnet.store.StoreDown`; the next call continues where this one stopped.
     """
     accepted = duplicates = 0
-    while verdicts := _next_verdicts(ledger, params):
-        for sha256, duplicate in verdicts.items():
-            if duplicate is not None:
-                store.move(frame_key(sha256), duplicate.key)
-        counts = ledger.record_deduplication(verdicts)
-        accepted, duplicates = accepted + counts[0], duplicates + counts[1]
+    with ledger.lock(LOCK_NAME) as lock:
+        while verdicts := _next_verdicts(ledger, params):
+            for sha256, duplicate in verdicts.items():
+                if duplicate is not None:
+                    ledger.extend_lock(lock)  # no object moves on a verdict that another may contradict
+                    store.move(frame_key(sha256), duplicate.key)
+            counts = ledger.record_deduplication(verdicts, lock)
+            accepted, duplicates = accepted + counts[0], duplicates + counts[1]
     return DeduplicationCounts(accepted, duplicates)
 
 

@@ -7,7 +7,7 @@ from ingest.object_keys import INBOX, parse_inbox_key, quarantine_key, refusal_d
 from ingest.params import IngestParams
 from trashnet.ledger import FrameRow, Ledger
 from trashnet.quarantine import QuarantineReason
-from trashnet.store import ObjectStore, StoredObject
+from trashnet.store import NoSuchObject, ObjectStore, StoredObject, is_usable_key
 
 KINDS = {"jpg", "json"}
 
@@ -22,27 +22,36 @@ def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: d
         How many objects were moved.
     """
     oldest, swept = now - timedelta(hours=params.incomplete_hours), 0
-    # X.jpg and X.json follow each other in the order of keys.
-    for _, group in groupby(store.list(INBOX), key=lambda stored: stored.key.rpartition(".")[0]):
-        objects = list(group)
-        if any(stored.key.endswith(".json") for stored in objects) and any(
-            stored.key.endswith(".jpg") for stored in objects
-        ):
-            continue
+    # All of X.jpg, X.jpg.part and X.json follow each other in the order of keys.
+    for stem, group in groupby(store.list(INBOX), key=lambda stored: _stem(stored.key)):
+        objects = [stored for stored in group if is_usable_key(stored.key)]
+        upload = {f"{stem}.jpg", f"{stem}.json"}
+        is_complete = upload <= {stored.key for stored in objects}
         for stored in objects:
-            if stored.modified <= oldest:
-                _quarantine_object(store, ledger, stored)
-                swept += 1
+            if stored.modified <= oldest and not (is_complete and stored.key in upload):
+                swept += _quarantine_object(store, ledger, stored)
     return swept
 
 
-def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> None:
-    """Copy the object, enter its row, empty the inbox: in this order, as ``ingest/reception.py`` explains."""
+def _stem(key: str) -> str:
+    """The key without the first suffix of its name and what follows."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}"
+
+
+def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject) -> bool:
+    """Copy the object, enter its row, empty the inbox: in this order, as ``ingest/reception.py`` explains.
+
+    ``False`` for an object that is gone, or that the store lists and cannot read.
+    """
     inbox_key, kind = parse_inbox_key(stored.key), stored.key.rpartition(".")[2]
     reason = QuarantineReason.INCOMPLETE if inbox_key else QuarantineReason.STRAY
     sha256 = refusal_digest(stored.key, f"{stored.size} {stored.modified}".encode())
     key = quarantine_key(reason, sha256, kind if kind in KINDS else "bin")
-    store.copy(stored.key, key)
+    try:
+        store.copy(stored.key, key)
+    except NoSuchObject:
+        return False
     what = (
         f"its {'sidecar' if kind == 'jpg' else 'picture'} never came"
         if inbox_key
@@ -60,3 +69,4 @@ def _quarantine_object(store: ObjectStore, ledger: Ledger, stored: StoredObject)
     )
     ledger.upsert_uploads([row])
     store.remove(stored.key)
+    return True

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from ingest.object_keys import INBOX, MAX_NAME_LENGTH, NAME
 from ingest.params import IngestParams
 from trashnet.ledger import BinDay, Ledger
-from trashnet.store import ObjectStore, StoredObject
+from trashnet.store import ObjectStore, StoredObject, is_usable_key
 
 NO_BIN = "-"  # what lies under no bin's name is counted together under this one
 MAX_COUNTED_WAITING = 10_000  # of one bin: the rest of its folder is not listed
@@ -28,10 +28,12 @@ class Admission:
     """The uploads that ingest may take in now, by their sidecars' keys, and how many of each bin wait.
 
     A bin's count ends at :data:`MAX_COUNTED_WAITING`, so that one bin cannot make every listing long.
+    ``unusable`` are keys that no request can name: they stay where they are.
     """
 
     keys: tuple[str, ...]
     waiting: Mapping[str, int]
+    unusable: tuple[str, ...] = ()
 
 
 @dataclass
@@ -80,9 +82,10 @@ def admit_uploads(
     day = (now or datetime.now(UTC)).date()
     quotas = Quotas(params, ledger.bin_days(day))
     waiting: Counter[str] = Counter()
-    keys = tuple(_admitted(store, quotas, waiting))
+    unusable: list[str] = []
+    keys = tuple(_admitted(store, quotas, waiting, unusable))
     ledger.record_waiting(day, "uploads_waiting", waiting)
-    return Admission(keys, waiting)
+    return Admission(keys, waiting, tuple(unusable))
 
 
 def is_admissible(
@@ -90,11 +93,13 @@ def is_admissible(
 ) -> bool:
     """Whether any upload may be taken in now; the listing ends at the first one."""
     quotas = Quotas(params, ledger.bin_days((now or datetime.now(UTC)).date()))
-    return next(_admitted(store, quotas, Counter()), None) is not None
+    return next(_admitted(store, quotas, Counter(), []), None) is not None
 
 
-def _admitted(store: ObjectStore, quotas: Quotas, waiting: Counter[str]) -> Iterator[str]:
-    """The sidecars' keys of admitted uploads; counts the others."""
+def _admitted(
+    store: ObjectStore, quotas: Quotas, waiting: Counter[str], unusable: list[str]
+) -> Iterator[str]:
+    """The sidecars' keys of admitted uploads; counts those that wait, and notes keys that are unusable."""
     start_after: str | None = None
     while True:
         picture: StoredObject | None = None  # the last one listed: X.jpg comes before X.json
@@ -102,6 +107,9 @@ def _admitted(store: ObjectStore, quotas: Quotas, waiting: Counter[str]) -> Iter
             if stored.key.endswith(".jpg"):
                 picture = stored
             if not stored.key.endswith(".json"):
+                continue
+            if not is_usable_key(stored.key):
+                unusable.append(stored.key)
                 continue
             bin_id = bin_of(stored.key)
             is_complete = picture is not None and picture.key[:-4] == stored.key[:-5]

@@ -26,12 +26,20 @@ from trashnet.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class ReceptionCounts:
-    """How many uploads were new frames, known to the ledger already, refused, or not complete yet."""
+    """How many uploads were new frames, known to the ledger already, or refused.
+
+    ``left``: those that are not complete yet, that another run took, or that the store cannot read.
+    """
 
     received: int = 0
     repeated: int = 0
     quarantined: int = 0
     left: int = 0
+
+    @property
+    def taken(self) -> int:
+        """How many uploads left the inbox."""
+        return self.received + self.repeated + self.quarantined
 
     def __add__(self, other: "ReceptionCounts") -> "ReceptionCounts":
         return ReceptionCounts(
@@ -99,6 +107,7 @@ def receive(
             ]
             orphans = [found for found in validated if isinstance(found, OrphanSidecar)]
             total += _count(uploads, upserted) + _remove_orphans(store, ledger, orphans)
+            total += ReceptionCounts(left=validated.count(None))
         _wait(emptying)
     return total
 
@@ -115,8 +124,15 @@ def _remove_upload(store: ObjectStore, upload: ValidatedUpload, upserted: Upsert
             store.copy(upload.written_keys[0], upserted.key)
         for key in upload.written_keys:
             store.remove(key)
+    if any(_has_changed(store, key, etag) for key, etag in upload.etags.items()):
+        return  # it was uploaded again meanwhile: the next round looks at what is there now
     for key in upload.inbox_keys:
         store.remove(key)
+
+
+def _has_changed(store: ObjectStore, key: str, etag: str | None) -> bool:
+    found = store.stat(key)
+    return found is not None and etag is not None and found.etag != etag
 
 
 def _remove_orphans(store: ObjectStore, ledger: Ledger, orphans: Sequence[OrphanSidecar]) -> ReceptionCounts:

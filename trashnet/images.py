@@ -5,6 +5,7 @@ metadata removed before any decoder sees the file.
 """
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -34,6 +35,12 @@ STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and RST0-7 have no length
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC
 # Baseline, extended and progressive Huffman coding: browsers, OpenCV and TensorFlow all read these.
 SUPPORTED_CODINGS = {0xC0, 0xC1, 0xC2}
+MAX_SEGMENTS = 4096  # a camera writes some dozens; millions of empty ones would cost seconds
+# Searched in C, whatever a file holds: the marker that ends coded data (no stuffed zero, restart or fill
+# byte), fill bytes, and restart markers between segments.
+END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+FILL_BYTES = re.compile(rb"\xff+")
+RESTART_MARKERS = re.compile(rb"(?:\xff++[\xd0-\xd7])++")  # possessive: it keeps no way back
 JFIF_HEADER_BYTES, ADOBE_HEADER_BYTES = 14, 12  # of payload; a thumbnail and trailing bytes are not needed
 
 
@@ -192,7 +199,9 @@ def _copy_segments(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, w
     The coded data follows the SOS segment.
     """
     kept, offset, size = [SOI], 2, (0, 0)
-    while True:
+    for _ in range(MAX_SEGMENTS):
+        if restarts := RESTART_MARKERS.match(jpeg, offset):  # they mean something within coded data only
+            offset = restarts.end()
         marker, offset = _read_marker(jpeg, offset)
         if marker == EOI[1]:
             kept.append(EOI)
@@ -219,6 +228,8 @@ def _copy_segments(jpeg: bytes, keep: Callable[[int, bytes], bytes | None], *, w
             end = _find_end_of_scan(jpeg, offset)
             kept.append(jpeg[offset:end])
             offset = end
+    else:
+        raise UnfitImage(QuarantineReason.BROKEN, f"more than {MAX_SEGMENTS:,} segments")
     data = b"".join(kept)
     return CleanJpeg(data, *size, dropped=len(jpeg) - len(data))
 
@@ -228,22 +239,16 @@ def _find_end_of_scan(jpeg: bytes, offset: int) -> int:
 
     In coded data, 0xFF 0x00 stands for the byte 0xFF, and restart markers may occur.
     """
-    while (offset := jpeg.find(b"\xff", offset)) >= 0 and offset + 1 < len(jpeg):
-        after = jpeg[offset + 1]
-        if after == 0x00 or 0xD0 <= after <= 0xD7:
-            offset += 2
-        elif after == 0xFF:  # a fill byte
-            offset += 1
-        else:
-            return offset
+    if found := END_OF_SCAN.search(jpeg, offset):
+        return found.start()
     raise UnfitImage(QuarantineReason.BROKEN, "no end marker: truncated")
 
 
 def _read_marker(jpeg: bytes, offset: int) -> tuple[int, int]:
     """The marker at ``offset`` and the offset after it; fill bytes (0xFF) before the marker are skipped."""
     start = offset
-    while jpeg[offset : offset + 1] == b"\xff":
-        offset += 1
+    if fill := FILL_BYTES.match(jpeg, offset):
+        offset = fill.end()
     if offset == start or offset >= len(jpeg) or jpeg[offset] in (0x00, SOI[1]):
         raise UnfitImage(
             QuarantineReason.BROKEN,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
+from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -38,6 +39,10 @@ TRANSIENT_CODES = {
     "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling", "OperationAborted",
 }
 # fmt: on
+# Control characters that XML 1.0 allows (section 2.2), and where those begin that stand in for the others.
+VALID_CONTROLS, FIRST_PRINTABLE, STAND_INS = {0x09, 0x0A, 0x0D}, 0x20, 0xF0000
+INVALID_REFERENCE = re.compile(rb"&#(x[0-9a-fA-F]+|[0-9]+);", re.IGNORECASE)
+INVALID_BYTE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 NOT_FOUND_CODES = {"NoSuchKey", "NoSuchObject", "NotFound"}
 CHANGED_CODES = {"PreconditionFailed", "ConditionalRequestConflict"}  # answers to `If-Match`
 
@@ -54,16 +59,28 @@ class StoreDown(UserError):
 
 
 class ObjectTooLarge(UserError):
-    """The object is larger than the caller allows."""
+    """The object, whose ETag this is, is larger than the caller allows."""
+
+    def __init__(self, message: str, etag: str | None = None) -> None:
+        super().__init__(message)
+        self.etag = etag
+
+
+class UnusableKey(UserError):
+    """No request can name this key, although the store may list it: it has a segment ``.`` or ``..``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as the store lists it: ``size`` in bytes, ``modified`` in UTC."""
+    """An object as the store lists it: ``size`` in bytes, ``modified`` in UTC.
+
+    ``etag`` changes with its bytes.
+    """
 
     key: str
     size: int
     modified: datetime
+    etag: str | None = None
 
 
 def _is_transient(error: Exception) -> bool:
@@ -100,6 +117,8 @@ def _retried(method: "Callable[P, R]") -> "Callable[P, R]":
             raise StoreDown(
                 f"{args[0]} refused: {code}. Check TRASHNET_S3_ENDPOINT, the keys and the bucket."
             ) from None
+        except ValueError as error:  # of the client, before it sends a request
+            raise UnusableKey(f"{args[0]}: {error}: {args[1:]!r}") from None
         except (HTTPError, MinioException, OSError) as error:
             raise StoreDown(
                 f"{args[0]} does not answer ({type(error).__name__} after {MAX_ATTEMPTS} tries). "
@@ -107,6 +126,41 @@ def _retried(method: "Callable[P, R]") -> "Callable[P, R]":
             ) from None
 
     return call
+
+
+class _ListingPool(urllib3.PoolManager):
+    """HTTP connections that make listings readable in which a key has a control character.
+
+    XML 1.0 has no way to write such a character. S3 servers send a reference to it all the same (rclone) or
+    the character itself, and a parser then refuses the whole listing: one upload would hide all others. Each
+    is replaced by a character of Unicode's private plane 15, and replaced back in the key.
+    """
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Send a request; the body of a listing is repaired."""
+        response = super().urlopen(method, url, redirect, **kwargs)
+        if method != "GET" or "list-type=2" not in url or response.status != HTTPStatus.OK:
+            return response
+        body = INVALID_REFERENCE.sub(_stand_in, response.data)
+        body = INVALID_BYTE.sub(lambda found: chr(STAND_INS + found[0][0]).encode(), body)
+        headers = {
+            name: value for name, value in response.headers.items() if name.lower() != "content-length"
+        }
+        return urllib3.HTTPResponse(io.BytesIO(body), headers, response.status, preload_content=True)
+
+
+def _stand_in(reference: "re.Match[bytes]") -> bytes:
+    digits = reference[1]
+    code = int(digits[1:], 16) if digits[:1] in b"xX" else int(digits)
+    is_valid = code in VALID_CONTROLS or code >= FIRST_PRINTABLE
+    return reference[0] if is_valid else chr(STAND_INS + code).encode()
+
+
+def _restore_characters(key: str) -> str:
+    return "".join(
+        chr(ord(letter) - STAND_INS) if STAND_INS <= ord(letter) < STAND_INS + FIRST_PRINTABLE else letter
+        for letter in key
+    )
 
 
 class ObjectStore:
@@ -124,7 +178,7 @@ class ObjectStore:
     ) -> None:
         """``endpoint`` is a URL such as ``http://127.0.0.1:9000``. No request is sent yet."""
         self.endpoint, self.bucket = endpoint, bucket
-        pool = urllib3.PoolManager(
+        pool = _ListingPool(
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
             maxsize=connections,
             retries=False,  # `_retried` is the one place that retries
@@ -199,9 +253,10 @@ class ObjectStore:
         finally:
             response.close()  # else bytes left unread would be taken for the next response on this connection
             response.release_conn()
+        etag = (response.headers.get("etag") or "").strip('"') or None
         if limit is not None and len(data) > limit:
-            raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed")
-        return data, (response.headers.get("etag") or "").strip('"') or None
+            raise ObjectTooLarge(f"{self}: {key} has more than the {limit:,} bytes allowed", etag)
+        return data, etag
 
     def stat(self, key: str) -> StoredObject | None:
         """The object's size and time, or ``None`` if there is no such object."""
@@ -267,6 +322,15 @@ class ObjectStore:
         )
 
 
+def is_usable_key(key: str) -> bool:
+    """Whether a request can name this key: a segment ``.`` or ``..`` would name another one.
+
+    >>> is_usable_key("inbox/a.jpg"), is_usable_key("inbox/./a.jpg")
+    (True, False)
+    """
+    return not {".", ".."} & set(key.split("/"))
+
+
 def open_store(settings: "Settings") -> ObjectStore:
     """Open the deployment's object store. No request is sent yet."""
     return ObjectStore(
@@ -279,4 +343,9 @@ def open_store(settings: "Settings") -> ObjectStore:
 
 
 def _to_stored_object(found: Any, key: str) -> StoredObject:
-    return StoredObject(key=key, size=int(found.size or 0), modified=found.last_modified)
+    return StoredObject(
+        key=_restore_characters(key),
+        size=int(found.size or 0),
+        modified=found.last_modified,
+        etag=str(found.etag or "").strip('"') or None,
+    )

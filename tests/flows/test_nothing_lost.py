@@ -71,6 +71,13 @@ PASSING = {"received_at", "changed_at", "task_id", "turn", "score", "explanation
 T = TypeVar("T")
 
 
+@pytest.fixture(autouse=True)
+def short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock whose holder died is free after a moment instead of a minute."""
+    monkeypatch.setattr("trashnet.ledger.locks.LOCK_SECONDS", 1.0)
+    monkeypatch.setattr("trashnet.ledger.locks.POLL_SECONDS", 0.05)
+
+
 class FusedClient(Client):
     """Each request to Label Studio may be the process's last, before it is sent or its response is read."""
 

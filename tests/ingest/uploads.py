@@ -85,13 +85,17 @@ class MemoryStore(ObjectStore):
             raise ObjectTooLarge(key)
         return data
 
+    def get_with_etag(self, key: str, limit: int | None = None) -> tuple[bytes, str | None]:
+        """Read an object with its ETag."""
+        data = self.get(key, limit)
+        return data, hashlib.md5(data, usedforsecurity=False).hexdigest()
+
     def stat(self, key: str) -> StoredObject | None:
-        """Size and time of an object."""
-        return (
-            StoredObject(key, len(self.objects[key][0]), self.objects[key][1])
-            if key in self.objects
-            else None
-        )
+        """Size, time and ETag of an object."""
+        if key not in self.objects:
+            return None
+        data, modified = self.objects[key]
+        return StoredObject(key, len(data), modified, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
         """Objects by key."""

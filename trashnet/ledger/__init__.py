@@ -19,6 +19,7 @@ from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import MAX_HASH_DISTANCE, Duplicate, Fingerprint
 from trashnet.ledger.growth import FrameLabels, SetAside
 from trashnet.ledger.ledger import Ledger, open_ledger
+from trashnet.ledger.locks import Lock, LockLostError
 from trashnet.ledger.rows import STATES, FrameRow, State
 from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
 from trashnet.ledger.turns import TurnRow
@@ -43,6 +44,8 @@ __all__ = [
     "FrameToWithdraw",
     "Ledger",
     "LedgerError",
+    "Lock",
+    "LockLostError",
     "Outcome",
     "RecordedAnnotations",
     "ScoredFrame",

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from trashnet.ledger.database import Database
 from trashnet.ledger.frames import hash_bands, move_frame
+from trashnet.ledger.locks import Lock, check_lock
 from trashnet.ledger.rows import UNIQUE_STATES
 from trashnet.ledger.tables import HASH_BANDS, frames
 from trashnet.quarantine import QuarantineReason
@@ -66,13 +67,15 @@ class DeduplicationQueries(Database):
         with self.reading() as connection:
             return {phash: _near(connection, phash, distance) for phash in set(phashes)}
 
-    def record_deduplication(self, verdicts: Mapping[str, Duplicate | None]) -> tuple[int, int]:
+    def record_deduplication(self, verdicts: Mapping[str, Duplicate | None], lock: Lock) -> tuple[int, int]:
         """Move received frames on to ``accepted`` (``None``) or ``duplicate``, together.
 
-        Returns how many frames became accepted, and how many duplicates.
+        ``lock`` keeps other deduplications out; it is extended. Returns how many frames became accepted, and
+        how many duplicates. Raises :class:`trashnet.ledger.LockLostError`; then nothing is written.
         """
         accepted = duplicates = 0
         with self.transaction() as connection:
+            check_lock(connection, lock)
             for sha256, duplicate in verdicts.items():
                 if duplicate is None:
                     accepted += move_frame(connection, sha256, "received", "accepted")

@@ -109,7 +109,7 @@ def add_frame(connection: Connection, row: FrameRow) -> bool:
     known = or_(frames.c.sha256 == row.sha256, frames.c.uploaded_sha256 == row.uploaded_sha256)
     if connection.execute(select(frames.c.sha256).where(known)).first():
         return False
-    connection.execute(_insert_or_ignore(connection, _column_values(row, now)))
+    connection.execute(_insert_or_ignore(connection, column_values(row, now)))
     if connection.execute(select(frames.c.changed_at).where(frames.c.sha256 == row.sha256)).scalar() != now:
         return False  # another process entered it between the two statements
     record_transition(connection, row.sha256, None, row.state, now, row.note)
@@ -122,7 +122,7 @@ def add_new_frames(connection: Connection, rows: Sequence[FrameRow]) -> None:
     Raises :class:`sqlalchemy.exc.IntegrityError` if it has one of them.
     """
     now = datetime.now(UTC)
-    connection.execute(frames.insert(), [_column_values(row, now) for row in rows])
+    connection.execute(frames.insert(), [column_values(row, now) for row in rows])
     entered = [
         {"sha256": row.sha256, "from_state": None, "to_state": row.state, "at": now, "note": row.note}
         for row in rows
@@ -197,6 +197,7 @@ def _insert_or_ignore(connection: Connection, values: Mapping[str, Any]) -> Any:
     return frames.insert().values(values)  # SQLite has one writer at a time
 
 
-def _column_values(row: FrameRow, now: datetime) -> dict[str, Any]:
+def column_values(row: FrameRow, now: datetime) -> dict[str, Any]:
+    """A row's columns, the bands of its hash included; ``now`` is when it changes."""
     values = {name: getattr(row, name) for name in COLUMNS}
     return values | {"received_at": row.received_at or now, "changed_at": now} | hash_bands(row.phash)

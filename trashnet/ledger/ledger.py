@@ -12,6 +12,7 @@ from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import DeduplicationQueries
 from trashnet.ledger.frames import FrameQueries
 from trashnet.ledger.growth import GrowthQueries
+from trashnet.ledger.locks import LockQueries
 from trashnet.ledger.selection import SelectionQueries
 from trashnet.ledger.turns import CursorQueries, TurnQueries
 from trashnet.ledger.uploads import UploadQueries
@@ -25,6 +26,7 @@ class Ledger(
     FrameQueries,
     UploadQueries,
     BinDayQueries,
+    LockQueries,
     DeduplicationQueries,
     SelectionQueries,
     AnnotationQueries,

@@ -203,3 +203,11 @@ withdrawn_frames = Table(
     Column("state_before", String(16), nullable=False),
     Column("withdrawal_id", BigInteger, ForeignKey("withdrawals.id"), nullable=False, index=True),
 )
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("held_until", UtcDateTime, nullable=False),
+)

@@ -9,11 +9,13 @@ from sqlalchemy.exc import IntegrityError
 
 from trashnet.ledger.bin_days import count_uploads
 from trashnet.ledger.database import Database, batched
-from trashnet.ledger.frames import add_frame, add_new_frames, record_transition
+from trashnet.ledger.frames import add_frame, add_new_frames, column_values, record_transition
 from trashnet.ledger.rows import FrameRow
-from trashnet.ledger.tables import frames
+from trashnet.ledger.tables import frames, transitions
 from trashnet.quarantine import QuarantineReason
 
+# Uploading again heals these: the object was gone from the store, or the machine was too busy to decode it.
+HEALED = (QuarantineReason.LOST, QuarantineReason.TOO_COSTLY)
 SIDECAR_COLUMNS = (
     "inbox_key",
     "bin_id",
@@ -71,12 +73,12 @@ class UploadQueries(Database):
         return upserted
 
     def known_uploads(self, sha256s: Iterable[str]) -> set[str]:
-        """Those of these uploaded SHA-256s that the ledger has."""
+        """Those of these SHA-256s that the ledger has, as uploaded or, cleaned, as stored bytes."""
         known = set[str]()
         with self.reading() as connection:
             for batch in batched(list(sha256s)):
-                query = select(frames.c.uploaded_sha256).where(frames.c.uploaded_sha256.in_(batch))
-                known |= set(connection.execute(query).scalars())
+                for column in (frames.c.uploaded_sha256, frames.c.sha256):
+                    known |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
         return known
 
 
@@ -92,11 +94,15 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
         columns.key,
         columns.captured_at,
         columns.inbox_key,
+        columns.quarantine_reason,
     )
     # A frame stored as the same bytes comes before one that was uploaded as the same bytes.
     known = connection.execute(query.where(same).order_by(columns.sha256 != row.sha256)).mappings().first()
     if known is None:
         raise RuntimeError(f"frame {row.sha256} is neither new nor known")
+    if row.state == "received" and known["quarantine_reason"] in HEALED and known["state"] == "quarantined":
+        _replace_refused(connection, known["sha256"], row, known["quarantine_reason"])
+        return Upserted(True, row.key)
     is_earlier = _capture_order(row.captured_at, row.inbox_key) < _capture_order(
         known["captured_at"], known["inbox_key"]
     )
@@ -123,6 +129,23 @@ def _upsert(connection: Connection, row: FrameRow) -> Upserted:
             ),
         )
     return Upserted(False, None if is_withdrawn else known["key"], new_bytes)
+
+
+def _replace_refused(connection: Connection, refused: str, row: FrameRow, reason: str) -> None:
+    """Enter a frame in place of its row that was refused, or lost, and keep that row's history."""
+    now, note = datetime.now(UTC), f"uploaded again; it was {reason}"
+    if refused == row.sha256:
+        values = column_values(row, now)
+        del values["uploaded_sha256"]  # it may be in another row's column already
+        connection.execute(update(frames).where(frames.c.sha256 == refused).values(values))
+    else:
+        freed = update(frames).where(frames.c.sha256 == refused)
+        connection.execute(freed.values(uploaded_sha256=f"replaced {now.timestamp()} {refused}"[:64]))
+        connection.execute(frames.insert().values(column_values(row, now)))
+        history = update(transitions).where(transitions.c.sha256 == refused)
+        connection.execute(history.values(sha256=row.sha256))
+        connection.execute(frames.delete().where(frames.c.sha256 == refused))
+    record_transition(connection, row.sha256, "quarantined", row.state, now, note)
 
 
 def _sum_per_bin(

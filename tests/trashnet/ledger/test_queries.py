@@ -72,14 +72,14 @@ def annotate(
 
 
 def test_a_frame_is_found_by_its_stored_and_by_its_uploaded_bytes(ledger: Ledger) -> None:
-    """Uploads that the ledger has are known, however many are asked about at once."""
+    """Uploads that the ledger has are known by either bytes, however many are asked about at once."""
     add(ledger, 1, "received", uploaded_sha256=sha(11))
     found = ledger.frame_by_upload(sha(11))
     assert found is not None
     assert found.sha256 == sha(1)
     assert ledger.frame_by_upload(sha(1)) is None
     assert ledger.frame(sha(11)) is None
-    assert ledger.known_uploads(sha(number) for number in range(2000)) == {sha(11)}
+    assert ledger.known_uploads(sha(number) for number in range(2000)) == {sha(1), sha(11)}
 
 
 def test_frames_are_counted_by_state(ledger: Ledger) -> None:
@@ -136,8 +136,9 @@ def test_received_frames_come_oldest_first_and_verdicts_move_them(ledger: Ledger
     assert ledger.next_received(9) == received
     assert ledger.next_received(1) == received[:1]
     verdicts = {sha(2): None, sha(1): Duplicate(sha(2), "quarantine/duplicate/1.jpg")}
-    assert ledger.record_deduplication(verdicts) == (1, 1)
-    assert ledger.record_deduplication(verdicts) == (0, 0)
+    with ledger.lock("deduplication") as lock:
+        assert ledger.record_deduplication(verdicts, lock) == (1, 1)
+        assert ledger.record_deduplication(verdicts, lock) == (0, 0)
     duplicate = ledger.frame(sha(1))
     assert duplicate is not None
     assert (duplicate.key, duplicate.duplicate_of) == ("quarantine/duplicate/1.jpg", sha(2))
