@@ -1,6 +1,7 @@
 """Retraining and publishing on Prefect's real server: one queue with one slot, and events with a commit."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ from export import Candidate
 from flows import publish_candidate, retrain_models
 from flows.events import GROWN, RESOURCE
 from operations.setup import TRAINING_QUEUE, deploy_flows
-from operations.stack import WORK_POOL, Server, prefect_environment
+from operations.stack import WORK_POOL, Server, find_free_port, prefect_environment, start_prefect
 from tests.conftest import REPOSITORY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own: events that other tests emitted must not start runs here."""
+    server = start_prefect(tmp_path_factory.mktemp("prefect") / "home", find_free_port())
+    yield server
+    server.stop()
 
 
 def test_retrain_and_publish_share_one_queue() -> None:
