@@ -38,7 +38,7 @@ VOLATILE = {"received_at", "changed_at"}
 @pytest.fixture(autouse=True)
 def short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock whose holder died is free after a moment instead of a minute."""
-    monkeypatch.setattr("trashnet.ledger.locks.LOCK_SECONDS", 1.0)
+    monkeypatch.setattr("trashnet.ledger.locks.LOCK_SECONDS", 0.4)
     monkeypatch.setattr("trashnet.ledger.locks.POLL_SECONDS", 0.05)
 
 
