@@ -208,7 +208,7 @@ class _Collection:
     def _withdrawn(
         self, frame: FrameRow, known: Sequence[AnnotationRow], present: set[int]
     ) -> list[AnnotationRow]:
-        """Annotations of the task that the ledger has and Label Studio no more."""
+        """Annotations of the task that the ledger has and Label Studio no longer has."""
         return [
             replace(row, outcome="deleted", boxes=(), reason=WITHDRAWN)
             for row in known

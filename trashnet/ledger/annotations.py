@@ -21,7 +21,7 @@ from trashnet.ledger.tables import annotations, frames
 
 Outcome = Literal["boxes", "nothing", "skipped", "refused", "deleted"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-USABLE: tuple[Outcome, ...] = ("boxes", "nothing")  # of these the dataset learns
+USABLE: tuple[Outcome, ...] = ("boxes", "nothing")  # these enter the dataset
 DELETED: Outcome = "deleted"
 TASK_GONE = "its task is gone from Label Studio"
 NO_TASK = 0  # of an annotation whose task is gone: Label Studio may give the task's number again
