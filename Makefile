@@ -44,7 +44,8 @@ test-quick: install ## The inner loop, under 2 minutes: no server, no network, n
 	$(DOCTESTS)
 
 test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not alone"
+	$(BIN)/pytest -m "alone and not slow"
 	$(DOCTESTS)
 
 test-slow: install .tools/mongod .tools/label-studio browser postgres ## The others: learning, kills and resumes, two processes, the whole pipeline (TESTS=tests/flows: only these)

@@ -19,6 +19,8 @@ from operations.setup import TRAINING_QUEUE, deploy_flows
 from operations.stack import WORK_POOL, Server, find_free_port, prefect_environment, start_prefect
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.alone  # other tests' Prefect servers and clients in one process disturb these
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -25,6 +25,8 @@ from operations.stack.servers import AUTH_VARIABLE, end_abandoned_runs
 from operations.status import collect_status
 from trashnet.settings import Settings
 
+pytestmark = pytest.mark.alone  # other tests' Prefect servers and clients in one process disturb these
+
 AUTH = "flywheel:a-password-of-the-tests"
 DEPLOYMENT = "wait/wait"
 # A flow that lasts until a file appears. It renews its lease every second, instead of every 225.
