@@ -5,9 +5,10 @@ A perceptual hash alone would also reject frames that differ in one small item o
 are the frames that people are to label: so the mean colours of 8 x 8 cells must agree as well. Frames of one
 burst are a group, not duplicates, unless nothing changed between them.
 
-A run may die anywhere: a duplicate's object moves to quarantine before its row does. A row that is still
-``received`` is deduplicated again, with the same verdict, since the frame it resembles is still there; an
-object that was already moved is not moved again.
+A run may die anywhere: a verdict is noted in the ledger, then a duplicate's object moves to quarantine, then
+its row becomes ``duplicate``. A noted verdict stays, whatever frames came since: else a run that died after
+the move could be followed by one that finds the frame new, and accepts a row without its object. An object
+that was already moved is not moved again.
 """
 
 from collections.abc import Iterable
@@ -44,12 +45,14 @@ def deduplicate(store: ObjectStore, ledger: Ledger, params: IngestParams) -> Ded
     accepted = duplicates = 0
     with ledger.lock(LOCK_NAME) as lock:
         while verdicts := _next_verdicts(ledger, params):
-            for sha256, duplicate in verdicts.items():
-                if duplicate is not None:
-                    ledger.extend_lock(lock)  # no object moves on a verdict that another may contradict
-                    store.move(frame_key(sha256), duplicate.key)
-            counts = ledger.record_deduplication(verdicts, lock)
-            accepted, duplicates = accepted + counts[0], duplicates + counts[1]
+            # Before an object moves: a run after our death must not find another verdict on that frame.
+            accepted += ledger.record_verdicts(verdicts, lock)
+            found = {sha256: duplicate for sha256, duplicate in verdicts.items() if duplicate is not None}
+            for sha256, duplicate in found.items():
+                ledger.extend_lock(lock)
+                store.move(frame_key(sha256), duplicate.key)
+            if found:
+                duplicates += ledger.record_duplicates(found, lock)
     return DeduplicationCounts(accepted, duplicates)
 
 
@@ -62,7 +65,7 @@ def _next_verdicts(ledger: Ledger, params: IngestParams) -> dict[str, Duplicate 
     new: list[Fingerprint] = []
     for frame in received:
         known = near[frame.phash] if frame.phash is not None else []
-        original = _find_original(frame, [*known, *new], params)
+        original = frame.duplicate_of or _find_original(frame, [*known, *new], params)
         if original is None:
             new.append(frame)
             verdicts[frame.sha256] = None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 4
 MAX_WAIT_SECONDS = 5.0  # between two attempts
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # stands for bytes of a key that are not UTF-8
 PAGE_SIZE = 1000  # objects: the most that S3 lists in one response
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5, 60
 # fmt: off
@@ -271,10 +272,26 @@ class ObjectStore:
         return _to_stored_object(found, key)
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """List the objects under a prefix in the order of their keys, only those after ``start_after``."""
-        while page := self._page(prefix, start_after):
-            yield from page
-            start_after = page[-1].key
+        """List the objects under a prefix in the order of their keys, only those after ``start_after``.
+
+        A key that is not UTF-8 is listed with U+FFFD for what cannot be read; no request can name it.
+        """
+        unnameable = set[str]()
+        while True:
+            page = self._page(prefix, start_after)
+            yield from (stored for stored in page if stored.key not in unnameable)
+            if len(page) < PAGE_SIZE:
+                return
+            unnameable |= {stored.key for stored in page if REPLACEMENT in stored.key}
+            # "After" an unnameable key is not where the store has it: that page would come again, or others
+            # be left out.
+            last = next((stored.key for stored in reversed(page) if REPLACEMENT not in stored.key), None)
+            if last is None:
+                raise StoreDown(
+                    f"{self} lists {PAGE_SIZE:,} keys in a row that are not UTF-8, the first after "
+                    f"{start_after!r}. No request can name them: remove them at the S3 server itself."
+                )
+            start_after = last
 
     @_retried
     def _page(self, prefix: str, start_after: str | None) -> "builtins.list[StoredObject]":

@@ -1,14 +1,18 @@
 """The corners of ingest, where nothing may be lost or loop: odd keys, corrections, repeats, two runs."""
 
 import hashlib
+import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ingest import (
     DecoderPool,
@@ -22,10 +26,15 @@ from ingest import (
     sweep_inbox,
 )
 from ingest.reception import ReceptionCounts
-from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, upload
+from operations.stack import find_free_port, start_s3
+from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
+from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
+from tests.trashnet.ledger.inspection import frames_in_state
+from trashnet import store as store_module
 from trashnet.images import UnfitImage, clean_jpeg
 from trashnet.ledger import Ledger, LockLostError, open_ledger
+from trashnet.ledger.tables import locks
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore, StoredObject
 from trashnet.taxonomy import Taxonomy
@@ -233,6 +242,80 @@ def test_two_deduplications_never_run_at_once(
     assert ledger.count_by_state() == {"accepted": 1}
 
 
+def test_a_death_between_move_and_verdict_leaves_no_row_without_its_object(
+    tmp_path: Path, taxonomy: Taxonomy, decoders: DecoderPool
+) -> None:
+    """Brightness 0, 5 and 10: neighbours re-encode each other (5 <= 6), the ends do not (10 > 6).
+
+    A run that judges 5 and 10 is killed at each effect; then 0 arrives, captured first, and 5 repeats that.
+    """
+    dim = np.asarray(scene(1, 320, 240), np.int16)
+
+    def put(store: ObjectStore, brightness: int, minute: int) -> None:
+        pixels = np.clip(dim + brightness, 0, 255).astype(np.uint8)
+        told = sidecar(captured_at=(NOON + timedelta(minutes=minute)).isoformat())
+        upload(store, jpeg(Image.fromarray(pixels), quality=95), told)
+
+    def receive_all(store: ObjectStore, ledger: Ledger) -> None:
+        keys = admit_uploads(store, ledger, PARAMS).keys
+        receive(store, ledger, keys, taxonomy, PARAMS, decoders=decoders)
+
+    for at in range(40):
+        open_ledger(url := f"sqlite:///{tmp_path}/{at}.sqlite").close()
+        ledger, store = FusedLedger(url, fuse := Fuse()), MemoryStore()
+        put(store, 5, 1)
+        put(store, 10, 2)
+        receive_all(store, ledger)
+        fuse.at, fuse.effects = at, 0
+        ended = False
+        with suppress(Killed):
+            deduplicate(FusedStore(store.objects, fuse), ledger, PARAMS)
+            ended = True
+        fuse.at = None
+        with ledger.transaction() as connection:  # a process that died releases nothing: its lock has expired
+            connection.execute(locks.delete())
+        put(store, 0, 0)
+        receive_all(store, ledger)
+        deduplicate(store, ledger, PARAMS)
+        rows = frames_in_state(ledger, "received", "accepted", "duplicate")
+        assert len(rows) == 3
+        for row in rows:
+            assert store.stat(str(row.key)) is not None, f"killed at effect {at}: {row.state}, {row.key}"
+        ledger.close()
+        if ended:
+            assert at > 5
+            return
+    pytest.fail("the run has more effects than this test kills")
+
+
+@pytest.mark.server
+def test_a_key_that_is_not_utf8_ends_no_listing_and_hides_no_upload(
+    tmp_path: Path, ledger: Ledger, taxonomy: Taxonomy, decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real server lists such a file with U+FFFD, and after that key the file again, for ever.
+
+    The listing ends, in pages of three and of a thousand, and all that can be read is taken in.
+    """
+    folder = tmp_path / "s3" / "bins" / "inbox" / "bin01"
+    folder.mkdir(parents=True)
+    for name in (b"a\x80.json", b"z\xff.json"):  # before and behind U+FFFD, which is EF BF BD
+        (folder / os.fsdecode(name)).write_bytes(b"{}")
+    server = start_s3(tmp_path / "s3", find_free_port(), "key-of-many", "secret-of-many")
+    try:
+        store = ObjectStore(server.url, "key-of-many", "secret-of-many", "bins", "us-east-1")
+        uploaded = {upload(store, jpeg(scene(number))) for number in range(3)}
+        uploaded.add(upload(store, jpeg(scene(4)), sidecar("zz"), bin_id="zz"))
+        for page_size in (3, 1000):
+            monkeypatch.setattr(store_module, "PAGE_SIZE", page_size)
+            listed = [stored.key for stored in islice(store.list("inbox/"), 50)]
+            assert len(listed) == 2 * 4 + 2
+            assert uploaded <= set(listed)
+        assert drain(store, ledger, taxonomy, decoders)[0].received.received == 4
+        assert len(list(islice(store.list("inbox/"), 50))) == 2
+    finally:
+        server.stop()
+
+
 def test_verdicts_of_a_run_that_lost_its_lock_are_not_written(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,8 +323,8 @@ def test_verdicts_of_a_run_that_lost_its_lock_are_not_written(
     monkeypatch.setattr("trashnet.ledger.locks.LOCK_SECONDS", 0.0)
     with ledger.lock("deduplication") as slept, ledger.lock("deduplication") as awake:
         with pytest.raises(LockLostError, match="another process's now"):
-            ledger.record_deduplication({}, slept)
-        assert ledger.record_deduplication({}, awake) == (0, 0)
+            ledger.record_verdicts({}, slept)
+        assert ledger.record_verdicts({}, awake) == 0
 
 
 @pytest.mark.parametrize(

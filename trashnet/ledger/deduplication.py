@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from trashnet.ledger.database import Database
 from trashnet.ledger.frames import hash_bands, move_frame
@@ -22,11 +22,14 @@ MAX_HASH_DISTANCE = HASH_BANDS - 1  # bits: hashes farther apart may share no ba
 class Fingerprint:
     """What two frames are compared by: a hash of 64 bits (``None`` if too plain) and the mean RGB of 8 x 8
     cells, 192 bytes.
+
+    ``duplicate_of`` is the verdict on a received frame whose object may have been moved already.
     """
 
     sha256: str
     phash: int | None
     descriptor: bytes
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class DeduplicationQueries(Database):
     def next_received(self, limit: int) -> list[Fingerprint]:
         """Received frames, oldest capture first, then by SHA-256."""
         query = (
-            select(frames.c.sha256, frames.c.phash, frames.c.descriptor)
+            select(frames.c.sha256, frames.c.phash, frames.c.descriptor, frames.c.duplicate_of)
             .where(frames.c.state == "received")
             .order_by(frames.c.captured_at, frames.c.sha256)
             .limit(limit)
@@ -67,27 +70,42 @@ class DeduplicationQueries(Database):
         with self.reading() as connection:
             return {phash: _near(connection, phash, distance) for phash in set(phashes)}
 
-    def record_deduplication(self, verdicts: Mapping[str, Duplicate | None], lock: Lock) -> tuple[int, int]:
-        """Move received frames on to ``accepted`` (``None``) or ``duplicate``, together.
+    def record_verdicts(self, verdicts: Mapping[str, Duplicate | None], lock: Lock) -> int:
+        """Move new frames (``None``) on to ``accepted``, and note what the others duplicate, together.
 
-        ``lock`` keeps other deduplications out; it is extended. Returns how many frames became accepted, and
-        how many duplicates. Raises :class:`trashnet.ledger.LockLostError`; then nothing is written.
+        A noted verdict is final: a duplicate's object may move from then on. ``lock`` keeps other
+        deduplications out; it is extended. Returns how many frames became accepted. Raises
+        :class:`trashnet.ledger.LockLostError`; then nothing is written.
         """
-        accepted = duplicates = 0
+        accepted = 0
         with self.transaction() as connection:
             check_lock(connection, lock)
             for sha256, duplicate in verdicts.items():
                 if duplicate is None:
                     accepted += move_frame(connection, sha256, "received", "accepted")
                 else:
-                    values = {
-                        "key": duplicate.key,
-                        "duplicate_of": duplicate.duplicate_of,
-                        "quarantine_reason": QuarantineReason.DUPLICATE,
-                    }
-                    note = f"re-encodes {duplicate.duplicate_of}"
-                    duplicates += move_frame(connection, sha256, "received", "duplicate", note=note, **values)
-        return accepted, duplicates
+                    received = (frames.c.sha256 == sha256) & (frames.c.state == "received")
+                    noted = update(frames).where(received).values(duplicate_of=duplicate.duplicate_of)
+                    connection.execute(noted)
+        return accepted
+
+    def record_duplicates(self, duplicates: Mapping[str, Duplicate], lock: Lock) -> int:
+        """Move received frames whose objects were moved on to ``duplicate``, together; how many that were.
+
+        The lock is extended. Raises :class:`trashnet.ledger.LockLostError`; then nothing is written.
+        """
+        moved = 0
+        with self.transaction() as connection:
+            check_lock(connection, lock)
+            for sha256, duplicate in duplicates.items():
+                values = {
+                    "key": duplicate.key,
+                    "duplicate_of": duplicate.duplicate_of,
+                    "quarantine_reason": QuarantineReason.DUPLICATE,
+                }
+                note = f"re-encodes {duplicate.duplicate_of}"
+                moved += move_frame(connection, sha256, "received", "duplicate", note=note, **values)
+        return moved
 
 
 def _near(connection: Connection, phash: int, distance: int) -> list[Fingerprint]:
@@ -104,5 +122,7 @@ def _near(connection: Connection, phash: int, distance: int) -> list[Fingerprint
     ]
 
 
-def _fingerprint(sha256: str, phash: str | None, descriptor: bytes | None) -> Fingerprint:
-    return Fingerprint(sha256, int(phash, 16) if phash else None, descriptor or b"")
+def _fingerprint(
+    sha256: str, phash: str | None, descriptor: bytes | None, duplicate_of: str | None = None
+) -> Fingerprint:
+    return Fingerprint(sha256, int(phash, 16) if phash else None, descriptor or b"", duplicate_of)

@@ -137,8 +137,12 @@ def test_received_frames_come_oldest_first_and_verdicts_move_them(ledger: Ledger
     assert ledger.next_received(1) == received[:1]
     verdicts = {sha(2): None, sha(1): Duplicate(sha(2), "quarantine/duplicate/1.jpg")}
     with ledger.lock("deduplication") as lock:
-        assert ledger.record_deduplication(verdicts, lock) == (1, 1)
-        assert ledger.record_deduplication(verdicts, lock) == (0, 0)
+        assert ledger.record_verdicts(verdicts, lock) == 1
+        (noted,) = ledger.next_received(9)
+        assert (noted.sha256, noted.duplicate_of) == (sha(1), sha(2))
+        duplicates = {sha(1): Duplicate(sha(2), "quarantine/duplicate/1.jpg")}
+        assert ledger.record_duplicates(duplicates, lock) == 1
+        assert (ledger.record_verdicts(verdicts, lock), ledger.record_duplicates(duplicates, lock)) == (0, 0)
     duplicate = ledger.frame(sha(1))
     assert duplicate is not None
     assert (duplicate.key, duplicate.duplicate_of) == ("quarantine/duplicate/1.jpg", sha(2))
