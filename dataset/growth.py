@@ -31,6 +31,7 @@ from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
 from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn
+from dataset.versions import DATA, commit_version
 from trashnet.boxes import stack
 from trashnet.clone import Clone
 from trashnet.due import Due
@@ -38,7 +39,6 @@ from trashnet.ledger import FrameLabels, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-DATA = "data"
 TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 
@@ -118,14 +118,8 @@ def grow_turn(
         if turn is None:  # every annotation of the plan was changed since, or every frame was set aside
             ledger.finish_turn(plan.digest, turn=None, version=None)
             return None
-        version = f"data-{turn.split('-')[0]}"
-        clone.dvc("add", DATA)
-        clone.dvc("push", f"{DATA}.dvc")  # before the commit: a version never names data that nobody can pull
         boxes = _count_boxes(labels)
-        message = f"Dataset {version}: {len(labels)} labelled frames from the bins, {boxes} boxes"
-        clone.commit(message, f"{DATA}.dvc")
-        clone.tag(version)
-        clone.push()
+        version = commit_version(clone, turn, f"{len(labels)} labelled frames from the bins, {boxes} boxes")
         unlabelled = [frame.sha256 for frame in labels if frame.newest is None]
         size = (len(labels), boxes)
         ledger.finish_turn(plan.digest, turn=turn, version=version, unlabelled=unlabelled, size=size)

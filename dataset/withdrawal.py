@@ -29,11 +29,10 @@ from dataset.turn_files import (
     version_of_turn,
     withdrawn_path,
 )
+from dataset.versions import DATA, commit_version
 from trashnet.clone import Clone
 from trashnet.files import atomic_write
 from trashnet.taxonomy import Taxonomy
-
-DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +134,6 @@ def compact(clone: Clone, taxonomy: Taxonomy) -> Compaction | None:
         replaced = "\n".join(f"replaced {md5} frames/{old}.arrow" for old, md5 in old_files.items())
         commit_version(clone, turn, f"Files rewritten without {frames} withdrawn frames\n\n{replaced}")
     return Compaction(turn, version_of_turn(turn), frames, old_files)
-
-
-def commit_version(clone: Clone, turn: str, message: str) -> str:
-    """Make the clone's log, whose last turn this is, a dataset version at the origin; its name."""
-    version = version_of_turn(turn)
-    clone.dvc("add", DATA)
-    clone.dvc("push", f"{DATA}.dvc")  # before the commit: a version never names data that nobody can pull
-    clone.commit(f"Dataset {version}: {message}", f"{DATA}.dvc")
-    clone.tag(version)
-    clone.push()
-    return version
 
 
 def needs_compaction(turns: Sequence[str]) -> bool:

@@ -52,7 +52,6 @@ def drain_inbox(
         shards = list_shards()
         done = IngestRound(sum(map(len, shards)), receive_shards(shards), deduplicate_received())
         yield done
-        if (
-            not done.received.taken
-        ):  # what is left waits, or cannot be read: another look would change nothing
+        # What is left waits, or cannot be read: a next round would change nothing.
+        if not done.received.taken:
             return

@@ -73,8 +73,8 @@ class _Import:
     ) -> None:
         self.client, self.project, self.ledger = client, project, ledger
         self.bucket, self.params = bucket, params
-        place = f"{project.id}/{project.installation}"
-        self.newest_cursor, self.import_cursor = f"tasks/{place}", f"import/{place}"
+        scope = f"{project.id}/{project.installation}"
+        self.newest_cursor, self.import_cursor = f"tasks/{scope}", f"import/{scope}"
 
     def find_unknown_tasks(self) -> None:
         """Enter tasks that the project has and the ledger does not.

@@ -81,9 +81,11 @@ class WithdrawalReport:
             f"{self.frames:,} frames withdrawn ({self.withdrawal.reason}): {grown}, {self.tasks:,} tasks "
             f"deleted, {self.objects:,} objects removed"
         ]
-        for one in self.learnt:
-            splits = ", ".join(f"{count:,} {split}" for split, count in sorted(one.splits.items()))
-            lines.append(f"candidate {one.version} of {one.dataset} knew {splits} frames of these")
+        for candidate in self.learnt:
+            splits = ", ".join(f"{count:,} {split}" for split, count in sorted(candidate.splits.items()))
+            lines.append(
+                f"candidate {candidate.version} of {candidate.dataset} knew {splits} frames of these"
+            )
         if not self.learnt:
             lines.append("no candidate knew any of them")
         if self.tombstones:

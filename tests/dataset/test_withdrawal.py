@@ -11,6 +11,7 @@ import pytest
 from dataset import Frame, Labels, Log, append_turn, describe
 from dataset import withdrawal as withdrawal_module
 from dataset.turn_files import turns_of, withdrawn_path
+from dataset.versions import commit_version
 from dataset.withdrawal import append_withdrawn, compact, needs_compaction, withdraw_from_dataset
 from tests.clones import run
 from tests.fault_injection import Killed
@@ -126,7 +127,7 @@ def grown(begun: Path, root: Path, taxonomy: Taxonomy) -> Clone:
     clone = Clone(root / "clone")
     for numbers in (range(4), range(4, 8)):
         turn = append(clone.path / "data", numbers, taxonomy)
-        withdrawal_module.commit_version(clone, str(turn), "frames")
+        commit_version(clone, str(turn), "frames")
     return clone
 
 
