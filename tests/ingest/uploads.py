@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -114,3 +114,8 @@ class MemoryStore(ObjectStore):
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         self.objects.pop(key, None)
+
+    def remove_all(self, keys: Iterable[str]) -> None:
+        """Remove objects one after the other: a process may die between two of them."""
+        for key in keys:
+            self.remove(key)

@@ -26,6 +26,7 @@ from sqlalchemy.engine import Dialect
 from trashnet.boxes import Box
 
 HASH_BANDS = 4  # of 16 bits each: hashes at most 3 bits apart share at least one
+BAND_MASKS = tuple(0xFFFF << 16 * i for i in range(HASH_BANDS))
 
 
 class UtcDateTime(TypeDecorator[object]):
@@ -91,6 +92,7 @@ frames = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("phash", String(16)),
+    # Of the hash, while the frame is one that others may re-encode; else null, and so not in the index.
     *(Column(f"band{i}", Integer) for i in range(HASH_BANDS)),
     Column("descriptor", LargeBinary),
     Column("received_at", UtcDateTime, nullable=False),
@@ -104,7 +106,10 @@ frames = Table(
     Column("model", String(128)),
     Column("task_id", BigInteger),
     Column("turn", String(128)),
-    *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(HASH_BANDS)),
+    *(
+        Index(f"ix_frames_bin_band{i}", "bin_id", f"band{i}", "captured_at", "sha256")
+        for i in range(HASH_BANDS)
+    ),
     Index("ix_frames_state_bin_score", "state", "bin_id", "score", "sha256"),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_model", "state", "model"),

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import create_engine, event
 
 from tests.servers import new_postgres_database
-from trashnet.ledger import Ledger, open_ledger
+from trashnet.ledger import Fingerprint, Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
+from trashnet.ledger.rows import UNIQUE_STATES
 from trashnet.ledger.tables import annotations, frames, set_aside, turns
 
 pytestmark = pytest.mark.heavy
@@ -21,6 +22,7 @@ FRAMES = 100_000
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATES = ["released"] * 80 + ["duplicate"] * 8 + ["accepted"] * 8 + ["labelled"] * 2 + ["tasked", "received"]
 SHA = f"{5:064x}"
+STILL = Fingerprint(SHA, "bin5", NOON, 0x0123456789ABCDEF, b"")
 
 # Every reading verb with arguments that find something.
 READS: dict[str, Callable[[Ledger], Any]] = {
@@ -32,7 +34,7 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "oldest_capture": lambda ledger: ledger.oldest_capture("accepted"),
     "known_uploads": lambda ledger: ledger.known_uploads([f"{i:064x}" for i in range(600)]),
     "next_received": lambda ledger: ledger.next_received(256),
-    "fingerprints_near": lambda ledger: ledger.fingerprints_near([0x0123456789ABCDEF], 2),
+    "fingerprints_near": lambda ledger: ledger.fingerprints_near([STILL], 32),
     "bin_days": lambda ledger: ledger.bin_days(NOON.date()),
     "bins_seen": lambda ledger: ledger.bins_seen(),
     "unscored": lambda ledger: ledger.unscored(16, "another model"),
@@ -87,7 +89,7 @@ def fill(ledger: Ledger) -> None:
             | {"duplicate_of": f"{number - 1:064x}" if state == "duplicate" else None}
             | {"bin_id": f"bin{number % 100}", "burst": f"burst{number // 3}", "phash": phash}
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
-            | hash_bands(phash)
+            | hash_bands(phash if state in UNIQUE_STATES else None)
         )
         if state in seen:
             open_turn = None if state != "released" else f"turn{number % 40}"
@@ -173,6 +175,15 @@ def test_no_reading_verb_scans_a_table(ledger: Ledger, name: str) -> None:
         lines = plan(ledger, statement, parameters)
         bad = [line for line in lines if reads_whole_table(line, index_is_enough=name in WHOLE_INDEX)]
         assert not bad, "\n".join([statement, *lines])
+
+
+def test_frames_to_compare_with_are_read_off_the_index_in_its_order(ledger: Ledger) -> None:
+    """For each band and direction one stretch of an index; nothing is sorted, however many there are."""
+    [(statement, parameters)] = statements(ledger, READS["fingerprints_near"])
+    lines = plan(ledger, statement, parameters)
+    assert not [line for line in lines if "B-TREE" in line or "Sort" in line], "\n".join(lines)
+    for band in range(4):
+        assert sum(f"ix_frames_bin_band{band}" in line for line in lines) == 2, "\n".join(lines)
 
 
 def test_a_scan_would_be_noticed(ledger: Ledger) -> None:
