@@ -243,6 +243,9 @@ def test_an_event_while_a_run_is_due_or_coming_is_not_needed(
         ).json()
         api.post(f"/flow_runs/{run['id']}/set_state", json=state)
         assert announcements.judge("uploads") == "needed", "it may have looked already"
+        monkeypatch.setattr("flows.events.LINGERING", {"uploads"})
+        assert announcements.judge("uploads") == "coming", "it looks again before it ends"
+        monkeypatch.setattr("flows.events.LINGERING", set())
         announcements.note("uploads")
         monkeypatch.setattr("flows.events.COMING_SECONDS", 0.0)
         assert announcements.judge("uploads") == "needed", "an event may be lost"
