@@ -2,41 +2,27 @@
 20]`.
 
 A real S3 server that cannot notify, so that the event gateway watches it, and a real Prefect server with one
-worker are started here; uploads come one at a time, at random moments, so that each is a run of its own
-unless two fall together. It also prints where the seconds go: Prefect keeps the time of each event and of
-each state of a run.
+worker are started here; uploads come one at a time, at random moments. A run that has drained the inbox stays
+for a while (`ingest.linger_seconds`), so only uploads after a longer pause wait for a run of their own. It
+also prints where those spend their seconds: Prefect keeps the time of each event and of each state of a run.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import random
-import secrets
 import statistics
-import tempfile
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
 import numpy as np
 
-from operations.setup import deploy_flows
-from operations.stack import (
-    find_free_port,
-    prefect_environment,
-    start_gateway,
-    start_prefect,
-    start_s3,
-    start_worker,
-)
-from trashnet.ledger import open_ledger
-from trashnet.settings import load_settings
-from trashnet.store import ObjectStore, open_store
+from benchmarks.support.event_stack import event_stack
+from trashnet.store import ObjectStore
 
 LONGEST_PAUSE = 15.0  # seconds between two uploads, 0 the shortest
 PATIENCE = 180.0  # seconds until an upload counts as lost
@@ -95,51 +81,23 @@ def main() -> None:
     )
     parser.add_argument("--uploads", type=int, default=20)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, port, key, secret = Path(name), find_free_port(), secrets.token_hex(8), secrets.token_hex(16)
-        servers = [
-            start_s3(folder / "s3", find_free_port(), key, secret),
-            start_prefect(folder / "prefect", find_free_port()),
-        ]
-        ours = {
-            "TRASHNET_S3_ENDPOINT": servers[0].url,
-            "TRASHNET_S3_ACCESS_KEY": key,
-            "TRASHNET_S3_SECRET_KEY": secret,
-            "TRASHNET_LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite",
-            # Not needed until labels are requested, which fails here.
-            "TRASHNET_LABEL_STUDIO_URL": "http://127.0.0.1:1",
-            "TRASHNET_LABEL_STUDIO_TOKEN": "none",
-            "TRASHNET_CLONE": str(folder / "clone"),
-            "TRASHNET_GATEWAY_URL": f"http://127.0.0.1:{port}",
-            "TRASHNET_GATEWAY_SECRET": secrets.token_hex(16),
-        }
-        os.environ |= ours | prefect_environment(folder / "prefect", servers[1].url)
-        settings = load_settings()
-        store, ledger = open_store(settings), open_ledger(settings.ledger_url)
-        store.ensure_bucket()
-        deploy_flows()
-        servers.append(start_worker(folder / "prefect", servers[1].url, ours))
-        servers.append(start_gateway(folder / "prefect", port, servers[1].url, ours))
-        uploaded, entered = list[float](), list[float]()
-        waiting, random_, number = dict[str, float](), random.Random(0), 0
+    uploaded, entered = list[float](), list[float]()
+    waiting, random_, number = dict[str, float](), random.Random(0), 0
+    with event_stack() as stack:
+        stack.start_flows()
         due = time.time()
-        try:
-            while number < asked.uploads or waiting:
-                now = time.time()
-                if number < asked.uploads and now >= due:
-                    waiting[upload(store, number)] = time.time()
-                    number, due = number + 1, now + random_.uniform(0, LONGEST_PAUSE)
-                for sha in ledger.known_uploads(waiting):
-                    uploaded.append(waiting.pop(sha))
-                    entered.append(time.time())
-                if late := [sha for sha, began in waiting.items() if now - began > PATIENCE]:
-                    raise SystemExit(f"{len(late)} uploads are not in the ledger after {PATIENCE:.0f} s")
-                time.sleep(0.1)
-            stages = stage_seconds(f"{servers[1].url}/api", uploaded, entered)
-        finally:
-            ledger.close()
-            for server in reversed(servers):
-                server.stop()
+        while number < asked.uploads or waiting:
+            now = time.time()
+            if number < asked.uploads and now >= due:
+                waiting[upload(stack.store, number)] = time.time()
+                number, due = number + 1, now + random_.uniform(0, LONGEST_PAUSE)
+            for sha in stack.ledger.known_uploads(waiting):
+                uploaded.append(waiting.pop(sha))
+                entered.append(time.time())
+            if late := [sha for sha, began in waiting.items() if now - began > PATIENCE]:
+                raise SystemExit(f"{len(late)} uploads are not in the ledger after {PATIENCE:.0f} s")
+            time.sleep(0.1)
+        stages = stage_seconds(f"{stack.prefect.url}/api", uploaded, entered)
     seconds = [end - begin for begin, end in zip(uploaded, entered, strict=True)]
     p50, p95 = statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
     print(
