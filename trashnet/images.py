@@ -144,10 +144,21 @@ def decode_reduced(jpeg: bytes, min_side: int) -> ReducedImage:
     """
     with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
         width, height = image.size
-        factor = max(f for f in SCALED_DECODING if f == 1 or min(width, height) >= f * min_side)
-        if factor > 1:
-            image.draft("RGB", (width // factor, height // factor))
+        factor = reduce_decoding(image, min_side)
         return ReducedImage(np.asarray(image.convert("RGB")), factor, width, height)
+
+
+def reduce_decoding(image: Image.Image, min_side: int) -> int:
+    """Let an opened JPEG decode at a half, a quarter or an eighth of its size, see :func:`decode_reduced`.
+
+    All coded data is still read, so that a broken file is found. The image's size changes with this call.
+    Returns by how much it is reduced.
+    """
+    width, height = image.size
+    factor = max(f for f in SCALED_DECODING if f == 1 or min(width, height) >= f * min_side)
+    if factor > 1:
+        image.draft(image.mode, (width // factor, height // factor))
+    return factor
 
 
 def strip_exif(jpeg: bytes) -> bytes:

@@ -1,18 +1,26 @@
 """Which frames are re-encodes of which, and what that costs a camera whose picture never changes."""
 
+import io
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ingest import DeduplicationCounts, IngestParams, deduplicate
 from ingest import deduplication as deduplication_module
+from ingest.decoder_process import describe
 from ingest.object_keys import frame_key
-from tests.ingest.uploads import NOON, MemoryStore
+from synthetic import draw_scene
+from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene
 from tests.trashnet.ledger.inspection import frames_in_state
+from trashnet.images import perceptual_hash
 from trashnet.ledger import FrameRow, Ledger, open_ledger
+from trashnet.quarantine import QuarantineReason
+from trashnet.taxonomy import Taxonomy
 
 PARAMS = IngestParams(reencode_candidates=2)
 
@@ -118,3 +126,28 @@ def test_a_verdict_does_not_depend_on_which_frames_come_in_one_batch(
         ends.append(sorted(row.sha256 for row in frames_in_state(ledger, "accepted")))
         ledger.close()
     assert ends[0] == ends[1] == ends[2]
+
+
+@pytest.mark.parametrize("side", [120, 383, 384, 640, 1600])
+def test_a_large_picture_has_the_hash_and_colours_of_the_whole_one(side: int, taxonomy: Taxonomy) -> None:
+    """It is decoded at a part of its size: within 2 bits of 64 and 6 levels of 255."""
+    for seed in range(5):
+        scene, _, _ = draw_scene(np.random.default_rng([8, seed]), [5, 12, 7], 320, taxonomy)
+        data = jpeg(Image.fromarray(scene).resize((side * 4 // 3, side), Image.Resampling.BICUBIC))
+        image = Image.open(io.BytesIO(data))
+        seen = describe(data, 16, 50_000_000)
+        assert (seen["width"], seen["height"]) == (side * 4 // 3, side)
+        assert (int(seen["phash"], 16) ^ perceptual_hash(image)).bit_count() <= 2
+        cells = np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.int16).ravel()
+        seen_cells = np.frombuffer(bytes.fromhex(seen["descriptor"]), np.uint8)
+        assert np.abs(cells - seen_cells).max() <= 6
+
+
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_picture_that_breaks_off_is_found_broken(part: float, progressive: bool) -> None:
+    """All coded data is read, at whatever size it is decoded."""
+    whole = jpeg(scene(3, 1600, 1200), progressive=progressive)
+    assert "fault" not in describe(whole, 16, 50_000_000)
+    cut = whole[: int(len(whole) * part)]
+    assert describe(cut, 16, 50_000_000)["fault"] == QuarantineReason.BROKEN
