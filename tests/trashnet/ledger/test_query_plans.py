@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, event
 
-from tests.servers import new_postgres_database
+from benchmarks.support.postgres import new_database
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
 from trashnet.ledger.tables import annotations, frames, set_aside, turns
@@ -117,7 +117,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/ledger.sqlite"
     else:
-        url = new_postgres_database(request.getfixturevalue("postgres_server"))
+        url = new_database(request.getfixturevalue("postgres_server"))
     ledger = open_ledger(url)
     fill(ledger)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
