@@ -6,11 +6,12 @@ the ledger's size does not reach them.
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 import click
 import numpy as np
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, Table, create_engine
 
 from benchmarks.inbox import PARAMS, START, TAXONOMY, bench_store, upload
 from benchmarks.support.postgres import new_database, start_postgres
@@ -52,6 +53,7 @@ RETRAINING = load_params("retraining", RetrainingParams, ROOT / "params.yaml")
 # in the queue of annotators, and those that grew and that no candidate knows.
 PAST = (("accepted", 60), ("released", 25), ("duplicate", 10), ("quarantined", 5))  # of 100
 TASKED, LABELLED, UNTRAINED = 100, 50, 100
+BOXES = json.dumps([Box("Drink can", 10, 10, 80, 60, 0.5).to_json()])
 DATABASES = ("sqlite", "postgresql")
 Database = Literal["sqlite", "postgresql"]
 
@@ -73,7 +75,8 @@ def state_of(number: int) -> str:
 def fill(ledger: Ledger, count: int) -> None:
     """A ledger with a past, with hashes and colours that are spread as those of different frames are.
 
-    The indexes are made afterwards, which is much faster.
+    Rows go past the types of the tables, and the indexes are made afterwards: a million rows then take
+    minutes, not an hour.
     """
     indexes = [index for table in metadata.tables.values() for index in table.indexes]
     with ledger.transaction() as connection:
@@ -83,10 +86,14 @@ def fill(ledger: Ledger, count: int) -> None:
     rng = np.random.default_rng(1)
     order = rng.permutation(count)  # so that a state, bin or burst does not lie together in the table
     for first in range(0, count, BATCH):
-        rows = [frame(int(order[at]), shas[at], rng) for at in range(first, min(first + BATCH, count))]
+        numbers = [int(number) for number in order[first : first + BATCH]]
+        noise = rng.bytes(200 * len(numbers))
+        rows = [
+            frame(number, shas[first + at], noise[200 * at : 200 * at + 200])
+            for at, number in enumerate(numbers)
+        ]
         entered = [
-            {"sha256": row["sha256"], "from_state": None, "to_state": "received", "at": row["received_at"]}
-            for row in rows
+            {"sha256": row["sha256"], "to_state": "received", "at": row["received_at"]} for row in rows
         ]
         answers = [
             annotation(at, row)
@@ -94,20 +101,30 @@ def fill(ledger: Ledger, count: int) -> None:
             if row["state"] in {"labelled", "released"}
         ]
         with ledger.transaction() as connection:
-            connection.execute(frames.insert(), rows)
-            connection.execute(transitions.insert(), entered)
-            connection.execute(annotations.insert(), answers)
+            insert(connection, frames, rows)
+            insert(connection, transitions, entered)
+            insert(connection, annotations, answers)
     past = [turn(number) for number in range(1 + count // TURN)]
     with ledger.transaction() as connection:
-        connection.execute(turns.insert(), past)
+        insert(connection, turns, past)
         for index in indexes:
             index.create(connection)
 
 
-def frame(number: int, sha256: str, rng: np.random.Generator) -> dict[str, Any]:
-    """A row of the past."""
-    state, phash = state_of(number), rng.bytes(8).hex()
-    when = START - timedelta(seconds=10 + number)
+def insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Enter rows as the database's driver takes them."""
+    if rows:
+        mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        statement = (
+            f"INSERT INTO {table.name} ({', '.join(rows[0])}) VALUES ({', '.join([mark] * len(rows[0]))})"
+        )
+        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+
+
+def frame(number: int, sha256: str, noise: bytes) -> dict[str, Any]:
+    """A row of the past; ``noise`` makes its colours, its hash and its score."""
+    state, phash = state_of(number), noise[192:].hex()
+    when = written(START - timedelta(seconds=10 + number))
     grown = state == "released" or TASKED + LABELLED <= number < TASKED + LABELLED + UNTRAINED
     return {
         "sha256": sha256,
@@ -118,16 +135,16 @@ def frame(number: int, sha256: str, rng: np.random.Generator) -> dict[str, Any]:
         "bin_id": f"bin{number % BINS:02d}",
         "burst": f"old {number // BINS // BURST}",
         "captured_at": when,
-        "detections": (Box("Drink can", 10, 10, 80, 60, 0.5),),
+        "detections": BOXES,
         "width": 640,
         "height": 480,
         "phash": phash,
-        "descriptor": rng.bytes(192),
+        "descriptor": noise[:192],
         "received_at": when,
         "changed_at": when,
         "duplicate_of": sha256 if state == "duplicate" else None,
         "quarantine_reason": "broken-image" if state == "quarantined" else None,
-        "score": float(rng.random()),
+        "score": int(phash[:6], 16) / 16**6,
         "explanation": "nothing stands out",
         "model": "none",
         "task_id": number if state in {"tasked", "labelled", "released"} else None,
@@ -146,22 +163,29 @@ def annotation(at: int, row: dict[str, Any]) -> dict[str, Any]:
         "annotator": "somebody",
         "labelled_at": row["captured_at"],
         "outcome": "boxes",
-        "boxes": row["detections"],
+        "boxes": BOXES,
         "turn": row["turn"],
     }
 
 
 def turn(number: int) -> dict[str, Any]:
     """A turn of the past."""
-    name = f"{number:05d}-bins"
-    times = {"started_at": START, "finished_at": START}
-    return {"digest": name, "name": name, "state": "done", "frames": TURN, "boxes": TURN, **times}
+    name, when = f"{number:05d}-bins", written(START)
+    return {"digest": name, "name": name, "state": "done", "started_at": when, "finished_at": when} | {
+        "frames": TURN,
+        "boxes": TURN,
+    }
+
+
+def written(when: datetime) -> str:
+    """A time in UTC as SQLAlchemy writes it into SQLite; PostgreSQL reads it as well, its zone being UTC."""
+    return f"{when:%Y-%m-%d %H:%M:%S.%f}"
 
 
 @contextmanager
 def bench_database(database: Database, folder: Path) -> Iterator[str]:
     """The address of an empty database; a server of its own runs behind it where it needs one."""
-    folder.mkdir(parents=True)
+    folder.mkdir()
     if database == "sqlite":
         yield f"sqlite:///{folder}/ledger.sqlite"
         return
@@ -263,13 +287,27 @@ class Turner:
         ledger.mark_trained([name])
 
 
-def measure(
-    database: Database, size: int, turns: int, folder: Path
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds of a turn's steps, and seconds of what people and Prometheus ask."""
+@dataclass
+class Candidate:
+    """One ledger that is measured, and the seconds that its turns' steps and the questions of people took."""
+
+    turner: Turner
+    url: str
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    looks: Stopwatch = field(default_factory=Stopwatch)
+
+    def look(self) -> None:
+        """What people and Prometheus ask."""
+        settings = bench_settings(self.url, self.turner.store)
+        self.looks.time("/metrics", Metrics(settings)._read_ledger)
+        self.looks.time("status", lambda: (_query_ledger(settings), _query_quotas(settings)))
+
+
+@contextmanager
+def candidate(database: Database, size: int, folder: Path, decoders: DecoderPool) -> Iterator[Candidate]:
+    """A filled ledger, with a store of its own."""
     with bench_store(folder / "s3") as store, bench_database(database, folder / "database") as url:
-        ledger = open_ledger(url)
-        start = time.perf_counter()
+        ledger, start = open_ledger(url), time.perf_counter()
         fill(ledger, size)
         if database == "postgresql":  # what its autovacuum does after a while
             engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -277,18 +315,10 @@ def measure(
                 connection.exec_driver_sql("VACUUM ANALYZE")
             engine.dispose()
         print(f"  ({size:,} frames entered in {time.perf_counter() - start:.0f} s)", flush=True)
-        with DecoderPool(PARAMS) as decoders:
-            turner, watch = Turner(store, ledger, decoders), Stopwatch()
-            turner.turn(Stopwatch())  # starts the decoding processes, and answers what waited
-            for _ in range(turns):
-                turner.turn(watch)
+        turner = Turner(store, ledger, decoders)
+        turner.turn(Stopwatch())  # answers what waited
+        yield Candidate(turner, url)
         ledger.close()
-        looks = Stopwatch()
-        settings = bench_settings(url, store)
-        for _ in range(3):
-            looks.time("/metrics", Metrics(settings)._read_ledger)
-            looks.time("status", lambda: (_query_ledger(settings), _query_quotas(settings)))
-    return watch.medians(), looks.medians()
 
 
 def bench_settings(url: str, store: ObjectStore) -> Settings:
@@ -308,23 +338,37 @@ def bench_settings(url: str, store: ObjectStore) -> Settings:
 
 
 def compare(database: Database, sizes: list[int], turns: int) -> None:
-    """Print the seconds of every step, by the size of the ledger."""
+    """Print the seconds of every step, by the size of the ledger.
+
+    The ledgers take turns, so that what else the machine does slows all of them down.
+    """
     print(f"{database}: a turn of {NEW} new frames, by frames in the ledger; medians of {turns} turns")
-    results: dict[int, tuple[dict[str, float], dict[str, float]]] = {}
-    for size in sizes:
-        folder = Path(tempfile.mkdtemp(prefix="bench-turn-"))
-        try:
-            results[size] = measure(database, size, turns, folder)
-        finally:
-            shutil.rmtree(folder)
+    folder = Path(tempfile.mkdtemp(prefix="bench-turn-"))
+    try:
+        with ExitStack() as stack:
+            decoders = stack.enter_context(DecoderPool(PARAMS))
+            found = [
+                stack.enter_context(candidate(database, size, folder / str(size), decoders)) for size in sizes
+            ]
+            for _ in range(turns):
+                for one in found:
+                    one.turner.turn(one.watch)
+                    one.look()
+    finally:
+        shutil.rmtree(folder)
     print("  " + f"{'':14}" + "".join(f"{size:>12,}" for size in sizes) + "  times")
-    for part in (0, 1):
-        rows = {name: [results[size][part][name] for size in sizes] for name in results[sizes[0]][part]}
-        if part == 0:
-            rows["turn"] = [sum(results[size][0].values()) for size in sizes]
-        for name, spent in rows.items():
-            cells = "".join(f"{seconds:>11.3f}s" for seconds in spent)
-            print(f"  {name:14}{cells}  {spent[-1] / spent[0]:5.2f}", flush=True)
+    watches = [one.watch.medians() for one in found]
+    report("turn", [sum(watch.values()) for watch in watches])
+    for name in watches[0]:
+        report(f"  {name}", [watch[name] for watch in watches])
+    for name in found[0].looks.seconds:
+        report(name, [one.looks.medians()[name] for one in found])
+
+
+def report(name: str, spent: Sequence[float]) -> None:
+    """Print one line of the comparison."""
+    cells = "".join(f"{seconds:>11.3f}s" for seconds in spent)
+    print(f"  {name:14}{cells}  {spent[-1] / spent[0]:5.2f}", flush=True)
 
 
 @click.command(help=__doc__)

@@ -28,7 +28,7 @@ def start_postgres(folder: Path, *, durable: bool = True) -> Server:
     options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
     run_quietly([*unprivileged(folder), initdb, "-D", data, *options], folder)
     port = find_free_port()
-    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "timezone": "UTC"}
     if not durable:
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
     flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
