@@ -55,11 +55,11 @@ class FrameQueries(Database):
         """A frame by the SHA-256 of the bytes that its bin sent."""
         return self._frame(frames.c.uploaded_sha256 == uploaded_sha256)
 
-    def count_in_state(self, state: State) -> int:
-        """How many frames are in this state; costs as many as there are."""
+    def count_in_state(self, state: State, limit: int | None = None) -> int:
+        """How many frames are in this state; no more than ``limit`` are counted. Costs what is counted."""
+        found = select(frames.c.sha256).where(frames.c.state == state).limit(limit).subquery()
         with self.reading() as connection:
-            query = select(func.count()).select_from(frames).where(frames.c.state == state)
-            return int(connection.execute(query).scalar() or 0)
+            return int(connection.execute(select(func.count()).select_from(found)).scalar() or 0)
 
     def count_by_state(self) -> dict[State, int]:
         """How many frames are in each state; states without any are left out.
