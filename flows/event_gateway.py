@@ -29,13 +29,12 @@ from flows.active_runs import SWEEP, WORKER_TIMEOUT, end_runs, read_active_runs,
 from flows.debouncer import Debouncer, Emit, NotYetError
 from flows.events import ANSWERED, INBOX, RESOURCE, Announcements, connect_to_prefect
 from flows.metrics import Metrics
-from ingest import pending_uploads
+from ingest import LOOK_SECONDS, InboxWatch, has_uploads
 from trashnet.errors import UserError
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
-from trashnet.store import open_store
+from trashnet.store import ObjectStore, open_store
 
 MAX_BODY_BYTES = 1 << 20  # a store sends a few hundred for each upload
-WATCH_SECONDS = 1.0  # between two listings of the inbox
 RUNS_SECONDS = 30.0  # between two looks at the runs that are under way
 
 log = logging.getLogger("gateway")
@@ -73,7 +72,9 @@ def make_app(settings: Settings, emit: Emit | None = None) -> Starlette:
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
         app.state.metrics = Metrics(settings)
-        app.state.debouncer = Debouncer(app.state.metrics.counted(emit or PrefectEmitter()))
+        app.state.debouncer = Debouncer(
+            app.state.metrics.counted(emit or PrefectEmitter(open_store(settings)))
+        )
         loops = [] if settings.s3_notifies else [watch(settings, app.state.debouncer)]
         if emit is None:
             loops.append(watch_runs())
@@ -136,17 +137,15 @@ async def _authentic_body(request: Request, settings: Settings) -> tuple[bytes, 
 
 
 async def watch(settings: Settings, debouncer: Debouncer) -> None:
-    """Notify of uploads that the last listing of the inbox did not have; a store that is down is retried."""
-    store, seen = open_store(settings), set[str]()
+    """Notify of uploads that no listing of the inbox had before; a store that is down is retried."""
+    inbox = InboxWatch(open_store(settings))
     while True:
         try:
-            keys = set(await asyncio.to_thread(pending_uploads, store))
-            if new := len(keys - seen):
+            if new := await asyncio.to_thread(inbox.look):
                 debouncer.notify(INBOX, new)
-            seen = keys
         except UserError as error:
             log.warning("the inbox cannot be watched: %s", error)
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def watch_runs() -> None:
@@ -192,11 +191,11 @@ def _read_runs() -> None:
 
 
 class PrefectEmitter:
-    """Emits one event for all notifications, unless a run that will see their cause is due."""
+    """Emits one event for all notifications, unless their cause is gone or a run that will see it is due."""
 
-    def __init__(self) -> None:
-        """Nothing was emitted yet."""
-        self._announcements = Announcements()
+    def __init__(self, store: ObjectStore) -> None:
+        """Nothing was emitted yet. In ``store`` is the inbox."""
+        self._announcements, self._store = Announcements(), store
 
     async def __call__(self, event: str, count: int) -> None:
         """Emit the event. Raises :class:`NotYetError` while it cannot be known whether that is needed."""
@@ -205,11 +204,21 @@ class PrefectEmitter:
             log.info("%s for %d notifications not emitted: a run that is due will see them", event, count)
             return
         if verdict == "coming":
-            raise NotYetError("the run that the last one starts is still to come")
+            raise NotYetError("a run that may see their cause is to come, or has not ended")
+        if event == INBOX and not await asyncio.to_thread(self._has_uploads):
+            log.info("%s for %d notifications not emitted: a run has taken the uploads in", event, count)
+            return
         async with get_events_client(checkpoint_every=1) as client:
             await client.emit(Event(event=event, resource=Resource(RESOURCE), payload={"count": count}))
         self._announcements.note(event)
         log.info("emitted %s for %d notifications", event, count)
+
+    def _has_uploads(self) -> bool:
+        try:
+            return has_uploads(self._store)
+        except UserError as error:  # a run too many is better than one too few
+            log.warning("emitting %s without a look at the inbox: %s", INBOX, error)
+            return True
 
 
 @click.command()

@@ -32,6 +32,8 @@ LISTENERS = {
     ANSWERED: "collect-labels/collect-labels",
     COLLECTED: "grow/grow",
 }
+# Events whose listener looks again and again before it ends: while it runs, it needs no other run.
+LINGERING = {INBOX}
 COMING_SECONDS = 60.0  # from an event to the run that it starts; after that the event counts as lost
 
 log = logging.getLogger("events")
@@ -56,8 +58,9 @@ class Announcements:
         self._emitted: dict[str, tuple[float, int]] = {}  # event -> when, and the listener's runs then
 
     def judge(self, event: str) -> Literal["needed", "covered", "coming"]:
-        """Whether the event is needed, covered by a run that is due, or its last run is still coming.
+        """Whether the event is needed, covered by a run that is due, or should be judged again in a moment.
 
+        That is so while the run that its last emission starts is still to come, or while one lingers.
         Raises :class:`httpx.HTTPError` if Prefect does not answer.
         """
         if (deployment := LISTENERS.get(event)) is None:
@@ -65,6 +68,8 @@ class Announcements:
         with connect_to_prefect() as api:
             if has_due_run(api, deployment):
                 return "covered"
+            if event in LINGERING and has_due_run(api, deployment, running_too=True):
+                return "coming"
             self._runs[event] = count_runs(api, deployment)
         emitted_at, runs_then = self._emitted.get(event, (-math.inf, 0))
         is_recent = time.monotonic() - emitted_at < COMING_SECONDS

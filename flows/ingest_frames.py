@@ -1,3 +1,4 @@
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +12,10 @@ from prefect.utilities.annotations import quote
 from flows.context import FlowContext, open_context
 from flows.events import ACCEPTED, emit
 from ingest import (
+    Admission,
     DecoderPool,
     DeduplicationCounts,
+    InboxWatch,
     IngestParams,
     ReceptionCounts,
     admit_uploads,
@@ -24,12 +27,18 @@ from ingest import (
 )
 from trashnet.params import load_params
 
+LINGERING_SECONDS = (
+    3600.0  # after which a run does not wait for more: the next one starts with new code and params
+)
 SHARDS_AT_ONCE = 2  # each with `ingest.threads` connections to the store, and one to the ledger
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the shards of one run share: connections to store and ledger, and decoding processes."""
+    """What the tasks of one run share: connections to store and ledger, and decoding processes.
+
+    It cannot be hashed, so no task that has it is cached.
+    """
 
     context: FlowContext
     decoders: DecoderPool
@@ -43,41 +52,51 @@ class Shared:
     task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]
 )
 def ingest() -> None:
-    """Drain the inbox into frames and quarantine; uploads that arrive meanwhile too."""
-    with open_context() as context, DecoderPool(load_params("ingest", IngestParams)) as decoders:
+    """Drain the inbox into frames and quarantine; uploads that arrive meanwhile, or soon after, too."""
+    params, began = load_params("ingest", IngestParams), time.monotonic()
+    with open_context() as context, DecoderPool(params) as decoders:
         shared: Any = quote(Shared(context, decoders))  # Prefect must not look into it
+        watch = InboxWatch(context.store)
+        watch.look()  # what is there already is drained below
 
-        def receive_shards(parts: Sequence[list[str]]) -> ReceptionCounts:
+        def receive_admitted(keys: Sequence[str]) -> ReceptionCounts:
             futures = [
                 receive_shard.submit(shared, number, part, return_state=False)
-                for number, part in enumerate(parts)
+                for number, part in enumerate(split_into_shards(keys, params.shard_size))
             ]
             return sum((future.result() for future in futures), ReceptionCounts())
 
-        for done in drain_inbox(list_shards, receive_shards, deduplicate_received):
+        def wait_for_more() -> bool:
+            return time.monotonic() - began < LINGERING_SECONDS and watch.wait(params.linger_seconds)
+
+        for done in drain_inbox(
+            lambda before: admit(shared, before),
+            receive_admitted,
+            lambda: deduplicate_received(shared),
+            wait_for_more,
+        ):
             get_run_logger().info("%d uploads: %s, %s", done.uploads, done.received, done.deduplicated)
             if done.deduplicated.accepted:
                 emit(ACCEPTED, count=done.deduplicated.accepted)
 
 
-@task(retries=3, retry_delay_seconds=[2, 10, 30])
-def list_shards() -> list[list[str]]:
-    """The keys of the sidecars that may be taken in, in shards."""
-    with open_context() as context:
-        params = load_params("ingest", IngestParams)
-        admission = admit_uploads(context.store, context.ledger, params)
+@task(retries=3, retry_delay_seconds=[2, 10, 30], cache_policy=NO_CACHE)
+def admit(shared: Shared, before: Admission | None) -> Admission:
+    """The uploads that may be taken in, after those of the admission before."""
+    context, params = shared.context, load_params("ingest", IngestParams)
+    admission = admit_uploads(context.store, context.ledger, params, before)
     for bin_id, count in sorted(admission.waiting.items()):
         get_run_logger().warning("%s: %d uploads wait over its quota", bin_id, count)
     for key in admission.unusable:
         get_run_logger().warning("no request can name %r: remove it at the S3 server itself", key)
-    return split_into_shards(admission.keys, params.shard_size)
+    return admission
 
 
 @task(
     task_run_name="receive shard {number}",
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    cache_policy=NO_CACHE,  # what the shards share cannot be hashed
+    cache_policy=NO_CACHE,
 )
 def receive_shard(shared: Shared, number: int, keys: list[str]) -> ReceptionCounts:
     """Validate one shard of uploads and enter them in the ledger."""
@@ -85,11 +104,11 @@ def receive_shard(shared: Shared, number: int, keys: list[str]) -> ReceptionCoun
     return receive(context.store, context.ledger, keys, context.taxonomy, params, decoders=shared.decoders)
 
 
-@task(retries=3, retry_delay_seconds=[2, 10, 30])
-def deduplicate_received() -> DeduplicationCounts:
+@task(retries=3, retry_delay_seconds=[2, 10, 30], cache_policy=NO_CACHE)
+def deduplicate_received(shared: Shared) -> DeduplicationCounts:
     """Tell new frames from re-encodes, one after the other."""
-    with open_context() as context:
-        return deduplicate(context.store, context.ledger, load_params("ingest", IngestParams))
+    context = shared.context
+    return deduplicate(context.store, context.ledger, load_params("ingest", IngestParams))
 
 
 @task(retries=3, retry_delay_seconds=[2, 10, 30])

@@ -28,7 +28,8 @@ def describe(data: bytes, min_side: int, max_pixels: int) -> dict[str, Any]:
         image = open_image(data, ("JPEG",), min_side=min_side, max_pixels=max_pixels)
         image.load()
         phash = perceptual_hash(image)
-        cells = image.convert("RGB").resize((CELLS_PER_SIDE, CELLS_PER_SIDE), Image.Resampling.BOX).tobytes()
+        colours = image if image.mode == "RGB" else image.convert("RGB")
+        cells = colours.resize((CELLS_PER_SIDE, CELLS_PER_SIDE), Image.Resampling.BOX).tobytes()
     except UnfitImage as unfit:
         return {"fault": unfit.fault, "what": unfit.what}
     except MemoryError:

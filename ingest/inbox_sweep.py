@@ -7,29 +7,40 @@ from ingest.object_keys import INBOX, parse_inbox_key, quarantine_key, refusal_d
 from ingest.params import IngestParams
 from trashnet.ledger import FrameRow, Ledger
 from trashnet.quarantine import QuarantineReason
-from trashnet.store import NoSuchObject, ObjectStore, StoredObject, is_usable_key
+from trashnet.store import PLAIN_KEY, NoSuchObject, ObjectStore, StoredObject, is_usable_key
 
 KINDS = {"jpg", "json"}
+CURSOR = "inbox sweep"  # the key after which the next sweep goes on; empty for the inbox's beginning
+LISTED_PER_SWEEP = 100_000  # objects: a larger inbox is swept in several calls
 
 
 def sweep_inbox(store: ObjectStore, ledger: Ledger, params: IngestParams, now: datetime) -> int:
     """Quarantine pictures without sidecars, sidecars without pictures and stray objects.
 
     Only objects older than ``params.incomplete_hours`` are moved. Complete uploads stay for
-    :func:`ingest.receive`.
+    :func:`ingest.receive`. A call that has listed :data:`LISTED_PER_SWEEP` objects ends; the next one goes on
+    from there.
 
     Returns:
         How many objects were moved.
     """
-    oldest, swept = now - timedelta(hours=params.incomplete_hours), 0
+    oldest, swept, listed = now - timedelta(hours=params.incomplete_hours), 0, 0
+    position = ledger.cursor(CURSOR) or None
     # All of X.jpg, X.jpg.part and X.json follow each other in the order of keys.
-    for stem, group in groupby(store.list(INBOX), key=lambda stored: _stem(stored.key)):
-        objects = [stored for stored in group if is_usable_key(stored.key)]
+    for stem, group in groupby(store.list(INBOX, position), key=lambda stored: _stem(stored.key)):
+        found = list(group)
+        objects = [stored for stored in found if is_usable_key(stored.key)]
+        listed += len(found)
         upload = {f"{stem}.jpg", f"{stem}.json"}
         is_complete = upload <= {stored.key for stored in objects}
         for stored in objects:
             if stored.modified <= oldest and not (is_complete and stored.key in upload):
                 swept += _quarantine_object(store, ledger, stored)
+        if listed >= LISTED_PER_SWEEP and PLAIN_KEY.fullmatch(found[-1].key):
+            ledger.set_cursor(CURSOR, found[-1].key)
+            return swept
+    if position is not None:
+        ledger.set_cursor(CURSOR, "")
     return swept
 
 

@@ -18,6 +18,7 @@ class IngestParams(Params):
     incomplete_hours: float = Field(24, ge=0)
     uploads_per_bin_and_day: int | None = Field(5000, ge=1)
     bytes_per_bin_and_day: int | None = Field(4 << 30, ge=1)
+    linger_seconds: float = Field(60, ge=0)
     threads: int = Field(16, ge=1)
     batch_size: int = Field(64, ge=1)
     shard_size: int = Field(500, ge=1)
@@ -26,6 +27,7 @@ class IngestParams(Params):
     decode_wall_seconds: float = Field(60, gt=0)
     decode_memory_mb: int = Field(1024, ge=256)
     reencode_hash_distance: int = Field(2, ge=0, le=MAX_HASH_DISTANCE)
+    reencode_candidates: int = Field(32, ge=1)
     reencode_colour_distance: int = Field(6, ge=0, le=255)
 
     @property

@@ -6,34 +6,35 @@ again count once. Only complete uploads wait: a sidecar without its picture cost
 what a run that died has left.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 
-from ingest.object_keys import INBOX, MAX_NAME_LENGTH, NAME
+from ingest.inbox import InboxListing, bin_of
 from ingest.params import IngestParams
 from trashnet.ledger import BinDay, Ledger
 from trashnet.store import ObjectStore, StoredObject, is_usable_key
 
-NO_BIN = "-"  # what lies under no bin's name is counted together under this one
 MAX_COUNTED_WAITING = 10_000  # of one bin: the rest of its folder is not listed
-AFTER_FOLDER = chr(ord("/") + 1)  # a folder's name with this behind it sorts after all keys of the folder
-BIN_NAME = re.compile(NAME)
+ADMITTED_AT_ONCE = 10_000  # uploads: what one round of ingest takes in
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """The uploads that ingest may take in now, by their sidecars' keys, and how many of each bin wait.
 
-    A bin's count ends at :data:`MAX_COUNTED_WAITING`, so that one bin cannot make every listing long.
-    ``unusable`` are keys that no request can name: they stay where they are.
+    There are at most :data:`ADMITTED_AT_ONCE`; the next ones come after ``position``, which is ``None`` at
+    the end of the inbox. ``waiting`` counts from the inbox's beginning, of one bin up to
+    :data:`MAX_COUNTED_WAITING`, so that one bin cannot make every listing long. ``unusable`` are keys that no
+    request can name: they stay where they are.
     """
 
     keys: tuple[str, ...]
     waiting: Mapping[str, int]
     unusable: tuple[str, ...] = ()
+    position: str | None = None
 
 
 @dataclass
@@ -61,31 +62,42 @@ class Quotas:
         self._bytes[bin_id] += size
         return True
 
-
-def bin_of(key: str) -> str:
-    """The bin whose folder of the inbox a key lies in; :data:`NO_BIN` for a folder that is no bin's.
-
-    >>> bin_of("inbox/bin01/2026-11-20/x.json"), bin_of("inbox/x.json")
-    ('bin01', '-')
-    """
-    folder, slash, _ = key.removeprefix(INBOX).partition("/")
-    return folder if slash and len(folder) <= MAX_NAME_LENGTH and BIN_NAME.fullmatch(folder) else NO_BIN
+    def is_used_up(self, bin_id: str) -> bool:
+        """Whether no further upload of this bin is within the quota, however small."""
+        sent, most = self.sent.get(bin_id, BinDay()), self.params.uploads_per_bin_and_day
+        return most is not None and sent.uploads + self._uploads[bin_id] >= most
 
 
 def admit_uploads(
-    store: ObjectStore, ledger: Ledger, params: IngestParams, now: datetime | None = None
+    store: ObjectStore,
+    ledger: Ledger,
+    params: IngestParams,
+    before: Admission | None = None,
+    *,
+    now: datetime | None = None,
 ) -> Admission:
-    """List the inbox and divide the uploads in it by their bins' quotas; writes down how many wait.
+    """List the inbox and divide the uploads in it by their bins' quotas.
 
-    ``now`` decides the day; by default it is the present. Raises :class:`trashnet.store.StoreDown`.
+    At the end of the inbox it writes down how many wait.
+
+    Args:
+        store: Where the inbox is.
+        ledger: What the bins have sent today.
+        params: The quotas.
+        before: The admission that this one continues; without it the inbox is listed from its beginning.
+        now: Decides the day; by default it is the present.
+
+    Raises:
+        StoreDown: The store does not answer.
     """
     day = (now or datetime.now(UTC)).date()
     quotas = Quotas(params, ledger.bin_days(day))
-    waiting: Counter[str] = Counter()
-    unusable: list[str] = []
-    keys = tuple(_admitted(store, quotas, waiting, unusable))
-    ledger.record_waiting(day, "uploads_waiting", waiting)
-    return Admission(keys, waiting, tuple(unusable))
+    waiting, unusable = Counter(before.waiting if before else {}), list[str]()
+    listing = InboxListing(store, before.position if before else None)
+    keys = tuple(islice(_admitted(listing, quotas, waiting, unusable), ADMITTED_AT_ONCE))
+    if listing.position is None:
+        ledger.record_waiting(day, "uploads_waiting", waiting)
+    return Admission(keys, waiting, tuple(unusable), listing.position)
 
 
 def is_admissible(
@@ -93,32 +105,33 @@ def is_admissible(
 ) -> bool:
     """Whether any upload may be taken in now; the listing ends at the first one."""
     quotas = Quotas(params, ledger.bin_days((now or datetime.now(UTC)).date()))
-    return next(_admitted(store, quotas, Counter(), []), None) is not None
+    admitted = _admitted(InboxListing(store), quotas, Counter(), [], count_waiting=False)
+    return next(admitted, None) is not None
 
 
 def _admitted(
-    store: ObjectStore, quotas: Quotas, waiting: Counter[str], unusable: list[str]
+    listing: InboxListing,
+    quotas: Quotas,
+    waiting: Counter[str],
+    unusable: list[str],
+    *,
+    count_waiting: bool = True,
 ) -> Iterator[str]:
     """The sidecars' keys of admitted uploads; counts those that wait, and notes keys that are unusable."""
-    start_after: str | None = None
-    while True:
-        picture: StoredObject | None = None  # the last one listed: X.jpg comes before X.json
-        for stored in store.list(INBOX, start_after):
-            if stored.key.endswith(".jpg"):
-                picture = stored
-            if not stored.key.endswith(".json"):
-                continue
-            if not is_usable_key(stored.key):
-                unusable.append(stored.key)
-                continue
-            bin_id = bin_of(stored.key)
-            is_complete = picture is not None and picture.key[:-4] == stored.key[:-5]
-            if not is_complete or quotas.admit(bin_id, stored.size + (picture.size if picture else 0)):
-                yield stored.key
-                continue
-            waiting[bin_id] += 1
-            if waiting[bin_id] == MAX_COUNTED_WAITING and bin_id != NO_BIN:
-                start_after = f"{INBOX}{bin_id}{AFTER_FOLDER}"
-                break
-        else:
-            return
+    picture: StoredObject | None = None  # the last one listed: X.jpg comes before X.json
+    for stored in listing:
+        if stored.key.endswith(".jpg"):
+            picture = stored
+        if not stored.key.endswith(".json"):
+            continue
+        if not is_usable_key(stored.key):
+            unusable.append(stored.key)
+            continue
+        bin_id = bin_of(stored.key)
+        is_complete = picture is not None and picture.key[:-4] == stored.key[:-5]
+        if not is_complete or quotas.admit(bin_id, stored.size + (picture.size if picture else 0)):
+            yield stored.key
+            continue
+        waiting[bin_id] += 1
+        if waiting[bin_id] >= MAX_COUNTED_WAITING or (not count_waiting and quotas.is_used_up(bin_id)):
+            listing.leave_folder(bin_id)

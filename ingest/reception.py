@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ingest.decoders import DecoderPool
+from ingest.inbox import bin_of
 from ingest.object_keys import INBOX
 from ingest.params import IngestParams
-from ingest.quotas import bin_of
 from ingest.validation import OrphanSidecar, UploadValidator, ValidatedUpload
 from trashnet.ledger import Ledger, Upserted
 from trashnet.store import ObjectStore
@@ -94,40 +94,41 @@ def receive(
         decoders = decoders or stack.enter_context(DecoderPool(params))
         threads = stack.enter_context(ThreadPoolExecutor(params.threads))
         validator = UploadValidator(store, taxonomy, params, decoders)
-        emptying: list[Future[None]] = []
+        emptying: Future[None] | None = None
         for batch in split_into_shards(keys, params.batch_size):
             validated = list(threads.map(validator.validate, batch))
-            _wait(emptying)  # the inbox of the batch before was emptied while this batch was validated
+            if emptying is not None:
+                emptying.result()  # the inbox of the batch before was emptied while this one was validated
             uploads = [found for found in validated if isinstance(found, ValidatedUpload)]
             sent = [(bin_of(upload.row.inbox_key), upload.size) for upload in uploads]
             upserted = ledger.upsert_uploads([upload.row for upload in uploads], sent)
-            emptying = [
-                threads.submit(_remove_upload, store, upload, result)
-                for upload, result in zip(uploads, upserted, strict=True)
-            ]
+            emptying = threads.submit(_empty_inbox, store, uploads, upserted)
             orphans = [found for found in validated if isinstance(found, OrphanSidecar)]
             total += _count(uploads, upserted) + _remove_orphans(store, ledger, orphans)
             total += ReceptionCounts(left=validated.count(None))
-        _wait(emptying)
+        if emptying is not None:
+            emptying.result()
     return total
 
 
-def _wait(running: Sequence[Future[None]]) -> None:
-    for future in running:
-        future.result()
-
-
-def _remove_upload(store: ObjectStore, upload: ValidatedUpload, upserted: Upserted) -> None:
-    """Remove an entered upload from the inbox, and the objects written for it if the ledger has others."""
-    if not upserted.new and upserted.key not in upload.written_keys:
-        if upserted.key is not None and store.stat(upserted.key) is None:
-            store.copy(upload.written_keys[0], upserted.key)
-        for key in upload.written_keys:
-            store.remove(key)
-    if any(_has_changed(store, key, etag) for key, etag in upload.etags.items()):
-        return  # it was uploaded again meanwhile: the next round looks at what is there now
-    for key in upload.inbox_keys:
-        store.remove(key)
+def _empty_inbox(
+    store: ObjectStore, uploads: Sequence[ValidatedUpload], upserted: Sequence[Upserted]
+) -> None:
+    """Remove entered uploads from the inbox, and the objects written for them if the ledger has others."""
+    for upload, result in zip(uploads, upserted, strict=True):
+        if not result.new and result.key not in upload.written_keys:
+            if result.key is not None and store.stat(result.key) is None:
+                store.copy(upload.written_keys[0], result.key)
+            store.remove_all(upload.written_keys)
+    # An upload that has come again meanwhile stays: the next round looks at what is there now.
+    unchanged = [
+        upload.inbox_keys
+        for upload in uploads
+        if not any(_has_changed(store, key, etag) for key, etag in upload.etags.items())
+    ]
+    # One request has no order, so the pictures go in one of their own, before their sidecars.
+    store.remove_all([keys[0] for keys in unchanged])
+    store.remove_all([key for keys in unchanged for key in keys[1:]])
 
 
 def _has_changed(store: ObjectStore, key: str, etag: str | None) -> bool:
@@ -139,9 +140,7 @@ def _remove_orphans(store: ObjectStore, ledger: Ledger, orphans: Sequence[Orphan
     """Remove sidecars whose pictures were entered by a run that died; the others wait for their pictures."""
     known = ledger.known_uploads({sha256 for orphan in orphans for sha256 in orphan.known_sha256s})
     entered = [orphan for orphan in orphans if orphan.known_sha256s & known]
-    for orphan in entered:
-        for key in orphan.inbox_keys:
-            store.remove(key)
+    store.remove_all([key for orphan in entered for key in orphan.inbox_keys])
     return ReceptionCounts(repeated=len(entered), left=len(orphans) - len(entered))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ingest.deduplication import DeduplicationCounts
 from ingest.params import IngestParams
-from ingest.quotas import is_admissible
+from ingest.quotas import Admission, is_admissible
 from ingest.reception import ReceptionCounts
 from trashnet.due import Due
 from trashnet.ledger import Ledger
@@ -32,26 +32,35 @@ def ingest_due(store: ObjectStore, ledger: Ledger, params: IngestParams) -> Due:
 
 
 def drain_inbox(
-    list_shards: Callable[[], Sequence[list[str]]],
-    receive_shards: Callable[[Sequence[list[str]]], ReceptionCounts],
+    admit: Callable[[Admission | None], Admission],
+    receive_admitted: Callable[[Sequence[str]], ReceptionCounts],
     deduplicate_received: Callable[[], DeduplicationCounts],
+    wait_for_more: Callable[[], bool] = lambda: False,
 ) -> Iterator[IngestRound]:
     """Ingest until nothing in the inbox but sidecars without pictures may be taken in; yields each round.
 
-    What is over a bin's quota is not listed by ``list_shards``, and waits.
+    A round is a stretch of the inbox. What is over a bin's quota is not admitted, and waits. From the inbox's
+    end it begins again, as long as anything was taken in.
 
-    Uploads that arrive meanwhile are part of the next round. The caller decides how each step runs: shards
-    may be received side by side, frames are deduplicated one after the other.
+    The caller decides how each step runs: uploads may be received side by side, frames are deduplicated one
+    after the other.
 
     Args:
-        list_shards: The keys of the sidecars that may be taken in (:func:`ingest.admit_uploads`), in shards.
-        receive_shards: Validates the uploads of all shards and enters them in the ledger.
+        admit: The uploads that may be taken in, after those of the admission before
+            (:func:`ingest.admit_uploads`).
+        receive_admitted: Validates these uploads, by their sidecars' keys, and enters them in the ledger.
         deduplicate_received: Tells new frames from re-encodes.
+        wait_for_more: Called when the inbox is drained; returns whether there may be more by now.
     """
+    admission, taken = None, 0
     while True:
-        shards = list_shards()
-        done = IngestRound(sum(map(len, shards)), receive_shards(shards), deduplicate_received())
+        admission = admit(admission)
+        done = IngestRound(len(admission.keys), receive_admitted(admission.keys), deduplicate_received())
         yield done
-        # What is left waits, or cannot be read: a next round would change nothing.
-        if not done.received.taken:
+        taken += done.received.taken
+        if admission.position is not None:
+            continue
+        # What is left waits, or cannot be read: going on would change nothing.
+        if not taken and not wait_for_more():
             return
+        admission, taken = None, 0

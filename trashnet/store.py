@@ -8,7 +8,7 @@ tags, because not every store keeps them.
 import builtins
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
@@ -20,6 +20,7 @@ import stamina
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
@@ -46,6 +47,9 @@ INVALID_REFERENCE = re.compile(rb"&#(x[0-9a-fA-F]+|[0-9]+);", re.IGNORECASE)
 INVALID_BYTE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 NOT_FOUND_CODES = {"NoSuchKey", "NoSuchObject", "NotFound"}
 CHANGED_CODES = {"PreconditionFailed", "ConditionalRequestConflict"}  # answers to `If-Match`
+UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed"}
+# Keys that every XML parser reads as they were written: no control character, no space at an end.
+PLAIN_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -328,6 +332,38 @@ class ObjectStore:
     def remove(self, key: str) -> None:
         """Remove an object. It is no error if there is none."""
         self._client.remove_object(bucket_name=self.bucket, object_name=key)
+
+    def remove_all(self, keys: Iterable[str]) -> None:
+        """Remove many objects, up to :data:`PAGE_SIZE` in one request. It is no error if some are not there.
+
+        They are removed in any order: where one must be first, call this twice.
+        """
+        plain = list[str]()
+        for key in keys:
+            if PLAIN_KEY.fullmatch(key):
+                plain.append(key)
+            else:
+                self.remove(key)
+        for start in range(0, len(plain), PAGE_SIZE):
+            page = plain[start : start + PAGE_SIZE]
+            if not self._remove_page(page):
+                for key in page:
+                    self.remove(key)
+
+    @_retried
+    def _remove_page(self, keys: "builtins.list[str]") -> bool:
+        """Remove objects in one request; ``False`` if the server knows no such request."""
+        try:
+            refused = [*self._client.remove_objects(self.bucket, [DeleteObject(key) for key in keys])]
+        except (S3Error, InvalidResponseError) as error:
+            if _error_code(error) in UNSUPPORTED_CODES:
+                return False
+            raise
+        for one in refused:
+            if one.code not in NOT_FOUND_CODES:
+                answer = urllib3.HTTPResponse(status=HTTPStatus.OK)
+                raise S3Error(answer, one.code, one.message, one.name, None, None, self.bucket, one.name)
+        return True
 
     @_retried
     def presigned_get(self, key: str, seconds: int) -> str:

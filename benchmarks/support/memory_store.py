@@ -96,6 +96,11 @@ class MemoryStore(ObjectStore):
         """Remove an object, if it is there."""
         self.objects.discard(key)
 
+    def remove_all(self, keys: Iterable[str]) -> None:
+        """Remove objects one after the other: a process may die between two of them."""
+        for key in keys:
+            self.remove(key)
+
 
 def _etag(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -205,7 +205,7 @@ def test_the_inbox_of_a_store_without_notifications_is_watched(
     monkeypatch.setattr(
         "flows.event_gateway.Debouncer", lambda emit: Debouncer(emit, quiet=0.1, max_wait=1.0)
     )
-    monkeypatch.setattr("flows.event_gateway.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("flows.event_gateway.LOOK_SECONDS", 0.1)
     store = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
     with TestClient(
         make_app(settings(s3_server, s3_notifies=False, s3_bucket=fresh_bucket), recorded.emit)

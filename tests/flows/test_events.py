@@ -3,15 +3,18 @@
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from benchmarks.support.memory_store import MemoryStore
 from flows import event_gateway
 from flows.debouncer import Debouncer, NotYetError
-from flows.events import INBOX, LISTENERS
+from flows.events import ACCEPTED, INBOX, LISTENERS, Announcements
 from tests.conftest import REPOSITORY
+from trashnet.store import StoreDown
 
 
 def test_the_listeners_are_those_of_prefect_yaml() -> None:
@@ -98,3 +101,77 @@ def test_no_run_is_ended_before_prefect_has_answered_for_the_whole_timeout(
     asyncio.run(scenario())
     assert ended
     assert min(ended) >= 1.0  # it failed until about 0.45 s, and 0.6 s must pass after that
+
+
+class FakeApi:
+    """Prefect's answer to which runs of a deployment there are."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = states
+
+    def __enter__(self) -> "FakeApi":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def request(self, _method: str, path: str, json: dict[str, Any]) -> httpx.Response:
+        """The runs in the states that are asked for, all due, or their count."""
+        wanted = json.get("flow_runs", {}).get("state", {}).get("type", {}).get("any_", [])
+        runs = [
+            {"state_type": state, "expected_start_time": "2026-01-01T00:00:00+00:00"}
+            for state in self.states
+            if state in wanted
+        ]
+        found = 7 if path.endswith("count") else runs
+        headers = {"date": "Thu, 26 Nov 2026 12:00:00 GMT"}
+        return httpx.Response(200, json=found, headers=headers, request=httpx.Request("POST", "http://x"))
+
+
+@pytest.mark.parametrize(
+    ("event", "states", "verdict"),
+    [
+        (INBOX, [], "needed"),
+        (INBOX, ["RUNNING"], "coming"),
+        (INBOX, ["RUNNING", "SCHEDULED"], "covered"),
+        (ACCEPTED, ["RUNNING"], "needed"),
+        (ACCEPTED, ["PENDING"], "covered"),
+    ],
+)
+def test_a_run_that_lingers_is_waited_for(
+    event: str, states: list[str], verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ingest run looks again before it ends; the other flows look once, when they start."""
+    monkeypatch.setattr("flows.events.connect_to_prefect", lambda: FakeApi(*states))
+    assert Announcements().judge(event) == verdict
+
+
+def test_uploads_that_a_run_has_taken_in_meanwhile_start_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inbox is looked at before the event is emitted; a store that is down does not keep it back."""
+    emitted: list[str] = []
+
+    class Client:
+        async def __aenter__(self) -> "Client":
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+        async def emit(self, event: Any) -> None:
+            emitted.append(event.event)
+
+    monkeypatch.setattr("flows.events.connect_to_prefect", FakeApi)
+    monkeypatch.setattr(event_gateway, "get_events_client", lambda **_: Client())
+    store = MemoryStore()
+    asyncio.run(event_gateway.PrefectEmitter(store)(INBOX, 1))
+    assert emitted == []
+    store.put("inbox/bin01/2026-11-20/x.json", b"{}")
+    asyncio.run(event_gateway.PrefectEmitter(store)(INBOX, 1))
+    assert emitted == [INBOX]
+
+    def is_down(*_: object) -> None:
+        raise StoreDown("down")
+
+    monkeypatch.setattr(store, "list", is_down)
+    asyncio.run(event_gateway.PrefectEmitter(store)(INBOX, 1))
+    assert emitted == [INBOX, INBOX]

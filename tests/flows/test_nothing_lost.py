@@ -8,7 +8,7 @@ Studio, git and DVC are real.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -27,12 +27,10 @@ from flows.sweep_up import DEPLOYMENTS
 from ingest import (
     DecoderPool,
     IngestParams,
-    ReceptionCounts,
     admit_uploads,
     deduplicate,
     drain_inbox,
     receive,
-    split_into_shards,
 )
 from labeling import (
     Client,
@@ -133,8 +131,10 @@ class World:
         """The verbs that the flow of that name calls; ``at_least`` labelled frames make a dataset turn."""
         if verb == "ingest":
             rounds = drain_inbox(
-                lambda: split_into_shards(admit_uploads(self.store, self.ledger, INGEST).keys, 2),
-                self._receive,
+                lambda before: admit_uploads(self.store, self.ledger, INGEST, before),
+                lambda keys: receive(
+                    self.store, self.ledger, keys, self.taxonomy, INGEST, decoders=self.decoders
+                ),
                 lambda: deduplicate(self.store, self.ledger, INGEST),
             )
             for _ in rounds:
@@ -149,15 +149,6 @@ class World:
         else:
             for _ in grow(self.clone, self.store, self.ledger, self.taxonomy, GROWTH, SPLIT, at_least):
                 pass
-
-    def _receive(self, parts: Sequence[list[str]]) -> ReceptionCounts:
-        return sum(
-            (
-                receive(self.store, self.ledger, part, self.taxonomy, INGEST, decoders=self.decoders)
-                for part in parts
-            ),
-            ReceptionCounts(),
-        )
 
     def sweep(self) -> None:
         """What the schedule does, whatever events came: the sweep starts what is due, at night data grows."""

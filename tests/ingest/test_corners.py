@@ -24,10 +24,8 @@ from ingest import (
     deduplicate,
     drain_inbox,
     receive,
-    split_into_shards,
     sweep_inbox,
 )
-from ingest.reception import ReceptionCounts
 from operations.stack import find_free_port, start_s3
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
@@ -62,11 +60,8 @@ def drain(store: ObjectStore, ledger: Ledger, taxonomy: Taxonomy, decoders: Deco
     """Ingest all that is there, as the flow does; fails when it does not come to an end."""
     rounds = []
     for done in drain_inbox(
-        lambda: split_into_shards(admit_uploads(store, ledger, PARAMS).keys, 100),
-        lambda parts: sum(
-            (receive(store, ledger, part, taxonomy, PARAMS, decoders=decoders) for part in parts),
-            ReceptionCounts(),
-        ),
+        lambda before: admit_uploads(store, ledger, PARAMS, before),
+        lambda keys: receive(store, ledger, keys, taxonomy, PARAMS, decoders=decoders),
         lambda: deduplicate(store, ledger, PARAMS),
     ):
         rounds.append(done)

@@ -2,7 +2,7 @@
 dies and whichever events arrive.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -197,6 +197,11 @@ class FusedS3(ObjectStore):
         """Remove, unless dead."""
         self.fuse.burn()
         super().remove(key)
+
+    def remove_all(self, keys: Iterable[str]) -> None:
+        """Remove what one request removes, unless dead."""
+        self.fuse.burn()
+        super().remove_all(keys)
 
 
 def run_on(

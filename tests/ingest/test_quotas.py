@@ -20,10 +20,10 @@ from ingest import (
     drain_inbox,
     ingest_due,
     receive,
-    split_into_shards,
 )
 from ingest import quotas as quotas_module
-from ingest.quotas import Quotas, bin_of
+from ingest.inbox import bin_of
+from ingest.quotas import Quotas
 from tests.ingest.uploads import jpeg, scene, sidecar, upload
 from trashnet.ledger import BinDay, Ledger
 from trashnet.store import ObjectStore
@@ -52,13 +52,9 @@ class Inbox:
         """All rounds until nothing is left that may be taken in."""
         rounds = []
         for done in drain_inbox(
-            lambda: split_into_shards(admit_uploads(self.store, self.ledger, params, now).keys, 3),
-            lambda shards: sum(
-                (
-                    receive(self.store, self.ledger, shard, self.taxonomy, params, decoders=self.decoders)
-                    for shard in shards
-                ),
-                ReceptionCounts(),
+            lambda before: admit_uploads(self.store, self.ledger, params, before, now=now),
+            lambda keys: receive(
+                self.store, self.ledger, keys, self.taxonomy, params, decoders=self.decoders
             ),
             lambda: deduplicate(self.store, self.ledger, params),
         ):

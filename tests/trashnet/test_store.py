@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from minio.deleteobjects import DeleteError
+from minio.error import S3Error
 
 from operations.stack import find_free_port
 from tests.servers import S3Server
@@ -59,6 +61,50 @@ def test_a_move_can_be_repeated_after_a_death_at_any_point(store: ObjectStore) -
     assert [stored.key for stored in store.list("")] == ["frames/a"]
     with pytest.raises(NoSuchObject):
         store.move("inbox/never", "frames/never")
+
+
+def test_many_objects_are_removed_in_few_requests_whatever_their_keys(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that XML would change or cannot hold go one by one, and others stay; absent ones are no error."""
+    monkeypatch.setattr(store_module, "PAGE_SIZE", 3)
+    odd = ["inbox/a\x01b", "inbox/line\nfeed", "inbox/\u00fc", "inbox/space ", "inbox/<&>'\".json"]
+    keys = [f"inbox/{n}.json" for n in range(7)] + odd
+    for key in [*keys, "inbox/space", "inbox/line feed"]:
+        store.put(key, b"")
+    single = list[str]()
+    remove = store.remove
+    monkeypatch.setattr(store, "remove", lambda key: (single.append(key), remove(key)))
+    store.remove_all([*keys, "inbox/never"])
+    assert [stored.key for stored in store.list("")] == ["inbox/line feed", "inbox/space"]
+    assert single == odd[:4]
+    store.remove_all([])
+
+
+@pytest.mark.parametrize("code", ["NotImplemented", "MethodNotAllowed"])
+def test_a_server_that_removes_only_one_by_one_is_asked_so(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Some S3 servers have no request for many objects."""
+    for name in "ab":
+        store.put(name, b"")
+
+    def refuse(*_: object) -> list[object]:
+        raise S3Error(None, code, "no", None, None, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store._client, "remove_objects", refuse)
+    store.remove_all(["a", "b"])
+    assert list(store.list("")) == []
+
+
+def test_an_object_that_may_not_be_removed_is_an_error(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's answer for a single key of many is not overlooked."""
+    denied = [DeleteError("AccessDenied", "no", "a", None)]
+    monkeypatch.setattr(store._client, "remove_objects", lambda *_: iter(denied))
+    with pytest.raises(StoreDown, match="AccessDenied"):
+        store.remove_all(["a"])
 
 
 def test_a_listing_goes_over_pages_in_the_order_of_keys(

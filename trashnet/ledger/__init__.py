@@ -22,11 +22,13 @@ from trashnet.ledger.ledger import Ledger, open_ledger
 from trashnet.ledger.locks import Lock, LockLostError
 from trashnet.ledger.rows import STATES, FrameRow, State
 from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
+from trashnet.ledger.tables import BAND_MASKS
 from trashnet.ledger.turns import TurnRow
 from trashnet.ledger.uploads import Upserted
 from trashnet.ledger.withdrawals import FrameToWithdraw, Withdrawal
 
 __all__ = [
+    "BAND_MASKS",
     "EXPLORATION",
     "MAX_HASH_DISTANCE",
     "OUTCOMES",

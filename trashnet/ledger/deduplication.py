@@ -4,29 +4,38 @@ near.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import CompoundSelect, Connection, and_, bindparam, select, tuple_, union_all, update
 
 from trashnet.ledger.database import Database
-from trashnet.ledger.frames import hash_bands, move_frame
+from trashnet.ledger.frames import hash_bands, move_frame, move_frames
 from trashnet.ledger.locks import Lock, check_lock
-from trashnet.ledger.rows import UNIQUE_STATES
 from trashnet.ledger.tables import HASH_BANDS, frames
 from trashnet.quarantine import QuarantineReason
 
 MAX_HASH_DISTANCE = HASH_BANDS - 1  # bits: hashes farther apart may share no band, and the index misses them
+COLUMNS = (
+    frames.c.sha256,
+    frames.c.bin_id,
+    frames.c.captured_at,
+    frames.c.phash,
+    frames.c.descriptor,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What two frames are compared by: a hash of 64 bits (``None`` if too plain) and the mean RGB of 8 x 8
-    cells, 192 bytes.
+    cells, 192 bytes; and by which bin it was captured when.
 
     ``duplicate_of`` is the verdict on a received frame whose object may have been moved already.
     """
 
     sha256: str
+    bin_id: str | None
+    captured_at: datetime | None
     phash: int | None
     descriptor: bytes
     duplicate_of: str | None = None
@@ -48,7 +57,7 @@ class DeduplicationQueries(Database):
     def next_received(self, limit: int) -> list[Fingerprint]:
         """Received frames, oldest capture first, then by SHA-256."""
         query = (
-            select(frames.c.sha256, frames.c.phash, frames.c.descriptor, frames.c.duplicate_of)
+            select(*COLUMNS, frames.c.duplicate_of)
             .where(frames.c.state == "received")
             .order_by(frames.c.captured_at, frames.c.sha256)
             .limit(limit)
@@ -56,19 +65,16 @@ class DeduplicationQueries(Database):
         with self.reading() as connection:
             return [_fingerprint(*row) for row in connection.execute(query).all()]
 
-    def fingerprints_near(self, phashes: Iterable[int], distance: int) -> dict[int, list[Fingerprint]]:
-        """Per hash the accepted (or later) frames whose hashes differ in at most ``distance`` of 64 bits.
+    def fingerprints_near(self, received: Iterable[Fingerprint], count: int) -> list[list[Fingerprint]]:
+        """For each frame those accepted (or later) that it may re-encode.
 
-        They are found through an index, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012,
-        section 3): ``distance`` bits change at most so many of the bands. Raises :class:`ValueError` for a
-        distance above :data:`MAX_HASH_DISTANCE`.
+        Of the same bin the ``count`` captured last before it and the ``count`` captured first after it, for
+        each band of the hash that they share: hashes that differ in at most :data:`MAX_HASH_DISTANCE` bits
+        share one (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012, section 3). They are the
+        entries of an index beside each other, so a still camera's millionth frame costs what its first does.
         """
-        if not 0 <= distance <= MAX_HASH_DISTANCE:
-            raise ValueError(
-                f"distance {distance}: the index finds hashes at most {MAX_HASH_DISTANCE} bits apart"
-            )
         with self.reading() as connection:
-            return {phash: _near(connection, phash, distance) for phash in set(phashes)}
+            return [_near(connection, frame, count) for frame in received]
 
     def record_verdicts(self, verdicts: Mapping[str, Duplicate | None], lock: Lock) -> int:
         """Move new frames (``None``) on to ``accepted``, and note what the others duplicate, together.
@@ -77,17 +83,15 @@ class DeduplicationQueries(Database):
         deduplications out; it is extended. Returns how many frames became accepted. Raises
         :class:`trashnet.ledger.LockLostError`; then nothing is written.
         """
-        accepted = 0
+        new = {sha256: dict[str, Any]() for sha256, duplicate in verdicts.items() if duplicate is None}
         with self.transaction() as connection:
             check_lock(connection, lock)
             for sha256, duplicate in verdicts.items():
-                if duplicate is None:
-                    accepted += move_frame(connection, sha256, "received", "accepted")
-                else:
+                if duplicate is not None:
                     received = (frames.c.sha256 == sha256) & (frames.c.state == "received")
                     noted = update(frames).where(received).values(duplicate_of=duplicate.duplicate_of)
                     connection.execute(noted)
-        return accepted
+            return move_frames(connection, new, "received", "accepted")
 
     def record_duplicates(self, duplicates: Mapping[str, Duplicate], lock: Lock) -> int:
         """Move received frames whose objects were moved on to ``duplicate``, together; how many that were.
@@ -108,21 +112,41 @@ class DeduplicationQueries(Database):
         return moved
 
 
-def _near(connection: Connection, phash: int, distance: int) -> list[Fingerprint]:
-    equal = [frames.c[name] == value for name, value in hash_bands(f"{phash:016x}").items()]
-    sets: list[ColumnElement[bool]] = [and_(*bands) for bands in combinations(equal, HASH_BANDS - distance)]
-    # The state is checked here: a planner that is offered it might begin with it, and read every frame.
-    columns = (frames.c.sha256, frames.c.phash, frames.c.descriptor, frames.c.state)
-    rows = connection.execute(select(*columns).where(or_(*sets))).all()
-    candidates = [_fingerprint(*row[:3]) for row in rows if row[3] in UNIQUE_STATES]
-    return [
-        other
-        for other in candidates
-        if other.phash is not None and (phash ^ other.phash).bit_count() <= distance
-    ]
+def _near(connection: Connection, frame: Fingerprint, count: int) -> list[Fingerprint]:
+    if frame.phash is None:
+        return []
+    values = {"bin": frame.bin_id, "at": frame.captured_at, "sha": frame.sha256, "count": count}
+    values |= hash_bands(f"{frame.phash:016x}")
+    found = [_fingerprint(*row) for row in connection.execute(NEIGHBOURS, values).all()]
+    return list({other.sha256: other for other in found}.values())  # most share several bands
+
+
+def _neighbours() -> CompoundSelect[Any]:
+    """Frames beside one, in each band's index, before and after it."""
+    columns = frames.c
+    order = (columns.captured_at, columns.sha256)
+    here = tuple_(
+        bindparam("at", type_=columns.captured_at.type), bindparam("sha", type_=columns.sha256.type)
+    )
+    parts = []
+    for band in hash_bands(None):
+        same = and_(columns.bin_id == bindparam("bin"), columns[band] == bindparam(band))
+        before = select(*COLUMNS).where(same, tuple_(*order) < here).order_by(*(at.desc() for at in order))
+        after = select(*COLUMNS).where(same, tuple_(*order) > here).order_by(*order)
+        parts += [select(part.limit(bindparam("count")).subquery()) for part in (before, after)]
+    return union_all(*parts)
+
+
+NEIGHBOURS = _neighbours()
 
 
 def _fingerprint(
-    sha256: str, phash: str | None, descriptor: bytes | None, duplicate_of: str | None = None
+    sha256: str,
+    bin_id: str | None,
+    captured_at: datetime | None,
+    phash: str | None,
+    descriptor: bytes | None,
+    duplicate_of: str | None = None,
 ) -> Fingerprint:
-    return Fingerprint(sha256, int(phash, 16) if phash else None, descriptor or b"", duplicate_of)
+    hash_ = int(phash, 16) if phash else None
+    return Fingerprint(sha256, bin_id, captured_at, hash_, descriptor or b"", duplicate_of)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, update
 
 from trashnet.ledger.database import Database, batched
-from trashnet.ledger.rows import FrameRow, State
-from trashnet.ledger.tables import HASH_BANDS, frames, transitions
+from trashnet.ledger.rows import UNIQUE_STATES, FrameRow, State
+from trashnet.ledger.tables import HASH_BANDS, QUARANTINED, frames, transitions
 
 COLUMNS = tuple(FrameRow.__dataclass_fields__)
 
@@ -74,7 +74,7 @@ class FrameQueries(Database):
         """How many uploads were refused, by reason."""
         query = (
             select(frames.c.quarantine_reason, func.count())
-            .where(frames.c.state == "quarantined")
+            .where(text(QUARANTINED))
             .group_by(frames.c.quarantine_reason)
         )
         with self.reading() as connection:
@@ -141,11 +141,13 @@ def move_frame(
 ) -> bool:
     """:meth:`FrameQueries.move` within a transaction of the caller's."""
     now = datetime.now(UTC)
-    locked = select(frames.c.state).where(frames.c.sha256 == sha256).with_for_update()
-    before = connection.execute(locked).scalar()
+    locked = select(frames.c.state, frames.c.phash).where(frames.c.sha256 == sha256).with_for_update()
+    before, phash = connection.execute(locked).tuples().first() or (None, None)
     if before is None or before not in ((from_,) if isinstance(from_, str) else from_):
         return False
     columns = {"state": to, "changed_at": now, **values}
+    if (before in UNIQUE_STATES) != (to in UNIQUE_STATES):
+        columns |= hash_bands(phash if to in UNIQUE_STATES else None)
     connection.execute(update(frames).where(frames.c.sha256 == sha256).values(columns))
     record_transition(connection, sha256, before, to, now, note)
     return True
@@ -155,15 +157,20 @@ def move_frames(
     connection: Connection, values: Mapping[str, Mapping[str, Any]], from_: State, to: State
 ) -> int:
     """Move many frames, by SHA-256 with the columns to set; those in another state stay. Returns how many."""
-    now, moved = datetime.now(UTC), list[str]()
+    now, moved = datetime.now(UTC), dict[str, str | None]()
     for batch in batched(sorted(values)):  # always in the same order: two writers never both wait
-        locked = select(frames.c.sha256).where(frames.c.sha256.in_(batch), frames.c.state == from_)
-        moved += connection.execute(locked.order_by(frames.c.sha256).with_for_update()).scalars()
+        known = select(frames.c.sha256, frames.c.phash)
+        locked = known.where(frames.c.sha256.in_(batch), frames.c.state == from_)
+        ordered = locked.order_by(frames.c.sha256).with_for_update()
+        moved |= dict(connection.execute(ordered).tuples().all())
     if not moved:
         return 0
     rows = [{"moved": sha256, **values[sha256]} for sha256 in moved]
+    if (from_ in UNIQUE_STATES) != (to in UNIQUE_STATES):
+        for row in rows:
+            row |= hash_bands(moved[row["moved"]] if to in UNIQUE_STATES else None)
     columns: dict[str, Any] = {"state": to, "changed_at": now}
-    columns |= {name: bindparam(name) for name in values[moved[0]]}
+    columns |= {name: bindparam(name) for name in rows[0] if name != "moved"}
     connection.execute(update(frames).where(frames.c.sha256 == bindparam("moved")).values(columns), rows)
     entries = [
         {"sha256": sha256, "from_state": from_, "to_state": to, "at": now, "note": None} for sha256 in moved
@@ -174,6 +181,9 @@ def move_frames(
 
 def hash_bands(phash: str | None) -> dict[str, int | None]:
     """A perceptual hash's bands of 16 bits each, by their columns; all ``None`` for no hash.
+
+    A frame that no other can re-encode (received, duplicate, refused) has none: the index of deduplication
+    must not grow with those.
 
     >>> hash_bands("0001000200030004")
     {'band0': 1, 'band1': 2, 'band2': 3, 'band3': 4}
@@ -198,6 +208,7 @@ def _insert_or_ignore(connection: Connection, values: Mapping[str, Any]) -> Any:
 
 
 def column_values(row: FrameRow, now: datetime) -> dict[str, Any]:
-    """A row's columns, the bands of its hash included; ``now`` is when it changes."""
+    """A row's columns, the bands of its hash included (:func:`hash_bands`); ``now`` is when it changes."""
     values = {name: getattr(row, name) for name in COLUMNS}
-    return values | {"received_at": row.received_at or now, "changed_at": now} | hash_bands(row.phash)
+    bands = hash_bands(row.phash if row.state in UNIQUE_STATES else None)
+    return values | {"received_at": row.received_at or now, "changed_at": now} | bands

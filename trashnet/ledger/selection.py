@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select, text, tuple_, update
+from sqlalchemy import ColumnElement, String, bindparam, case, column, func, select, text, update, values
 
 from trashnet.boxes import Box
 from trashnet.ledger import tables
@@ -229,13 +229,16 @@ class SelectionQueries(Database):
 
     def count_asked_per_burst(self, bursts: Collection[Burst]) -> Counter[Burst]:
         """How many frames of each of these bursts people are asked about, or were."""
-        key = (frames.c.burst, frames.c.bin_id)
         pairs = sorted((burst, bin_id) for bin_id, burst in set(bursts))  # as they lie in the index
+        columns = [column(name, String) for name in ("burst", "bin_id")]
         counts: Counter[Burst] = Counter()
         with self.reading() as connection:
             for batch in batched(pairs, MAX_IN_VALUES // 2):
-                query = select(*key, func.count()).where(ASKED, tuple_(*key).in_(batch)).group_by(*key)
-                for burst, bin_id, count in connection.execute(query).all():
+                # One search per burst, whatever the planner: the same names are other bins' bursts as well.
+                wanted = values(*columns, name="wanted").data(batch).cte()
+                same = (frames.c.burst == wanted.c.burst) & (frames.c.bin_id == wanted.c.bin_id)
+                asked = select(func.count()).where(same, ASKED).scalar_subquery()
+                for burst, bin_id, count in connection.execute(select(wanted, asked)).all():
                     counts[bin_id, burst] = count
         return counts
 
@@ -267,8 +270,8 @@ class SelectionQueries(Database):
         with self.transaction() as connection:
             for sha256 in sha256s:
                 unmarked = (frames.c.sha256 == sha256) & ~explanation.startswith(EXPLORATION)
-                values = {"explanation": EXPLORATION + "; " + explanation}
-                connection.execute(update(frames).where(unmarked).values(values))
+                changed = {"explanation": EXPLORATION + "; " + explanation}
+                connection.execute(update(frames).where(unmarked).values(changed))
 
 
 def _unscored(sha256: str, key: str, release: str | None, detections: Any, *rest: Any) -> UnscoredFrame:

@@ -28,6 +28,7 @@ from trashnet.boxes import Box
 from trashnet.ledger.rows import ASKED_STATES
 
 HASH_BANDS = 4  # of 16 bits each: hashes at most 3 bits apart share at least one
+BAND_MASKS = tuple(0xFFFF << 16 * i for i in range(HASH_BANDS))
 
 
 class UtcDateTime(TypeDecorator[object]):
@@ -102,6 +103,7 @@ frames = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("phash", String(16)),
+    # Of the hash, while the frame is one that others may re-encode; else null, and so not in the index.
     *(Column(f"band{i}", Integer) for i in range(HASH_BANDS)),
     Column("descriptor", LargeBinary),
     Column("received_at", UtcDateTime, nullable=False),
@@ -115,17 +117,20 @@ frames = Table(
     Column("model", String(128)),
     Column("task_id", BigInteger),
     Column("turn", String(128)),
-    *(Index(f"ix_frames_band{i}", f"band{i}") for i in range(HASH_BANDS)),
+    *(
+        Index(f"ix_frames_bin_band{i}", "bin_id", f"band{i}", "captured_at", "sha256")
+        for i in range(HASH_BANDS)
+    ),
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_turn", "state", "turn", "bin_id"),
     Index("ix_frames_bin_id", "bin_id"),
-    # Frames that wait are looked for by more than one column, all others hardly ever: every index that a row
-    # is not in makes each of its transitions cheaper.
-    _partial_index("ix_frames_accepted_bin_score", ACCEPTED, "bin_id", "score", "sha256"),
-    _partial_index("ix_frames_accepted_model", ACCEPTED, "model"),
-    _partial_index("ix_frames_accepted_sha256", ACCEPTED, "sha256"),
+    # Every index that a row is not in makes each of its transitions cheaper. The state comes first although
+    # it is the same in all entries: SQLite, which has no statistics here, else prefers another index.
+    _partial_index("ix_frames_accepted_bin_score", ACCEPTED, "state", "bin_id", "score", "sha256"),
+    _partial_index("ix_frames_accepted_model", ACCEPTED, "state", "model"),
+    _partial_index("ix_frames_accepted_sha256", ACCEPTED, "state", "sha256"),
+    _partial_index("ix_frames_quarantine_reason", QUARANTINED, "state", "quarantine_reason"),
     _partial_index("ix_frames_asked_burst", ASKED, "burst", "bin_id"),
-    _partial_index("ix_frames_quarantine_reason", QUARANTINED, "quarantine_reason"),
     _partial_index("ix_frames_task_id", "task_id IS NOT NULL", "task_id"),
     _partial_index("ix_frames_duplicate_of", "duplicate_of IS NOT NULL", "duplicate_of"),
 )

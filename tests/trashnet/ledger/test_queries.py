@@ -132,7 +132,8 @@ def test_received_frames_come_oldest_first_and_verdicts_move_them(ledger: Ledger
     """A verdict is recorded once; the object's new key and the original are in the duplicate's row."""
     add(ledger, 1, "received", captured_at=NOON, phash="00ff00ff00ff00ff", descriptor=b"\x01")
     add(ledger, 2, "received", captured_at=NOON - timedelta(minutes=1))
-    received = [Fingerprint(sha(2), None, b""), Fingerprint(sha(1), 0x00FF00FF00FF00FF, b"\x01")]
+    early = Fingerprint(sha(2), None, NOON - timedelta(minutes=1), None, b"")
+    received = [early, Fingerprint(sha(1), None, NOON, 0x00FF00FF00FF00FF, b"\x01")]
     assert ledger.next_received(9) == received
     assert ledger.next_received(1) == received[:1]
     verdicts = {sha(2): None, sha(1): Duplicate(sha(2), "quarantine/duplicate/1.jpg")}
@@ -161,10 +162,11 @@ def test_only_frames_that_are_no_duplicates_are_near(ledger: Ledger) -> None:
         "released",
     )
     for number, state in enumerate(states):
-        add(ledger, number, state, phash=f"{1 << number:016x}")
-    near = ledger.fingerprints_near([0, 2**64 - 1], 1)
+        add(ledger, number, state, phash=f"{1 << number:016x}", captured_at=NOON, bin_id="bin01")
+    asked = [Fingerprint(sha(9), "bin01", NOON, phash, b"") for phash in (0, 2**64 - 1)]
+    near = ledger.fingerprints_near([*asked, Fingerprint(sha(8), "bin01", NOON, None, b"")], 8)
     assert sorted(found.sha256 for found in near[0]) == [sha(number) for number in (1, 4, 5, 6)]
-    assert near[2**64 - 1] == []
+    assert near[1:] == [[], []]
 
 
 def score(number: int, value: float, model: str = "t1") -> FrameScore:

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import create_engine, event
 
 from benchmarks.support.postgres import new_database
-from trashnet.ledger import Ledger, open_ledger
+from trashnet.ledger import Fingerprint, Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
+from trashnet.ledger.rows import UNIQUE_STATES
 from trashnet.ledger.tables import annotations, frames, set_aside, turns
 
 pytestmark = pytest.mark.heavy
@@ -21,6 +22,7 @@ FRAMES = 100_000
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATES = ["released"] * 80 + ["duplicate"] * 8 + ["accepted"] * 8 + ["labelled"] * 2 + ["tasked", "received"]
 SHA = f"{5:064x}"
+STILL = Fingerprint(SHA, "bin5", NOON, 0x0123456789ABCDEF, b"")
 
 # Every reading verb with arguments that find something.
 READS: dict[str, Callable[[Ledger], Any]] = {
@@ -32,7 +34,7 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "oldest_capture": lambda ledger: ledger.oldest_capture("accepted"),
     "known_uploads": lambda ledger: ledger.known_uploads([f"{i:064x}" for i in range(600)]),
     "next_received": lambda ledger: ledger.next_received(256),
-    "fingerprints_near": lambda ledger: ledger.fingerprints_near([0x0123456789ABCDEF], 2),
+    "fingerprints_near": lambda ledger: ledger.fingerprints_near([STILL], 32),
     "bin_days": lambda ledger: ledger.bin_days(NOON.date()),
     "bins_seen": lambda ledger: ledger.bins_seen(),
     "unscored": lambda ledger: ledger.unscored(16, "another model"),
@@ -87,7 +89,7 @@ def fill(ledger: Ledger) -> None:
             | {"duplicate_of": f"{number - 1:064x}" if state == "duplicate" else None}
             | {"bin_id": f"bin{number % 100}", "burst": f"burst{number // 3}", "phash": phash}
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
-            | hash_bands(phash)
+            | hash_bands(phash if state in UNIQUE_STATES else None)
         )
         if state in seen:
             open_turn = None if state != "released" else f"turn{number % 40}"
@@ -113,17 +115,18 @@ def fill(ledger: Ledger) -> None:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """100,000 frames, and statistics for the planner."""
+    """100,000 frames; PostgreSQL has statistics, as its autovacuum makes them, and SQLite has none."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/ledger.sqlite"
     else:
         url = new_database(request.getfixturevalue("postgres_server"))
     ledger = open_ledger(url)
     fill(ledger)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("ANALYZE" if request.param == "sqlite" else "VACUUM ANALYZE")
-    engine.dispose()
+    if request.param == "postgresql":
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        engine.dispose()
     yield ledger
     ledger.close()
 
@@ -173,6 +176,37 @@ def test_no_reading_verb_scans_a_table(ledger: Ledger, name: str) -> None:
         lines = plan(ledger, statement, parameters)
         bad = [line for line in lines if reads_whole_table(line, index_is_enough=name in WHOLE_INDEX)]
         assert not bad, "\n".join([statement, *lines])
+
+
+def test_frames_to_compare_with_are_read_off_the_index_in_its_order(ledger: Ledger) -> None:
+    """For each band and direction one stretch of an index; nothing is sorted, however many there are."""
+    [(statement, parameters)] = statements(ledger, READS["fingerprints_near"])
+    lines = plan(ledger, statement, parameters)
+    assert not [line for line in lines if "B-TREE" in line or "Sort" in line], "\n".join(lines)
+    for band in range(4):
+        assert sum(f"ix_frames_bin_band{band}" in line for line in lines) == 2, "\n".join(lines)
+
+
+# Verbs that find few of the many accepted frames, and the index that leads to those alone.
+OWN_INDEX = {
+    "unscored": "ix_frames_accepted_model",
+    "waiting_bins": "ix_frames_accepted_bin_score",
+    "best_scored": "ix_frames_accepted_bin_score",
+    "count_accepted_per_bin": "ix_frames_accepted_bin_score",
+    "sample_accepted": "ix_frames_accepted_sha256",
+    "count_asked_per_burst": "ix_frames_asked_burst",
+    "count_quarantined": "ix_frames_quarantine_reason",
+}
+
+
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", OWN_INDEX)
+def test_without_statistics_a_verb_reads_its_own_index(ledger: Ledger, name: str) -> None:
+    """No other one that begins with the state: through that it would read all accepted frames."""
+    for statement, parameters in statements(ledger, READS[name]):
+        lines = plan(ledger, statement, parameters)
+        used = set(re.findall(r"\bix_frames_\w+", "\n".join(lines)))
+        assert used == {OWN_INDEX[name]}, "\n".join([statement, *lines])
 
 
 def test_a_scan_would_be_noticed(ledger: Ledger) -> None:

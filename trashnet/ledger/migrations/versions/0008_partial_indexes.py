@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 REPLACED = (
     "ix_frames_state_bin_score",
@@ -16,11 +16,11 @@ REPLACED = (
 )
 ACCEPTED = "state = 'accepted'"
 INDEXES = {
-    "ix_frames_accepted_bin_score": (["bin_id", "score", "sha256"], ACCEPTED),
-    "ix_frames_accepted_model": (["model"], ACCEPTED),
-    "ix_frames_accepted_sha256": (["sha256"], ACCEPTED),
+    "ix_frames_accepted_bin_score": (["state", "bin_id", "score", "sha256"], ACCEPTED),
+    "ix_frames_accepted_model": (["state", "model"], ACCEPTED),
+    "ix_frames_accepted_sha256": (["state", "sha256"], ACCEPTED),
     "ix_frames_asked_burst": (["burst", "bin_id"], "state IN ('tasked', 'labelled', 'released')"),
-    "ix_frames_quarantine_reason": (["quarantine_reason"], "state = 'quarantined'"),
+    "ix_frames_quarantine_reason": (["state", "quarantine_reason"], "state = 'quarantined'"),
     "ix_frames_task_id": (["task_id"], "task_id IS NOT NULL"),
     "ix_frames_duplicate_of": (["duplicate_of"], "duplicate_of IS NOT NULL"),
 }
