@@ -153,7 +153,7 @@ annotations = Table(
     Column("installation", String(64), primary_key=True, default="", server_default=""),
     Column("annotation_id", BigInteger, primary_key=True, autoincrement=False),
     Column("task_id", BigInteger, nullable=False),
-    Column("sha256", String(64), ForeignKey("frames.sha256"), nullable=False, index=True),
+    Column("sha256", String(64), ForeignKey("frames.sha256"), nullable=False),
     Column("annotator", String(256), nullable=False),
     Column("labelled_at", UtcDateTime, nullable=False),
     Column("outcome", String(16), nullable=False),

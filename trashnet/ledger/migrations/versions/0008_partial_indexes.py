@@ -30,6 +30,8 @@ def upgrade() -> None:
     """Make the indexes anew."""
     for name in REPLACED:
         op.drop_index(name, table_name="frames")
+    # Another index begins with the same column.
+    op.drop_index("ix_annotations_sha256", table_name="annotations")
     for name, (columns, where) in INDEXES.items():
         op.create_index(
             name, "frames", columns, unique=False, sqlite_where=text(where), postgresql_where=text(where)
