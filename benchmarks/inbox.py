@@ -1,13 +1,10 @@
-"""Ingest against the bare get and put it can't do without, and what a turn costs with 1,000 and with 100,000
-frames in the ledger.
-"""
+"""Ingest against the bare get and put it can't do without."""
 
 import hashlib
 import io
 import json
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,22 +16,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ingest import IngestParams, admit_uploads, deduplicate, pending_uploads, receive
+from ingest import IngestParams, deduplicate, pending_uploads, receive
 from operations.stack import find_free_port, start_s3
-from selection import ScoringModels, SelectionParams, sample_frames, score_frames
-from trashnet.ledger import FrameRow, Ledger, open_ledger
+from trashnet.ledger import open_ledger
 from trashnet.params import load_params
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import load_taxonomy
 
 ROOT = Path(__file__).parent.parent
 FRAMES = 1000
-NEW = 200  # frames of a turn
-SIZES = [int(n) for n in sys.argv[1:]] or [1_000, 100_000]
 PARAMS = load_params("ingest", IngestParams, ROOT / "params.yaml")
-SELECTION = load_params("selection", SelectionParams, ROOT / "params.yaml")
 TAXONOMY = load_taxonomy(ROOT / "taxonomy.yaml")
-MODELS = ScoringModels(None, None, TAXONOMY)
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -84,37 +76,6 @@ def bare(store: ObjectStore) -> float:
     return time.perf_counter() - start
 
 
-def fill(ledger: Ledger, count: int) -> None:
-    """A ledger with a past: half of it labelled, half accepted and scored, with hashes like those of real
-    frames' spread.
-    """
-    rng = np.random.default_rng(1)
-    for first in range(0, count, 5000):
-        rows: list[FrameRow] = []
-        for number in range(first, min(first + 5000, count)):
-            sha256, phash = hashlib.sha256(f"old {number}".encode()).hexdigest(), rng.bytes(8).hex()
-            when = START - timedelta(seconds=10 * number)
-            rows.append(
-                FrameRow(
-                    sha256=sha256,
-                    uploaded_sha256=sha256,
-                    state=("labelled", "accepted")[number % 2],  # type: ignore[arg-type]
-                    inbox_key=f"inbox/bin00/x/{sha256}.json",
-                    key=f"frames/{sha256}.jpg",
-                    bin_id=f"bin{number % 20:02d}",
-                    burst=f"old {number // 60}",
-                    captured_at=when,
-                    received_at=when,
-                    phash=phash,
-                    descriptor=rng.bytes(192),
-                    score=float(rng.random()),
-                    explanation="nothing stands out",
-                    model="none",
-                )
-            )
-        ledger.upsert_uploads(rows)
-
-
 @contextmanager
 def bench_store(folder: Path) -> Iterator[ObjectStore]:
     """A real S3 server with an empty bucket."""
@@ -153,46 +114,11 @@ def throughput(folder: Path) -> None:
     print(f"  deduplicate           {FRAMES / settling:7.0f} frames/s")
 
 
-def turn_cost(folder: Path) -> None:
-    """Seconds of each step of a turn, by the size of the ledger."""
-    print(f"a turn of {NEW} new frames, by frames already in the ledger (SQLite):")
-    costs: dict[int, float] = {}
-    for size in SIZES:
-        with bench_store(folder / str(size)) as store:
-            ledger = open_ledger(f"sqlite:///{folder}/{size}.sqlite")
-            fill(ledger, size)
-            upload(store, 0, NEW)
-            seconds: dict[str, float] = {}
-            steps = {
-                "admit": lambda: admit_uploads(store, ledger, PARAMS),  # noqa: B023  (called in this round)
-                "receive": lambda: receive(store, ledger, pending_uploads(store), TAXONOMY, PARAMS),  # noqa: B023
-                "deduplicate": lambda: deduplicate(store, ledger, PARAMS),  # noqa: B023
-                "score": lambda: score_frames(store, ledger, MODELS, {}, SELECTION, SELECTION.budget),  # noqa: B023
-                "sample": lambda: sample_frames(ledger, SELECTION, 0, SELECTION.budget),  # noqa: B023
-            }
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                seconds[name] = time.perf_counter() - start
-            costs[size] = sum(seconds.values())
-            ledger.close()
-        print(
-            f"  {size:>8,}: {costs[size]:6.2f} s  ("
-            + ", ".join(f"{name} {spent:.2f}" for name, spent in seconds.items())
-            + ")"
-        )
-    print(
-        f"  {max(costs) / min(costs):.0f} times the frames: {costs[max(costs)] / costs[min(costs)]:.2f} "
-        "times the cost"
-    )
-
-
 def main() -> None:
-    """Both measurements, on a real S3 server in a temporary folder."""
+    """Measure on a real S3 server in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
     try:
         throughput(folder)
-        turn_cost(folder)
     finally:
         shutil.rmtree(folder)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from trashnet.due import Due
 from trashnet.ledger import USABLE, Ledger
 
+MAX_COUNTED = 1000  # accepted frames: a fleet sends more than people label, so they become ever more
+
 
 @dataclass(frozen=True)
 class TaskQueue:
@@ -39,8 +41,9 @@ def room_for_tasks(ledger: Ledger, budget: int) -> int:
 
 def request_due(ledger: Ledger) -> Due:
     """Whether there are frames that people could be asked about."""
-    accepted = ledger.count_in_state("accepted")
-    return Due(accepted > 0, f"{accepted} accepted frames")
+    accepted = ledger.count_in_state("accepted", MAX_COUNTED)
+    more = " or more" if accepted == MAX_COUNTED else ""
+    return Due(accepted > 0, f"{accepted}{more} accepted frames")
 
 
 def collection_due(ledger: Ledger) -> Due:

@@ -5,21 +5,16 @@ Every test sees these fixtures by their names alone: ``tests/conftest.py`` names
 ``fresh_bucket`` and ``postgres_url`` do that.
 """
 
-import os
 import secrets
 import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import psycopg
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
+from benchmarks.support.postgres import new_database, start_postgres
 from operations.stack import Server, find_free_port, start_label_studio, start_prefect, start_s3
-from operations.stack.process import spawn
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -113,87 +108,12 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     Its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``.
     """
-    initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
-    folder = tmp_path_factory.mktemp("postgres")
-    data = folder / "data"
-    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    run_quietly([*unprivileged(folder), initdb, "-D", data, *options], folder)
-    port = find_free_port()
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": "",
-        "fsync": "off",
-        "full_page_writes": "off",
-        "synchronous_commit": "off",
-    }
-    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
-    command = [*unprivileged(folder), postgres, "-D", data, "-p", str(port), *flags]
-    log = folder / "postgres.log"
-    server = spawn(
-        "PostgreSQL",
-        command,
-        url="",
-        log=log,
-        is_healthy=lambda: _accepts(port),
-        cwd=data,
-        stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
-    )
-    server.wait_until_healthy(60)
-    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+    server = start_postgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    yield server.url
     server.stop()
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """A new empty database on the session's PostgreSQL, as an address for SQLAlchemy."""
-    return new_postgres_database(postgres_server)
-
-
-def new_postgres_database(postgres_server: str) -> str:
-    """Make an empty database on a PostgreSQL server; its address for SQLAlchemy."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(
-        f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True
-    ) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{postgres_server}/{name}"
-
-
-def _accepts(port: int) -> bool:
-    try:
-        psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def postgres_program(name: str) -> str:
-    """Where one of PostgreSQL's programs lies, the newest version's; the test fails if there is none."""
-    # Debian keeps the servers off the path, one folder per version.
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
-    found = str(installed[-1]) if installed else shutil.which(name)
-    if found is None:
-        pytest.fail(f"no PostgreSQL on this machine ({name} was not found): `make postgres` installs it")
-    return found
-
-
-def unprivileged(folder: Path) -> list[str]:
-    """What to put before a command so that it does not run as root, which PostgreSQL refuses.
-
-    ``folder`` is made that user's.
-    """
-    if os.geteuid() != 0:
-        return []
-    shutil.chown(folder, "nobody", "nogroup")
-    for parent in (folder, *folder.parents):  # pytest keeps its folders to their owner
-        if parent.owner() in {"root", "nobody"} and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-
-
-def run_quietly(command: list[str | Path], folder: Path) -> None:
-    """Run a command in a folder; its error output is shown if it fails."""
-    done = subprocess.run(
-        [*map(str, command)], cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
-    )
-    assert done.returncode == 0, done.stderr
+    return new_database(postgres_server)

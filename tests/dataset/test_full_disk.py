@@ -18,8 +18,8 @@ LEFT = (0, 9_000, 20_000, 30_000, 60_000)  # bytes that are free when growing is
 
 def grow_with_little_room(begun: Path, elsewhere: Path, disk: Path) -> None:
     """Run as a process: fill the disk but for some bytes, grow, repeat; then make room and grow."""
+    from benchmarks.support.memory_store import MemoryStore
     from tests.dataset.test_growth import Deployment
-    from tests.ingest.uploads import MemoryStore
     from trashnet.clone import Clone
     from trashnet.errors import UserError
     from trashnet.ledger import open_ledger

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.support.fault_injection import Killed
 from dataset import GrowthParams, Log
 from dataset import growth as growth_module
 from dataset.growth import GrownTurn, grow, grow_due, grow_turn
 from dataset.splits.params import SplitParams
 from synthetic import draw_scene
 from tests.clones import run
-from tests.fault_injection import Killed
 from tests.servers import S3Server
 from training import RetrainingParams, retrain_due
 from trashnet.boxes import Box

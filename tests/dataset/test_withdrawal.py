@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.support.fault_injection import Killed
 from dataset import Frame, Labels, Log, append_turn, describe
 from dataset import withdrawal as withdrawal_module
 from dataset.turn_files import turns_of, withdrawn_path
 from dataset.versions import commit_version
 from dataset.withdrawal import append_withdrawn, compact, needs_compaction, withdraw_from_dataset
 from tests.clones import run
-from tests.fault_injection import Killed
 from trashnet.clone import BRANCH, Clone
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.support.memory_store import MemoryStore
 from flows import event_gateway
 from flows.debouncer import Debouncer, NotYetError
 from flows.events import INBOX, LISTENERS
 from tests.conftest import REPOSITORY
-from tests.ingest.uploads import MemoryStore
 from trashnet.store import StoreDown
 
 

@@ -19,6 +19,8 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
+from benchmarks.support.memory_store import Objects
 from dataset import GrowthParams, Log, grow
 from dataset.splits.params import SplitParams
 from flows.sweep_up import DEPLOYMENTS
@@ -42,7 +44,6 @@ from labeling import (
 from selection import ScoringModels, SelectionParams, select_frames
 from tests.clones import run
 from tests.conftest import REPOSITORY
-from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed, OnceEach
 from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import LabelStudioServer, S3Server
 from tests.trashnet.ledger.inspection import frames_in_state, history
@@ -287,7 +288,7 @@ def make_world(
         client = FusedClient(settings_.label_studio_url, settings_.label_studio_token.get_secret_value())
         project = ensure_project(client, settings_, taxonomy, LABELING)
         open_ledger(settings_.ledger_url).close()
-        store, ledger = FusedFrames({}, Fuse()), FusedLedger(settings_.ledger_url, Fuse())
+        store, ledger = FusedFrames(Objects(), Fuse()), FusedLedger(settings_.ledger_url, Fuse())
         made.append(
             World(root, client, project, store, ledger, FusedClone(root / "clone"), taxonomy, decoders)
         )

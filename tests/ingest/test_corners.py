@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed
+from benchmarks.support.memory_store import MemoryStore
 from ingest import (
     DecoderPool,
     IngestParams,
@@ -25,8 +27,7 @@ from ingest import (
     sweep_inbox,
 )
 from operations.stack import find_free_port, start_s3
-from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
-from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
+from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet import store as store_module

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.support.memory_store import MemoryStore
 from ingest import DeduplicationCounts, IngestParams, deduplicate
 from ingest import deduplication as deduplication_module
 from ingest.decoder_process import describe
 from ingest.object_keys import frame_key
 from synthetic import draw_scene
-from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene
+from tests.ingest.uploads import NOON, jpeg, scene
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.images import perceptual_hash
 from trashnet.ledger import FrameRow, Ledger, open_ledger

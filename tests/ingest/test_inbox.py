@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.memory_store import MemoryStore
 from ingest import Admission, InboxWatch, IngestParams, admit_uploads, has_uploads, inbox, sweep_inbox
 from ingest import inbox_sweep as inbox_sweep_module
 from ingest import quotas as quotas_module
 from ingest.inbox import bin_of
-from tests.ingest.uploads import NOON, MemoryStore, upload
+from tests.ingest.uploads import NOON, upload
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.store import StoredObject
 

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed
+from benchmarks.support.memory_store import MemoryStore
 from ingest import (
     DecoderPool,
     IngestParams,
@@ -22,8 +24,7 @@ from ingest import (
     split_into_shards,
     sweep_inbox,
 )
-from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
-from tests.ingest.uploads import NOON, MemoryStore, jpeg, scene, sidecar, upload
+from tests.ingest.uploads import NOON, jpeg, scene, sidecar, upload
 from tests.servers import S3Server
 from tests.trashnet.ledger.inspection import frames_in_state, history
 from trashnet.ledger import Ledger, open_ledger

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.support.memory_store import MemoryStore
 from ingest import (
     DecoderPool,
     DeduplicationCounts,
@@ -23,7 +24,7 @@ from ingest import (
 from ingest import quotas as quotas_module
 from ingest.inbox import bin_of
 from ingest.quotas import Quotas
-from tests.ingest.uploads import MemoryStore, jpeg, scene, sidecar, upload
+from tests.ingest.uploads import jpeg, scene, sidecar, upload
 from trashnet.ledger import BinDay, Ledger
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.support.postgres import postgres_program, run_quietly, unprivileged
 from operations.stack.process import Server, spawn
 from tests.conftest import REPOSITORY
 from tests.ingest.uploads import sidecar, upload
 from tests.operations.test_compose import SERVICES, VARIABLE, example
-from tests.servers import postgres_program, run_quietly, unprivileged
 
 # Label Studio's guard lets only the network of the event gateway through, so `gateway.internal` is there.
 HOSTS = "127.0.0.1 localhost postgres s3 label-studio prefect\n198.18.77.2 gateway.internal gateway\n"

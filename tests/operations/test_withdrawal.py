@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.support.fault_injection import Killed
 from dataset import GrowthParams, Log
 from dataset.growth import grow_turn
 from dataset.splits.params import SplitParams
@@ -31,7 +32,6 @@ from operations.withdrawal import Selection, find, finish, finish_all, withdraw
 from synthetic import draw_scene
 from tests.clones import run
 from tests.conftest import REPOSITORY
-from tests.fault_injection import Killed
 from tests.ingest.uploads import jpeg, scene, upload
 from tests.servers import LabelStudioServer, S3Server
 from trashnet.boxes import Box

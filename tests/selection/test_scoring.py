@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.support.memory_store import MemoryStore
 from selection import ScoringModels, SelectionParams, score_frames, select_frames
-from tests.ingest.uploads import MemoryStore, jpeg, scene
+from tests.ingest.uploads import jpeg, scene
 from tests.selection.test_selection import Fixed
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.boxes import Box

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from trashnet.errors import UserError
 
 SQLITE_BUSY_TIMEOUT = 30_000  # milliseconds that one writer waits for another
+SQLITE_CACHE_KB = 32 << 10  # of one connection: a frame's indexes lie far apart, and 2 MB hold few of them
 MAX_IN_VALUES = 500  # of one IN (...): SQLite limits the number of a statement's parameters
 READ_ONLY = "trashnet_read_only"  # our own execution option of a connection
 
@@ -90,6 +91,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         f"busy_timeout={SQLITE_BUSY_TIMEOUT}",
         "synchronous=FULL",
         "foreign_keys=ON",
+        f"cache_size=-{SQLITE_CACHE_KB}",
     )
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")

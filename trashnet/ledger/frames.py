@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, update
 
 from trashnet.ledger.database import Database, batched
 from trashnet.ledger.rows import UNIQUE_STATES, FrameRow, State
-from trashnet.ledger.tables import HASH_BANDS, frames, transitions
+from trashnet.ledger.tables import HASH_BANDS, QUARANTINED, frames, transitions
 
 COLUMNS = tuple(FrameRow.__dataclass_fields__)
 
@@ -55,11 +55,11 @@ class FrameQueries(Database):
         """A frame by the SHA-256 of the bytes that its bin sent."""
         return self._frame(frames.c.uploaded_sha256 == uploaded_sha256)
 
-    def count_in_state(self, state: State) -> int:
-        """How many frames are in this state; costs as many as there are."""
+    def count_in_state(self, state: State, limit: int | None = None) -> int:
+        """How many frames are in this state; no more than ``limit`` are counted. Costs what is counted."""
+        found = select(frames.c.sha256).where(frames.c.state == state).limit(limit).subquery()
         with self.reading() as connection:
-            query = select(func.count()).select_from(frames).where(frames.c.state == state)
-            return int(connection.execute(query).scalar() or 0)
+            return int(connection.execute(select(func.count()).select_from(found)).scalar() or 0)
 
     def count_by_state(self) -> dict[State, int]:
         """How many frames are in each state; states without any are left out.
@@ -74,7 +74,7 @@ class FrameQueries(Database):
         """How many uploads were refused, by reason."""
         query = (
             select(frames.c.quarantine_reason, func.count())
-            .where(frames.c.state == "quarantined")
+            .where(text(QUARANTINED))
             .group_by(frames.c.quarantine_reason)
         )
         with self.reading() as connection:

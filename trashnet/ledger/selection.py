@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, String, bindparam, case, column, func, select, text, update, values
 
 from trashnet.boxes import Box
-from trashnet.ledger.database import Database, batched
+from trashnet.ledger import tables
+from trashnet.ledger.database import MAX_IN_VALUES, Database, batched
 from trashnet.ledger.frames import move_frame
-from trashnet.ledger.rows import ASKED_STATES
 from trashnet.ledger.tables import frames
 from trashnet.quarantine import QuarantineReason
 
 EXPLORATION = "exploration: chosen at random"  # how the explanation of a randomly drawn frame begins
 
+ACCEPTED, ASKED = text(tables.ACCEPTED), text(tables.ASKED)  # as partial indexes need them
 TO_SCORE = [
     frames.c[name] for name in ("sha256", "key", "release", "detections", "width", "height", "model")
 ]  # what an `UnscoredFrame` is made of
@@ -79,8 +80,8 @@ class SelectionQueries(Database):
 
     def unscored(self, limit: int, or_scored_by: str | None = None) -> list[UnscoredFrame]:
         """Accepted frames that have no score, then those whose score is ``or_scored_by``'s."""
-        query = select(*TO_SCORE).where(frames.c.state == "accepted").limit(limit)
-        # Each condition is one range of the index on state and model.
+        query = select(*TO_SCORE).where(ACCEPTED).limit(limit)
+        # Each condition is one range of the index on the model.
         conditions: list[ColumnElement[bool]] = [frames.c.model.is_(None)]
         if or_scored_by is not None:
             conditions.append(frames.c.model == or_scored_by)
@@ -138,13 +139,12 @@ class SelectionQueries(Database):
 
     def waiting_bins(self) -> list[str | None]:
         """The bins that have accepted frames; ``None`` for frames of no bin. Costs a search per bin."""
-        accepted = frames.c.state == "accepted"
-        first = select(func.min(frames.c.bin_id).label("bin_id")).where(accepted)
+        first = select(func.min(frames.c.bin_id).label("bin_id")).where(ACCEPTED)
         found = first.cte("found", recursive=True)
-        following = select(func.min(frames.c.bin_id)).where(accepted, frames.c.bin_id > found.c.bin_id)
+        following = select(func.min(frames.c.bin_id)).where(ACCEPTED, frames.c.bin_id > found.c.bin_id)
         found = found.union_all(select(following.scalar_subquery()).where(found.c.bin_id.is_not(None)))
         named = select(found.c.bin_id).where(found.c.bin_id.is_not(None))
-        nameless = select(frames.c.bin_id).where(accepted, frames.c.bin_id.is_(None)).limit(1)
+        nameless = select(frames.c.bin_id).where(ACCEPTED, frames.c.bin_id.is_(None)).limit(1)
         with self.reading() as connection:
             bins: list[str | None] = list(connection.execute(nameless).scalars())
             return bins + list(connection.execute(named).scalars())
@@ -164,7 +164,7 @@ class SelectionQueries(Database):
                 columns.descriptor,
                 columns.model,
             )
-            .where(columns.state == "accepted", columns.score.is_not(None))
+            .where(ACCEPTED, columns.score.is_not(None))
             .order_by(columns.score.desc(), columns.sha256.desc())
             .limit(limit)
         )
@@ -208,7 +208,7 @@ class SelectionQueries(Database):
 
     def count_accepted_per_bin(self, bins: Iterable[str | None], limit: int) -> dict[str | None, int]:
         """How many accepted frames each of these bins has; no more than ``limit`` are counted."""
-        accepted = select(frames.c.sha256).where(frames.c.state == "accepted").limit(limit)
+        accepted = select(frames.c.sha256).where(ACCEPTED).limit(limit)
         counts = {}
         with self.reading() as connection:
             for bin_id in bins:
@@ -229,17 +229,17 @@ class SelectionQueries(Database):
 
     def count_asked_per_burst(self, bursts: Collection[Burst]) -> Counter[Burst]:
         """How many frames of each of these bursts people are asked about, or were."""
-        wanted = set(bursts)
-        names = sorted({burst for _, burst in wanted})
-        columns = (frames.c.bin_id, frames.c.burst, frames.c.state)
+        pairs = sorted((burst, bin_id) for bin_id, burst in set(bursts))  # as they lie in the index
+        columns = [column(name, String) for name in ("burst", "bin_id")]
         counts: Counter[Burst] = Counter()
         with self.reading() as connection:
-            for batch in batched(names):
-                # By burst alone, which has an index: a planner that is offered states might begin with those.
-                query = select(*columns, func.count()).where(frames.c.burst.in_(batch)).group_by(*columns)
-                for bin_id, burst, state, count in connection.execute(query).all():
-                    if state in ASKED_STATES and (bin_id, burst) in wanted:
-                        counts[bin_id, burst] += count
+            for batch in batched(pairs, MAX_IN_VALUES // 2):
+                # One search per burst, whatever the planner: the same names are other bins' bursts as well.
+                wanted = values(*columns, name="wanted").data(batch).cte()
+                same = (frames.c.burst == wanted.c.burst) & (frames.c.bin_id == wanted.c.bin_id)
+                asked = select(func.count()).where(same, ASKED).scalar_subquery()
+                for burst, bin_id, count in connection.execute(select(wanted, asked)).all():
+                    counts[bin_id, burst] = count
         return counts
 
     def sample_accepted(self, count: int, seed: int) -> list[str]:
@@ -253,10 +253,8 @@ class SelectionQueries(Database):
             for draw in range(count):
                 point = hashlib.sha256(f"{seed}:{draw}".encode()).hexdigest()
                 for lower in (point, ""):  # behind the last frame follows the first
-                    after = (frames.c.state == "accepted") & (frames.c.sha256 > lower)
-                    query = (
-                        select(frames.c.sha256).where(after).order_by(frames.c.sha256).limit(len(drawn) + 1)
-                    )
+                    after = select(frames.c.sha256).where(ACCEPTED, frames.c.sha256 > lower)
+                    query = after.order_by(frames.c.sha256).limit(len(drawn) + 1)
                     new = [sha256 for sha256 in connection.execute(query).scalars() if sha256 not in drawn]
                     if new:
                         drawn.append(new[0])
@@ -272,8 +270,8 @@ class SelectionQueries(Database):
         with self.transaction() as connection:
             for sha256 in sha256s:
                 unmarked = (frames.c.sha256 == sha256) & ~explanation.startswith(EXPLORATION)
-                values = {"explanation": EXPLORATION + "; " + explanation}
-                connection.execute(update(frames).where(unmarked).values(values))
+                changed = {"explanation": EXPLORATION + "; " + explanation}
+                connection.execute(update(frames).where(unmarked).values(changed))
 
 
 def _unscored(sha256: str, key: str, release: str | None, detections: Any, *rest: Any) -> UnscoredFrame:

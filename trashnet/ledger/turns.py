@@ -132,11 +132,14 @@ class TurnQueries(Database):
 
 
 def _mark_grown(connection: Connection, digest: str, turn: str, unlabelled: Sequence[str]) -> None:
-    grown = select(annotations.c.sha256).where(annotations.c.turn == digest)
-    connection.execute(update(frames).where(frames.c.sha256.in_(grown)).values(turn=turn))
-    changed = select(frames.c.sha256).where(frames.c.sha256.in_(grown), frames.c.state == "released")
-    for sha256 in connection.execute(changed).scalars().all():
-        move_frame(connection, sha256, "released", "labelled", note="its label changed")
+    query = select(annotations.c.sha256).where(annotations.c.turn == digest).distinct()
+    for batch in batched(sorted(connection.execute(query).scalars())):
+        grown = frames.c.sha256.in_(batch)
+        connection.execute(update(frames).where(grown).values(turn=turn))
+        # The state is checked here: a planner that is offered it might begin with it, and read every frame.
+        for sha256, state in connection.execute(select(frames.c.sha256, frames.c.state).where(grown)).all():
+            if state == "released":
+                move_frame(connection, sha256, "released", "labelled", note="its label changed")
     for batch in batched(sorted(unlabelled)):
         usable = annotations.c.sha256.in_(batch) & annotations.c.outcome.in_(USABLE)
         annotated = set(connection.execute(select(annotations.c.sha256).where(usable)).scalars())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, event
 
-from tests.servers import new_postgres_database
+from benchmarks.support.postgres import new_database
 from trashnet.ledger import Fingerprint, Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
 from trashnet.ledger.rows import UNIQUE_STATES
@@ -115,17 +115,18 @@ def fill(ledger: Ledger) -> None:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """100,000 frames, and statistics for the planner."""
+    """100,000 frames; PostgreSQL has statistics, as its autovacuum makes them, and SQLite has none."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/ledger.sqlite"
     else:
-        url = new_postgres_database(request.getfixturevalue("postgres_server"))
+        url = new_database(request.getfixturevalue("postgres_server"))
     ledger = open_ledger(url)
     fill(ledger)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("ANALYZE" if request.param == "sqlite" else "VACUUM ANALYZE")
-    engine.dispose()
+    if request.param == "postgresql":
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        engine.dispose()
     yield ledger
     ledger.close()
 
@@ -184,6 +185,28 @@ def test_frames_to_compare_with_are_read_off_the_index_in_its_order(ledger: Ledg
     assert not [line for line in lines if "B-TREE" in line or "Sort" in line], "\n".join(lines)
     for band in range(4):
         assert sum(f"ix_frames_bin_band{band}" in line for line in lines) == 2, "\n".join(lines)
+
+
+# Verbs that find few of the many accepted frames, and the index that leads to those alone.
+OWN_INDEX = {
+    "unscored": "ix_frames_accepted_model",
+    "waiting_bins": "ix_frames_accepted_bin_score",
+    "best_scored": "ix_frames_accepted_bin_score",
+    "count_accepted_per_bin": "ix_frames_accepted_bin_score",
+    "sample_accepted": "ix_frames_accepted_sha256",
+    "count_asked_per_burst": "ix_frames_asked_burst",
+    "count_quarantined": "ix_frames_quarantine_reason",
+}
+
+
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", OWN_INDEX)
+def test_without_statistics_a_verb_reads_its_own_index(ledger: Ledger, name: str) -> None:
+    """No other one that begins with the state: through that it would read all accepted frames."""
+    for statement, parameters in statements(ledger, READS[name]):
+        lines = plan(ledger, statement, parameters)
+        used = set(re.findall(r"\bix_frames_\w+", "\n".join(lines)))
+        assert used == {OWN_INDEX[name]}, "\n".join([statement, *lines])
 
 
 def test_a_scan_would_be_noticed(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.ingest.uploads import MemoryStore
+from benchmarks.support.memory_store import MemoryStore, Objects
 from trashnet.ledger import Ledger
 
 ROOMS = ("dataset.", "export.", "ingest.", "labeling.", "selection.", "training.", "trashnet.")
@@ -57,10 +57,10 @@ class OnceEach(Fuse):
 class FusedStore(MemoryStore):
     """A store whose writes may be the last thing a process does; it shares its objects with another one."""
 
-    def __init__(self, objects: dict[str, Any], fuse: Fuse) -> None:
+    def __init__(self, objects: Objects, fuse: Fuse, **options: Any) -> None:
         """Over the same objects as another store."""
-        super().__init__()
-        self.objects, self.fuse = objects, fuse
+        super().__init__(objects, **options)
+        self.fuse = fuse
 
     def put(self, key: str, data: bytes, content_type: str = "") -> None:
         """Write, unless dead."""
