@@ -107,39 +107,52 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     server.stop()
 
 
+@dataclass(frozen=True)
+class PostgresCluster:
+    """A PostgreSQL server's data in a folder of its own, which nobody but the server writes to."""
+
+    folder: Path
+    port: int
+
+    @classmethod
+    def create(cls, folder: Path) -> "PostgresCluster":
+        """A new cluster, whose server does not run yet."""
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        initdb = postgres_program("initdb")
+        run_quietly([*unprivileged(folder), initdb, "-D", folder / "data", *options], folder)
+        return cls(folder, find_free_port())
+
+    @property
+    def url(self) -> str:
+        """The server's address without a database, for SQLAlchemy."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}"
+
+    def start(self, **settings: str) -> Server:
+        """Start the server, and wait until it answers. A server that was killed recovers first."""
+        local = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        flags = [flag for name, value in (local | settings).items() for flag in ("-c", f"{name}={value}")]
+        program, data = postgres_program("postgres"), self.folder / "data"
+        server = spawn(
+            "PostgreSQL",
+            [*unprivileged(self.folder), program, "-D", data, "-p", str(self.port), *flags],
+            url="",
+            log=self.folder / "postgres.log",
+            is_healthy=lambda: _accepts(self.port),
+            cwd=data,
+            stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
+        )
+        return server.wait_until_healthy(60)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server on a new cluster.
 
     Its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``.
     """
-    initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
-    folder = tmp_path_factory.mktemp("postgres")
-    data = folder / "data"
-    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    run_quietly([*unprivileged(folder), initdb, "-D", data, *options], folder)
-    port = find_free_port()
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": "",
-        "fsync": "off",
-        "full_page_writes": "off",
-        "synchronous_commit": "off",
-    }
-    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
-    command = [*unprivileged(folder), postgres, "-D", data, "-p", str(port), *flags]
-    log = folder / "postgres.log"
-    server = spawn(
-        "PostgreSQL",
-        command,
-        url="",
-        log=log,
-        is_healthy=lambda: _accepts(port),
-        cwd=data,
-        stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
-    )
-    server.wait_until_healthy(60)
-    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+    cluster = PostgresCluster.create(tmp_path_factory.mktemp("postgres"))
+    server = cluster.start(fsync="off", full_page_writes="off", synchronous_commit="off")
+    yield cluster.url
     server.stop()
 
 
