@@ -219,6 +219,8 @@ def prepare_training_clone(clone: Clone, commit: str | None = None) -> Clone:
                 "Nothing is trained on older data. Has this machine the origin (TRASHNET_REPOSITORY) of the "
                 "machine that grew the dataset? Then push there, and run retrain again."
             )
+        # Dvc writes this file in place, so half of it may be left. Its cache of runs knows the stages too.
+        (path / "dvc.lock").unlink(missing_ok=True)
         training.git("checkout", "--quiet", "--force", "--detach", version)
         if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
             training.git("checkout", newest[0], "--", "dvc.lock")

@@ -44,7 +44,6 @@ GOOD = 3  # frames of a turn that get tasks; a re-encode and a broken one come w
 SIZE = 320, 240  # pixels
 SMALL_PARAMS = {
     "growth.min_frames": str(GOOD),
-    "retraining.min_new_frames": str(GOOD),  # until the first candidate is there
     "labeling.double_share": "0",
     "rebalance.target_images": "1",
     "tfrecords.train_shards": "1",
@@ -101,9 +100,10 @@ class Flywheel:
                 PREFECT_DATABASE_VARIABLE: prefect.replace("psycopg", "asyncpg"),
             }
 
-    def retrain_every(self, turns: int) -> None:
-        """Let so many turns' frames make a retraining from now on."""
-        set_params({"retraining.min_new_frames": str(GOOD * turns)}, self.root / "params.yaml")
+    def retrain_after(self, *, trained: bool) -> None:
+        """Let the next turn's frames, with all that no candidate learnt from, make a retraining or not."""
+        new = self.ledger.count_untrained_frames() + GOOD if trained else 10**6
+        set_params({"retraining.min_new_frames": str(new)}, self.root / "params.yaml")
 
     def up(self) -> float:
         """Start it; the moment at which it is up. A database server is there before, as after any boot."""
@@ -240,7 +240,10 @@ class Flywheel:
             len(self.ledger.finished_turns()) > turn
             and sum(row.bin_id == bin_of(turn) for row in frames_in_state(self.ledger, state)) == GOOD
             and not list(self.store.list("inbox/"))
-            and (not trained or "retrain" not in " ".join(self.active_flows()))
+            and (
+                not trained
+                or not any(flow.startswith(("retrain", "publish")) for flow in self.active_flows())
+            )
         )
 
     def ended(self, turn: int) -> dict[str, Any]:
@@ -298,7 +301,7 @@ class Flywheel:
             "newest.json names the last": newest.version == last.version,
             "published once": len({candidate.dataset for candidate in candidates}) == len(candidates),
             "of the newest dataset": newest.dataset == clone.dataset_version(),
-            "tagged at its commit": [
+            "without a tag at their commit": [
                 candidate.version
                 for candidate in candidates
                 if tagged.get(f"refs/tags/models-{candidate.version}") != candidate.commit

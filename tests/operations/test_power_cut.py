@@ -1,14 +1,16 @@
-"""The power-cut test: at a random moment of a turn every process of the embedded stack is killed at once.
+"""The power-cut test: at random moments of a turn every process of the embedded stack is killed at once.
 
-A turn is ingest, request, collect and grow; every third one goes on with retrain and publish, on a small
-dataset and for one epoch, because each takes minutes. Two undisturbed turns come first, one of each kind.
-Every turn after them has the same uploads and answers but for the pictures, and one power cut; it must end
-as the undisturbed one of its kind did.
+A turn is ingest, request, collect and grow; a long one goes on with retrain and publish, on a small dataset
+and for one epoch. An undisturbed turn of each kind comes first. Those after them have the same uploads and
+answers but for the pictures, and several power cuts each; they must end as the undisturbed one of their kind.
 
-``TRASHNET_POWER_CUTS`` is the number of cuts (3 unless set; the release is tested with 30), and
-``TRASHNET_POWER_CUT_SEED`` says where they lie: the undisturbed turn of each kind is divided in as many equal
-parts as there are cuts, and each part has one at a random moment. With PostgreSQL behind ledger and Prefect
-its server is killed as well, and is started again before the stack.
+So that every flow is hit, a turn is divided where each flow begins, and a cut lies at a random moment from
+the beginning of its flow to that of the next, which took so long in the undisturbed turn; cuts of the same
+flow in one turn have equal parts of that time. With PostgreSQL behind ledger and Prefect its server is killed
+as well, and is started again before the stack.
+
+``TRASHNET_POWER_CUTS`` is the number of cuts (4 unless set, which is one long turn; the release is tested
+with 30), ``TRASHNET_POWER_CUT_SEED`` draws their moments.
 """
 
 import os
@@ -18,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +33,59 @@ from tests.servers import PostgresCluster
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-CUTS = int(os.environ.get("TRASHNET_POWER_CUTS", "3"))
+CUTS = int(os.environ.get("TRASHNET_POWER_CUTS", "4"))
 SEED = int(os.environ.get("TRASHNET_POWER_CUT_SEED", "20261126"))
-CYCLE = 3  # turns whose frames make a retraining
-TURN_SECONDS = 20 * MINUTES  # in which a turn must end, whatever happens
+TURN_SECONDS = 30 * MINUTES  # without the time that the stack is down, in which a turn must end
 PROGRESS_SECONDS = 2 * MINUTES  # from the stack's being up until the wheel turns
 POLL_SECONDS = 0.5
-
-
-def is_long(turn: int) -> bool:
-    """Whether this turn retrains: the first does, then every third."""
-    return turn % CYCLE == 0
+FLOWS = ("upload", "ingest", "request-labels", "collect-labels", "grow", "retrain", "publish")  # in order
+# During which flows the power is cut in a turn, and whether it is a long one. Then from the first on again.
+PLAN: tuple[tuple[bool, tuple[str, ...]], ...] = (
+    (True, ("ingest", "retrain", "retrain", "publish")),
+    (False, ("upload", "request-labels", "grow")),
+    (False, ("ingest", "collect-labels", "grow")),
+)
 
 
 @dataclass
 class Cut:
-    """One power cut: when, what ran then, and how long it took until all was up and the wheel turned."""
+    """A power cut ``after`` so many seconds from the flow's beginning, and what was seen then."""
 
+    flow: str
     after: float
-    flows: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
     start_seconds: float = 0.0
     moved_after: float = 0.0
+
+
+@dataclass
+class Clock:
+    """The seconds of a turn without those of power cuts, and when each flow began."""
+
+    began: float = field(default_factory=time.monotonic)
+    beginnings: dict[str, float] = field(default_factory=lambda: {"upload": 0.0})
+
+    @property
+    def now(self) -> float:
+        """Seconds since the turn began."""
+        return time.monotonic() - self.began
+
+    def note(self, running: list[str]) -> None:
+        """Note which flows run now.
+
+        A run of the last turn may be late, so a flow begins with this turn's one before it, or with the one
+        before that, whose run may have been too short to be seen.
+        """
+        for flow in running:
+            place = FLOWS.index(name) if (name := flow.split()[0]) in FLOWS else 0
+            if any(before in self.beginnings for before in FLOWS[max(0, place - 2) : place]):
+                for unseen in FLOWS[place - 1 : place + 1]:
+                    self.beginnings.setdefault(unseen, self.now)
+
+    def seconds(self, flow: str) -> float:
+        """From the beginning of a flow to that of the next, or until now."""
+        later = [self.beginnings[name] for name in FLOWS[FLOWS.index(flow) + 1 :] if name in self.beginnings]
+        return min(later, default=self.now) - self.beginnings[flow]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -68,108 +103,109 @@ def flywheel(request: pytest.FixtureRequest, tmp_path: Path, taxonomy: Taxonomy)
         made.close()
 
 
-def turn_once(flywheel: Flywheel, turn: int, cut: Cut | None) -> float:
-    """Turn the wheel once, with a power cut if there is one; how long it took without the cut."""
+def turn_once(flywheel: Flywheel, turn: int, *, trained: bool, cuts: list[Cut]) -> Clock:
+    """Turn the wheel once, with these power cuts."""
+    flywheel.retrain_after(trained=trained)
     flywheel.upload(turn)
-    began, up_at, at_up = time.monotonic(), None, ()
-    is_cut = cut is None
-    while not (is_cut and flywheel.is_done(turn, trained=is_long(turn))):
-        elapsed = time.monotonic() - began
-        assert elapsed < TURN_SECONDS, flywheel.progress()
-        if cut is not None and not is_cut and elapsed >= cut.after:
-            is_cut, cut.flows = True, flywheel.active_flows()
-            up_at = cut_once(flywheel, turn, cut)
-            at_up = flywheel.progress()
-            began += time.monotonic() - began - elapsed
-        if cut is not None and up_at is not None:
-            seconds = time.monotonic() - up_at
-            if (now := flywheel.progress()) != at_up:
-                cut.moved_after, up_at = seconds, None
-                print(f"turn {turn}: the wheel turns {seconds:.1f} s after its being up: {now}", flush=True)
-            else:
-                assert seconds < PROGRESS_SECONDS, f"{at_up} for {seconds:.0f} s; {flywheel.active_flows()}"
+    clock, to_come = Clock(), list(cuts)
+    while to_come or not flywheel.is_done(turn, trained=trained):
+        assert clock.now < TURN_SECONDS, (flywheel.progress(), flywheel.active_flows())
+        clock.note(flywheel.active_flows())
+        wait = POLL_SECONDS
+        if to_come:
+            begun = clock.beginnings.get(to_come[0].flow, clock.now)
+            wait = min(wait, begun + to_come[0].after - clock.now)
+        time.sleep(max(0.0, wait))
+        if to_come and clock.now >= begun + to_come[0].after:
+            cut_once(flywheel, turn, to_come.pop(0), clock, trained=trained)
         with suppress(httpx.HTTPError, UserError):
             flywheel.answer()
-        until_cut = cut.after - (time.monotonic() - began) if cut is not None and not is_cut else POLL_SECONDS
-        time.sleep(min(POLL_SECONDS, max(0.0, until_cut)))
-    return time.monotonic() - began
+    return clock
 
 
-def cut_once(flywheel: Flywheel, turn: int, cut: Cut) -> float:
-    """Kill everything, and start the stack; the moment at which it is up."""
+def cut_once(flywheel: Flywheel, turn: int, cut: Cut, clock: Clock, *, trained: bool) -> None:
+    """Kill everything, start the stack, and wait until the wheel turns."""
+    cut.running, moment = flywheel.active_flows(), clock.now
     count, began = flywheel.cut_power(), time.monotonic()
     up_at = flywheel.up()
     cut.start_seconds = up_at - began
-    running = ", ".join(cut.flows) or "no flow"
+    at_up = flywheel.progress()
     print(
-        f"turn {turn}: {count} processes killed after {cut.after:.1f} s, while {running} ran; "
-        f"up after {cut.start_seconds:.0f} s",
+        f"turn {turn}: {count} processes killed {cut.after:.1f} s after {cut.flow} began, {moment:.1f} s "
+        f"into the turn, {', '.join(cut.running) or 'no flow'} running; up after {cut.start_seconds:.0f} s",
         flush=True,
     )
-    return up_at
+    clock.began = up_at - moment
+    while (now := flywheel.progress()) == at_up and not flywheel.is_done(turn, trained=trained):
+        seconds = time.monotonic() - up_at
+        assert seconds < PROGRESS_SECONDS, f"{at_up} for {seconds:.0f} s; {flywheel.active_flows()}"
+        clock.note(flywheel.active_flows())
+        with suppress(httpx.HTTPError, UserError):
+            flywheel.answer()
+        time.sleep(POLL_SECONDS)
+    cut.moved_after = time.monotonic() - up_at
+    print(f"turn {turn}: the wheel turns {cut.moved_after:.1f} s after its being up: {now}", flush=True)
 
 
-def draw_moments(rng: random.Random, count: int, seconds: float) -> list[float]:
-    """One moment in each of ``count`` equal parts of a turn, in random order.
+def check_undisturbed(ended: dict[str, Any], state: str) -> None:
+    """What an undisturbed turn leaves, whose good frames are in this state."""
+    assert ended["ledger"] == [
+        ("broken", "quarantined"),
+        *((f"good {number}", state) for number in range(GOOD)),
+        ("re-encode", "duplicate"),
+    ]
+    assert len(ended["dataset"]) == GOOD
+    assert ended["turns of the dataset"] == 1
+    assert len(ended["quarantine"]) == 3  # the broken picture, its sidecar, and the re-encode
+    models = ended["models"]
+    assert (models["newest.json names the last"], models["published once"]) == (True, True)
+    assert (models["without a tag at their commit"], models["of no candidate"]) == ([], [])
 
-    >>> [int(moment) for moment in sorted(draw_moments(random.Random(1), 3, 30.0))]
-    [1, 18, 27]
-    """
-    moments = [rng.uniform(part, part + 1) * seconds / count for part in range(count)]
-    rng.shuffle(moments)
-    return moments
 
-
-def check_undisturbed(short: dict[str, Any], long: dict[str, Any]) -> None:
-    """What an undisturbed turn of each kind leaves."""
-    for ended, state in ((short, "labelled"), (long, "released")):
-        assert ended["ledger"] == [
-            ("broken", "quarantined"),
-            *((f"good {number}", state) for number in range(GOOD)),
-            ("re-encode", "duplicate"),
+def draw_turns(seed: int, count: int, took: dict[str, float]) -> list[tuple[bool, list[Cut]]]:
+    """So many cuts by :data:`PLAN`, as turns; ``took``: the undisturbed seconds of each flow."""
+    rng, turns = random.Random(seed), list[tuple[bool, list[Cut]]]()
+    for is_long, flows in cycle(PLAN):
+        if count <= 0:
+            return turns
+        chosen = flows[:count]
+        moments = [
+            (chosen[:number].count(flow) + rng.random()) / chosen.count(flow) * took[flow]
+            for number, flow in enumerate(chosen)
         ]
-        assert len(ended["dataset"]) == GOOD
-        assert ended["turns of the dataset"] == 1
-        assert len(ended["quarantine"]) == 3  # the broken picture, its sidecar, and the re-encode
-        assert ended["models"]["newest.json names the last"]
-        assert ended["models"]["published once"]
-        assert not ended["models"]["tagged at its commit"]
-        assert not ended["models"]["of no candidate"]
+        turns.append((is_long, [Cut(*one) for one in zip(chosen, moments, strict=True)]))
+        count -= len(chosen)
+    return turns
 
 
-def print_table(cuts: list[Cut], seconds: float) -> None:
+def print_table(cuts: list[Cut]) -> None:
     """What was hit how often, and the longest times."""
-    hit = Counter(flow.split()[0] for cut in cuts for flow in cut.flows or ["none"])
-    stages = Counter(stage for cut in cuts for flow in cut.flows for stage in flow.split()[1:])
-    print(f"{len(cuts)} cuts in {seconds:.0f} s, with these flows under way:")
-    for name, count in sorted(hit.items()) + sorted(stages.items()):
+    hit = Counter(flow.split()[0] for cut in cuts for flow in cut.running or ["no flow"])
+    stages = Counter(stage for cut in cuts for flow in cut.running for stage in flow.split()[1:])
+    print(f"{len(cuts)} cuts, of which so many hit")
+    for name, count in [*sorted(hit.items()), *sorted(stages.items())]:
         print(f"  {count:3} {name}")
     print(f"longest start {max(cut.start_seconds for cut in cuts):.1f} s")
     print(f"longest time until the wheel turned {max(cut.moved_after for cut in cuts):.1f} s", flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout((30 + 10 * CUTS) * MINUTES)
+@pytest.mark.timeout((60 + 10 * CUTS) * MINUTES)
 def test_a_power_cut_at_any_moment_of_a_turn_changes_nothing(flywheel: Flywheel) -> None:
     """Within 2 minutes of its being up the wheel turns on by itself, and the turn ends as one without it."""
-    began, rng, undisturbed = time.monotonic(), random.Random(SEED), dict[bool, dict[str, Any]]()
-    spans = dict[bool, float]()
-    for turn in (0, 1):
-        spans[is_long(turn)] = turn_once(flywheel, turn, None)
-        undisturbed[is_long(turn)] = flywheel.ended(turn)
-        print(f"undisturbed: {spans[is_long(turn)]:.0f} s, {undisturbed[is_long(turn)]}", flush=True)
-        flywheel.retrain_every(CYCLE)
-    check_undisturbed(undisturbed[False], undisturbed[True])
-    turns = range(2, 2 + CUTS)
-    moments = {
-        long: draw_moments(rng, sum(is_long(turn) == long for turn in turns), spans[long])
-        for long in (False, True)
-    }
-    print(f"seed {SEED}, power cuts after {moments} s", flush=True)
-    cuts = list[Cut]()
-    for turn in turns:
-        cut = Cut(moments[is_long(turn)].pop())
-        cuts.append(cut)
-        turn_once(flywheel, turn, cut)
-        assert flywheel.ended(turn) == undisturbed[is_long(turn)], f"seed {SEED}, cut after {cut.after:.1f} s"
-    print_table(cuts, time.monotonic() - began)
+    undisturbed = dict[bool, dict[str, Any]]()
+    for turn, is_long in enumerate((True, False)):
+        clock = turn_once(flywheel, turn, trained=is_long, cuts=[])
+        undisturbed[is_long] = flywheel.ended(turn)
+        print(f"undisturbed: {clock.now:.0f} s, {undisturbed[is_long]}", flush=True)
+        check_undisturbed(undisturbed[is_long], "released" if is_long else "labelled")
+        if is_long:
+            took = {flow: clock.seconds(flow) for flow in FLOWS}
+    turns = draw_turns(SEED, CUTS, took)
+    print(f"seed {SEED}, seconds of the flows: { {name: round(took[name], 1) for name in took} }", flush=True)
+    done = list[Cut]()
+    for turn, (is_long, cuts) in enumerate(turns, start=2):
+        turn_once(flywheel, turn, trained=is_long, cuts=cuts)
+        done += cuts
+        print_table(done)
+        assert flywheel.ended(turn) == undisturbed[is_long], f"seed {SEED}, turn {turn}: {cuts}"

@@ -128,3 +128,20 @@ def test_half_a_clone_is_made_anew(clone: Clone, tmp_path: Path) -> None:
     clone.push()
     assert prepare_training_clone(clone).head() == clone.head()
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.heavy
+def test_a_training_that_died_while_it_noted_a_stage_goes_on(clone: Clone) -> None:
+    """The stage before is not run again: dvc's cache of runs has it."""
+    command = "echo once >> ../count && echo done > out"
+    stage = f"stages:\n  first:\n    cmd: {command}\n    deps: [params.yaml]\n    outs: [out]\n"
+    (clone.path / "dvc.yaml").write_text(stage)
+    (clone.path / "params.yaml").write_text("a: 1")
+    clone.commit("a pipeline", "dvc.yaml", "params.yaml")
+    clone.push()
+    training = prepare_training_clone(clone)
+    training.dvc("repro")
+    (training.path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  first:\n    cmd: [")
+    prepare_training_clone(clone).dvc("repro")
+    assert (training.path / "out").read_text() == "done\n"
+    assert (training.path.parent / "count").read_text() == "once\n"
