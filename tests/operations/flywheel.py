@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import stamina
 
 from dataset import Log
 from export import list_candidates, load_newest_candidate
@@ -32,7 +33,7 @@ from tests.operations.test_up import MINUTES, trashnet
 from tests.servers import PostgresCluster, new_postgres_database
 from tests.trashnet.ledger.inspection import frames_in_state
 from trashnet.boxes import to_percent
-from trashnet.clone import Clone, training_clone_path
+from trashnet.clone import Clone
 from trashnet.ledger import FrameRow, Ledger, State, open_ledger
 from trashnet.params import load_params, set_params
 from trashnet.pipeline import load_stages
@@ -41,6 +42,7 @@ from trashnet.store import ObjectStore, open_store
 from trashnet.taxonomy import Taxonomy
 
 GOOD = 3  # frames of a turn that get tasks; a re-encode and a broken one come with them
+BUSY_SECONDS = 60.0  # in which Prefect answers, whatever else this machine does
 SIZE = 320, 240  # pixels
 SMALL_PARAMS = {
     "growth.min_frames": str(GOOD),
@@ -168,6 +170,7 @@ class Flywheel:
             ours, grown = ours | children, bool(children)
         return ours - {os.getpid()}
 
+    @stamina.retry(on=httpx.HTTPError, attempts=None, timeout=BUSY_SECONDS)
     def active_flows(self) -> list[str]:
         """Flows that run now by what Prefect says, a retraining with the stages that it runs."""
         with self.prefect_api() as api:
@@ -181,6 +184,7 @@ class Flywheel:
         }
         return sorted(" ".join([flows[run["flow_id"]], *of_run[run["id"]]]) for run in runs)
 
+    @stamina.retry(on=httpx.HTTPError, attempts=None, timeout=BUSY_SECONDS)
     def finished_stages(self) -> int:
         """How many stages of retrainings have ever ended well."""
         where = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}, "name": {"any_": self._stages}}}
@@ -246,7 +250,7 @@ class Flywheel:
             )
         )
 
-    def ended(self, turn: int) -> dict[str, Any]:
+    def ended(self, turn: int, *, trained: bool) -> dict[str, Any]:
         """Ledger, store, tasks, dataset and models, as far as this turn has a part in them."""
         rows = [r for r in frames_in_state(self.ledger, *get_args(State)) if r.bin_id == bin_of(turn)]
         by_row = {row.sha256: (self.pictures[row.uploaded_sha256], str(row.state)) for row in rows}
@@ -279,7 +283,7 @@ class Flywheel:
             ),
             "inbox": [key for key in everywhere if key.startswith("inbox/")],
             "turns of the dataset": len(self.ledger.finished_turns()) - turn,
-            "models": self._models(everywhere),
+            "models": self._models(everywhere, trained=trained),
         }
 
     def _tasks(self) -> list[Any]:
@@ -287,34 +291,30 @@ class Flywheel:
         [project] = [found for found in self.label_studio.projects.list() if found.title == title]
         return list(self.label_studio.tasks.list(project=project.id, fields="all"))
 
-    def _models(self, keys: list[str]) -> dict[str, Any]:
-        """What the newest candidate learnt from, and whether store and clones agree about all of them."""
+    def _models(self, keys: list[str], *, trained: bool) -> dict[str, Any]:
+        """Whether store and clones agree about all candidates, and what the newest one is if it is new."""
         candidates, newest = list(list_candidates(self.store)), load_newest_candidate(self.store)
-        if newest is None:
-            return {}
-        last = max(candidates, key=lambda candidate: candidate.order)
+        last = max(candidates, key=lambda candidate: candidate.order, default=None)
+        folders = {key.split("/")[1] for key in keys if key.startswith("models/") and key.count("/") > 1}
         clone = Clone(self.settings.clone)
-        training = Clone(training_clone_path(clone))
-        tags = training.git("ls-remote", "--tags", "origin", "models-*").split()
-        tagged = dict(zip(tags[1::2], tags[::2], strict=True))
-        return {
-            "newest.json names the last": newest.version == last.version,
+        tags = clone.git("ls-remote", "--tags", "origin", "models-*").split()
+        commit_of = dict(zip(tags[1::2], tags[::2], strict=True))
+        facts = {
+            "newest.json names the last": newest == last,
             "published once": len({candidate.dataset for candidate in candidates}) == len(candidates),
-            "of the newest dataset": newest.dataset == clone.dataset_version(),
             "without a tag at their commit": [
                 candidate.version
                 for candidate in candidates
-                if tagged.get(f"refs/tags/models-{candidate.version}") != candidate.commit
+                if commit_of.get(f"refs/tags/models-{candidate.version}") != candidate.commit
             ],
-            "files": sorted(
-                key.removeprefix(f"models/{newest.version}/")
-                for key in keys
-                if key.startswith(f"models/{newest.version}/")
-            ),
-            "of no candidate": sorted(
-                {key.split("/")[1] for key in keys if key.startswith("models/") and key.count("/") > 1}
-                - {candidate.version for candidate in candidates}
-            ),
+            "of no candidate": sorted(folders - {candidate.version for candidate in candidates}),
+        }
+        if not trained or newest is None:
+            return facts
+        prefix = f"models/{newest.version}/"
+        return facts | {
+            "of the newest dataset": newest.dataset == clone.dataset_version(),
+            "files": sorted(key.removeprefix(prefix) for key in keys if key.startswith(prefix)),
         }
 
 

@@ -1,26 +1,28 @@
 """The power-cut test: at random moments of a turn every process of the embedded stack is killed at once.
 
 A turn is ingest, request, collect and grow; a long one goes on with retrain and publish, on a small dataset
-and for one epoch. An undisturbed turn of each kind comes first. Those after them have the same uploads and
-answers but for the pictures, and several power cuts each; they must end as the undisturbed one of their kind.
+and for one epoch. Three turns in ten cuts are made; one of them is long, because its ten stages take minutes.
+Before the first of each kind comes an undisturbed turn with the same uploads and answers but for the
+pictures, and the others must end as that one did.
 
 So that every flow is hit, a turn is divided where each flow begins, and a cut lies at a random moment from
 the beginning of its flow to that of the next, which took so long in the undisturbed turn; cuts of the same
 flow in one turn have equal parts of that time. With PostgreSQL behind ledger and Prefect its server is killed
 as well, and is started again before the stack.
 
-``TRASHNET_POWER_CUTS`` is the number of cuts (4 unless set, which is one long turn; the release is tested
-with 30), ``TRASHNET_POWER_CUT_SEED`` draws their moments.
+``TRASHNET_POWER_CUTS`` is the number of cuts (10 unless set; the release is tested with 30), and
+``TRASHNET_POWER_CUT_SEED`` draws their moments.
 """
 
+import math
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +35,18 @@ from tests.servers import PostgresCluster
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
-CUTS = int(os.environ.get("TRASHNET_POWER_CUTS", "4"))
+CUTS = int(os.environ.get("TRASHNET_POWER_CUTS", "10"))
 SEED = int(os.environ.get("TRASHNET_POWER_CUT_SEED", "20261126"))
 TURN_SECONDS = 30 * MINUTES  # without the time that the stack is down, in which a turn must end
 PROGRESS_SECONDS = 2 * MINUTES  # from the stack's being up until the wheel turns
 POLL_SECONDS = 0.5
 FLOWS = ("upload", "ingest", "request-labels", "collect-labels", "grow", "retrain", "publish")  # in order
+SHORT = FLOWS[:-2]
 # During which flows the power is cut in a turn, and whether it is a long one. Then from the first on again.
 PLAN: tuple[tuple[bool, tuple[str, ...]], ...] = (
-    (True, ("ingest", "retrain", "retrain", "publish")),
     (False, ("upload", "request-labels", "grow")),
     (False, ("ingest", "collect-labels", "grow")),
+    (True, ("ingest", "retrain", "retrain", "publish")),
 )
 
 
@@ -70,7 +73,7 @@ class Clock:
         """Seconds since the turn began."""
         return time.monotonic() - self.began
 
-    def note(self, running: list[str]) -> None:
+    def note(self, running: Iterable[str]) -> None:
         """Note which flows run now.
 
         A run of the last turn may be late, so a flow begins with this turn's one before it, or with the one
@@ -107,31 +110,29 @@ def turn_once(flywheel: Flywheel, turn: int, *, trained: bool, cuts: list[Cut]) 
     """Turn the wheel once, with these power cuts."""
     flywheel.retrain_after(trained=trained)
     flywheel.upload(turn)
-    clock, to_come = Clock(), list(cuts)
-    while to_come or not flywheel.is_done(turn, trained=trained):
+    clock, to_come, is_done = Clock(), list(cuts), False
+    while to_come or not is_done:
         assert clock.now < TURN_SECONDS, (flywheel.progress(), flywheel.active_flows())
-        clock.note(flywheel.active_flows())
-        wait = POLL_SECONDS
-        if to_come:
-            begun = clock.beginnings.get(to_come[0].flow, clock.now)
-            wait = min(wait, begun + to_come[0].after - clock.now)
-        time.sleep(max(0.0, wait))
-        if to_come and clock.now >= begun + to_come[0].after:
+        clock.note(FLOWS if is_done else flywheel.active_flows())
+        due = clock.beginnings.get(to_come[0].flow, math.inf) + to_come[0].after if to_come else math.inf
+        time.sleep(max(0.0, min(POLL_SECONDS, due - clock.now)))
+        if clock.now >= due:
             cut_once(flywheel, turn, to_come.pop(0), clock, trained=trained)
         with suppress(httpx.HTTPError, UserError):
             flywheel.answer()
+        is_done = flywheel.is_done(turn, trained=trained)
     return clock
 
 
 def cut_once(flywheel: Flywheel, turn: int, cut: Cut, clock: Clock, *, trained: bool) -> None:
     """Kill everything, start the stack, and wait until the wheel turns."""
     cut.running, moment = flywheel.active_flows(), clock.now
-    count, began = flywheel.cut_power(), time.monotonic()
+    killed, began = flywheel.cut_power(), time.monotonic()
     up_at = flywheel.up()
     cut.start_seconds = up_at - began
     at_up = flywheel.progress()
     print(
-        f"turn {turn}: {count} processes killed {cut.after:.1f} s after {cut.flow} began, {moment:.1f} s "
+        f"turn {turn}: {killed} processes killed {cut.after:.1f} s after {cut.flow} began, {moment:.1f} s "
         f"into the turn, {', '.join(cut.running) or 'no flow'} running; up after {cut.start_seconds:.0f} s",
         flush=True,
     )
@@ -162,20 +163,25 @@ def check_undisturbed(ended: dict[str, Any], state: str) -> None:
     assert (models["without a tag at their commit"], models["of no candidate"]) == ([], [])
 
 
-def draw_turns(seed: int, count: int, took: dict[str, float]) -> list[tuple[bool, list[Cut]]]:
-    """So many cuts by :data:`PLAN`, as turns; ``took``: the undisturbed seconds of each flow."""
-    rng, turns = random.Random(seed), list[tuple[bool, list[Cut]]]()
+def plan_turns(cuts: int) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """The turns of :data:`PLAN`, again and again, until there are so many cuts.
+
+    >>> [len(flows) for _, flows in plan_turns(12)]
+    [3, 3, 4, 2]
+    """
     for is_long, flows in cycle(PLAN):
-        if count <= 0:
-            return turns
-        chosen = flows[:count]
-        moments = [
-            (chosen[:number].count(flow) + rng.random()) / chosen.count(flow) * took[flow]
-            for number, flow in enumerate(chosen)
-        ]
-        turns.append((is_long, [Cut(*one) for one in zip(chosen, moments, strict=True)]))
-        count -= len(chosen)
-    return turns
+        if cuts <= 0:
+            return
+        yield is_long, flows[:cuts]
+        cuts -= len(flows)
+
+
+def draw_cuts(rng: random.Random, flows: tuple[str, ...], took: Mapping[str, float]) -> list[Cut]:
+    """A moment in each of these flows, which took so many seconds in the undisturbed turn."""
+    return [
+        Cut(flow, (flows[:number].count(flow) + rng.random()) / flows.count(flow) * took[flow])
+        for number, flow in enumerate(flows)
+    ]
 
 
 def print_table(cuts: list[Cut]) -> None:
@@ -183,8 +189,8 @@ def print_table(cuts: list[Cut]) -> None:
     hit = Counter(flow.split()[0] for cut in cuts for flow in cut.running or ["no flow"])
     stages = Counter(stage for cut in cuts for flow in cut.running for stage in flow.split()[1:])
     print(f"{len(cuts)} cuts, of which so many hit")
-    for name, count in [*sorted(hit.items()), *sorted(stages.items())]:
-        print(f"  {count:3} {name}")
+    for name, times in [*sorted(hit.items()), *sorted(stages.items())]:
+        print(f"  {times:3} {name}")
     print(f"longest start {max(cut.start_seconds for cut in cuts):.1f} s")
     print(f"longest time until the wheel turned {max(cut.moved_after for cut in cuts):.1f} s", flush=True)
 
@@ -193,19 +199,20 @@ def print_table(cuts: list[Cut]) -> None:
 @pytest.mark.timeout((60 + 10 * CUTS) * MINUTES)
 def test_a_power_cut_at_any_moment_of_a_turn_changes_nothing(flywheel: Flywheel) -> None:
     """Within 2 minutes of its being up the wheel turns on by itself, and the turn ends as one without it."""
-    undisturbed = dict[bool, dict[str, Any]]()
-    for turn, is_long in enumerate((True, False)):
-        clock = turn_once(flywheel, turn, trained=is_long, cuts=[])
-        undisturbed[is_long] = flywheel.ended(turn)
-        print(f"undisturbed: {clock.now:.0f} s, {undisturbed[is_long]}", flush=True)
-        check_undisturbed(undisturbed[is_long], "released" if is_long else "labelled")
-        if is_long:
-            took = {flow: clock.seconds(flow) for flow in FLOWS}
-    turns = draw_turns(SEED, CUTS, took)
-    print(f"seed {SEED}, seconds of the flows: { {name: round(took[name], 1) for name in took} }", flush=True)
-    done = list[Cut]()
-    for turn, (is_long, cuts) in enumerate(turns, start=2):
+    undisturbed, took = dict[bool, dict[str, Any]](), dict[str, float]()
+    rng, done, turns = random.Random(SEED), list[Cut](), count()
+    print(f"seed {SEED}", flush=True)
+    for is_long, flows in plan_turns(CUTS):
+        if is_long not in undisturbed:
+            turn = next(turns)
+            clock = turn_once(flywheel, turn, trained=is_long, cuts=[])
+            undisturbed[is_long] = flywheel.ended(turn, trained=is_long)
+            took = {flow: clock.seconds(flow) for flow in (FLOWS if is_long else SHORT)} | took
+            print(f"undisturbed: {clock.now:.0f} s, {took}, {undisturbed[is_long]}", flush=True)
+            check_undisturbed(undisturbed[is_long], "released" if is_long else "labelled")
+        turn, cuts = next(turns), draw_cuts(rng, flows, took)
         turn_once(flywheel, turn, trained=is_long, cuts=cuts)
         done += cuts
         print_table(done)
-        assert flywheel.ended(turn) == undisturbed[is_long], f"seed {SEED}, turn {turn}: {cuts}"
+        ended = flywheel.ended(turn, trained=is_long)
+        assert ended == undisturbed[is_long], f"seed {SEED}, turn {turn}: {cuts}"

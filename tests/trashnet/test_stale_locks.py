@@ -77,10 +77,9 @@ def list_users(pid: int) -> str:
 @pytest.mark.heavy
 @pytest.mark.parametrize("text", [list_users(os.getpid()), "", '{"write": {', "[]"])
 def test_dvc_works_on_after_a_power_cut_although_it_was_writing_its_list_of_users(
-    clone: Clone, text: str, monkeypatch: pytest.MonkeyPatch
+    clone: Clone, text: str
 ) -> None:
     """A number in it is another program's after the restart; half a list counts as none."""
-    monkeypatch.setattr("trashnet.clone.DVC_LOCK_TIMEOUT_SECONDS", 5.0)
     path = clone.path / ".dvc" / "tmp" / "rwlock"
     path.write_text(text)
     before_boot = 1_000_000_000
