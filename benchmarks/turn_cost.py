@@ -23,7 +23,7 @@ import numpy as np
 from sqlalchemy import Connection, Table, create_engine
 
 from benchmarks.inbox import PARAMS, START, TAXONOMY, bench_store, upload
-from benchmarks.support.postgres import new_database, start_postgres
+from benchmarks.support.postgres import PostgresCluster, new_database
 from dataset import GrowthParams
 from dataset.growth import grow_due
 from flows.metrics import Metrics
@@ -189,7 +189,7 @@ def bench_database(database: Database, folder: Path) -> Iterator[str]:
     if database == "sqlite":
         yield f"sqlite:///{folder}/ledger.sqlite"
         return
-    server = start_postgres(folder)
+    server = PostgresCluster.create(folder).start()
     try:
         yield new_database(server.url)
     finally:

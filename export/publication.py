@@ -130,8 +130,9 @@ def publish_trained_models(
             scores={path.stem: Scorecard.load(path).headline() for path in scorecards},
         )
         tag = f"models-{candidate.version}"
-        training.tag(tag)
-        training.git("push", "--quiet", "origin", f"refs/tags/{tag}")
+        # The commit of a publication that died, if that had got as far as the manifest.
+        training.tag(tag, candidate.commit if training.has_commit(candidate.commit) else "HEAD")
+        training.push_tag(tag)
         ledger.mark_trained(log.turns)
         return candidate
 

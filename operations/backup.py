@@ -17,7 +17,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from operations.stack.run_state import StackPaths, exclusive_lock, read_environment_file
+from operations.stack.run_state import (
+    DATABASE_VARIABLES,
+    StackPaths,
+    exclusive_lock,
+    is_sqlite,
+    read_environment_file,
+)
 from trashnet.clone import BRANCH, Clone
 from trashnet.errors import UserError
 
@@ -53,15 +59,17 @@ class Manifest(BaseModel):
 def back_up(paths: StackPaths, target: Path) -> Manifest:
     """Write a backup of the stack, running or not, to the new folder ``target``.
 
-    Raises :class:`UserError` if there is no stack, if ``target`` exists, or if the ledger is no SQLite file.
+    Raises :class:`UserError` if there is no stack, if ``target`` exists, or if a database is no SQLite file.
     """
     environment = read_environment_file(paths.environment)
     if not environment:
         raise UserError(f"{paths.folder}: no embedded stack here; run this where `trashnet up` ran")
-    if not environment["TRASHNET_LEDGER_URL"].startswith("sqlite"):
-        raise UserError(
-            "the ledger is in a database server: back it up with that server's own tools (`pg_dump`)"
-        )
+    for variable, what in DATABASE_VARIABLES.items():
+        if not is_sqlite(environment.get(variable, "sqlite")):
+            raise UserError(
+                f"{what} is in a database server ({variable}): back it up with that server's own tools "
+                "(`pg_dump`)"
+            )
     if target.exists():
         raise UserError(f"{target}: exists already; name a folder that does not")
     unfinished = target.with_name(f".{target.name}.part")

@@ -18,7 +18,6 @@ from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
 from trashnet.settings import Settings
 
-TRAINING_QUEUE = "training"  # of retrain and publish, in prefect.yaml
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
 MAX_OUTPUT = 2000  # characters of a failed command's output
 
@@ -87,26 +86,18 @@ def deploy_flows() -> None:
     Raises :class:`UserError` if that fails.
     """
     root = Path.cwd()
-    for command in (
-        ("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"),
-        ("gcl", "create", "gpu", "--limit", "1"),
-        # Retraining and publishing run one at a time on all machines together. The second command sets the
-        # limit of a queue that is there already.
-        ("work-queue", "create", TRAINING_QUEUE, "--pool", WORK_POOL, "--limit", "1"),
-        ("work-queue", "set-concurrency-limit", TRAINING_QUEUE, "1", "--pool", WORK_POOL),
-        ("deploy", "--all"),
-    ):
+    for command in (("operations.work_pool",), ("prefect", "--no-prompt", "deploy", "--all")):
         completed = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *command],
+            [sys.executable, "-m", *command],
             cwd=root,
             env=os.environ | {"PWD": str(root)},  # prefect.yaml reads the repository's path from it
             capture_output=True,
             text=True,
             check=False,
         )
-        output = (completed.stdout + completed.stderr).strip()
-        if completed.returncode and "already exists" not in output:
+        if completed.returncode:
+            output = (completed.stdout + completed.stderr).strip()
             raise UserError(
-                f"`prefect {' '.join(command)}` failed:\n{output[-MAX_OUTPUT:]}\n"
+                f"`python -m {' '.join(command)}` failed:\n{output[-MAX_OUTPUT:]}\n"
                 "Is Prefect's server up? See PREFECT_API_URL."
             )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from benchmarks.support.postgres import new_database, start_postgres
+from benchmarks.support.postgres import PostgresCluster, new_database
 from operations.stack import Server, find_free_port, start_label_studio, start_prefect, start_s3
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -108,7 +108,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     Its address without a database, ``postgresql+psycopg://postgres@127.0.0.1:PORT``.
     """
-    server = start_postgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    server = PostgresCluster.create(tmp_path_factory.mktemp("postgres")).start(durable=False)
     yield server.url
     server.stop()
 

@@ -7,6 +7,7 @@ the step is done again.
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -18,6 +19,7 @@ import stamina
 
 from trashnet.errors import UserError, mask_credentials
 from trashnet.git_credentials import CredentialHelper, keep_credentials, split_credentials
+from trashnet.stale_locks import OWN_LOCK, forget_dead_dvc, remove_git_locks, remove_old_reference_locks
 
 # The branch in the clone and in its origin. People read and merge it; only the flywheel writes to it.
 BRANCH = "flywheel"
@@ -42,10 +44,14 @@ class Clone:
     def exclusive_lock(self) -> Iterator[None]:
         """Keep every other process out of the clone until the block ends.
 
-        The kernel releases the lock of a dead process.
+        The kernel releases the lock of a dead process. What git and dvc hold their own locks with is files,
+        so those of processes that were killed are removed first.
         """
-        with (self.path / ".git" / "flywheel.lock").open("w") as handle:
+        git = self.path / ".git"
+        with (git / OWN_LOCK).open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            remove_git_locks(git)
+            forget_dead_dvc(self.path / ".dvc")
             yield
 
     def git(self, *arguments: str) -> str:
@@ -108,8 +114,6 @@ class Clone:
 
         What a step that died left there is discarded.
         """
-        # A lock file here is left over from a git that was killed: the caller holds the exclusive lock.
-        (self.path / ".git" / "index.lock").unlink(missing_ok=True)
         self.git("reset", "--hard", "--quiet", "HEAD")
         if self.has_remote():
             # A turn that was not pushed is done again, so its tag, which only this clone has, may be pruned.
@@ -136,16 +140,30 @@ class Clone:
         self.git("commit", "--quiet", "--message", message)
         return True
 
-    def tag(self, name: str) -> None:
-        """Tag the last commit. A tag that exists already stays where it is."""
+    def tag(self, name: str, commit: str = "HEAD") -> None:
+        """Tag a commit, by default the last one. A tag that exists already stays where it is."""
         if not self.git("tag", "--list", name).strip():
-            self.git("tag", name)
+            self.git("tag", name, commit)
 
     def push(self) -> None:
         """Push the branch and its tags to the origin, if there is one."""
         if self.has_remote():
+            self._remove_old_locks_of_origin()
             self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{BRANCH}")
             self.git("push", "--quiet", "--tags", "origin")
+
+    def push_tag(self, name: str) -> None:
+        """Push one tag to the origin."""
+        self._remove_old_locks_of_origin()
+        self.git("push", "--quiet", "origin", f"refs/tags/{name}")
+
+    def _remove_old_locks_of_origin(self) -> None:
+        """Free what a push that was killed locked in an origin on this machine; other hosts see to theirs."""
+        origin = self.path / self.git("remote", "get-url", "origin").strip().removeprefix("file://")
+        for folder in (origin / ".git", origin):
+            if (folder / "refs").is_dir():
+                remove_old_reference_locks(folder, BRANCH)
+                return
 
     def head(self) -> str:
         """The last commit's SHA."""
@@ -158,8 +176,12 @@ class Clone:
         """
         if not COMMIT.fullmatch(commit):
             raise UserError(f"{commit[:80]!r} is no commit: 40 hexadecimal digits are")
-        known = self.git("rev-list", "--ignore-missing", "--max-count=1", commit).strip()
-        return bool(known) and self.git("merge-base", commit, branch).strip() == known
+        return self.has_commit(commit) and self.git("merge-base", commit, branch).strip() == commit
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether the clone knows a commit, on a branch or on none."""
+        is_sha = bool(COMMIT.fullmatch(commit))
+        return is_sha and bool(self.git("rev-list", "--ignore-missing", "--max-count=1", commit).strip())
 
     def dataset_version(self) -> str | None:
         """The newest dataset version, a tag ``data-...``, that is an ancestor of the last commit."""
@@ -185,7 +207,8 @@ def prepare_training_clone(clone: Clone, commit: str | None = None) -> Clone:
     """
     path = training_clone_path(clone)
     if not (path / ".git").exists():
-        clone.git("clone", "--quiet", str(clone.path), str(path))
+        with _new_folder(path) as part:
+            clone.git("clone", "--quiet", str(clone.path), str(part))
     training = Clone(path)
     with training.exclusive_lock():  # a flow that publishes models may still read them there
         _share_configuration(clone, training)
@@ -196,6 +219,8 @@ def prepare_training_clone(clone: Clone, commit: str | None = None) -> Clone:
                 "Nothing is trained on older data. Has this machine the origin (TRASHNET_REPOSITORY) of the "
                 "machine that grew the dataset? Then push there, and run retrain again."
             )
+        # Dvc writes this file in place, so half of it may be left. Its cache of runs knows the stages too.
+        (path / "dvc.lock").unlink(missing_ok=True)
         training.git("checkout", "--quiet", "--force", "--detach", version)
         if newest := training.git("tag", "--list", "models-*", "--sort=-creatordate").split():
             training.git("checkout", newest[0], "--", "dvc.lock")
@@ -281,11 +306,21 @@ def ensure_clone(origin: Path | str, path: Path) -> Clone:
 
 def _clone_repository(address: str, path: Path, helper: CredentialHelper | None) -> None:
     options = ["-c", f"{helper.key}=", "-c", f"{helper.key}={helper.command}"] if helper else []
-    command = ["git", "clone", "--quiet", *options, address, str(path)]
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-    cloned = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if cloned.returncode:
-        raise UserError(f"{address}: cannot be cloned: {cloned.stderr.strip()}")
-    clone = Clone(path)
-    branch_exists = clone.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip()
-    clone.git("checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}" if branch_exists else "HEAD")
+    with _new_folder(path) as part:
+        command = ["git", "clone", "--quiet", *options, address, str(part)]
+        cloned = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if cloned.returncode:
+            raise UserError(f"{address}: cannot be cloned: {cloned.stderr.strip()}")
+        clone = Clone(part)
+        branch_exists = clone.git("branch", "--remotes", "--list", f"origin/{BRANCH}").strip()
+        clone.git("checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}" if branch_exists else "HEAD")
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to clone to, and give it its name at the end: a clone that is there is whole."""
+    part = path.with_name(f"{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    yield part
+    part.rename(path)

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -16,32 +17,47 @@ from trashnet.errors import UserError
 START_SECONDS = 60.0
 
 
-def start_postgres(folder: Path, *, durable: bool = True) -> Server:
-    """Make a cluster in an empty folder and start its server.
+@dataclass(frozen=True)
+class PostgresCluster:
+    """A PostgreSQL server's data in a folder of its own, which nobody but the server writes to."""
 
-    Its ``url`` names no database: ``postgresql+psycopg://postgres@127.0.0.1:PORT``. Without ``durable`` it
-    does not wait for the disk, and a power cut may destroy it. Raises :class:`UserError` if this machine has
-    no PostgreSQL.
-    """
-    initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
-    data = folder / "data"
-    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    run_quietly([*unprivileged(folder), initdb, "-D", data, *options], folder)
-    port = find_free_port()
-    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "timezone": "UTC"}
-    if not durable:
-        settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
-    server = spawn(
-        "PostgreSQL",
-        [*unprivileged(folder), postgres, "-D", data, "-p", str(port), *flags],
-        url=f"postgresql+psycopg://postgres@127.0.0.1:{port}",
-        log=folder / "postgres.log",
-        is_healthy=lambda: _accepts(port),
-        cwd=data,
-        stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
-    )
-    return server.wait_until_healthy(START_SECONDS)
+    folder: Path
+    port: int
+
+    @classmethod
+    def create(cls, folder: Path) -> "PostgresCluster":
+        """A new cluster, whose server does not run yet. Raises :class:`UserError` without PostgreSQL."""
+        folder.mkdir(exist_ok=True)
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        initdb = postgres_program("initdb")
+        run_quietly([*unprivileged(folder), initdb, "-D", folder / "data", *options], folder)
+        return cls(folder, find_free_port())
+
+    @property
+    def url(self) -> str:
+        """The server's address without a database, for SQLAlchemy."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}"
+
+    def start(self, *, durable: bool = True) -> Server:
+        """Start the server, and wait until it answers. A server that was killed recovers first.
+
+        Without ``durable`` it does not wait for the disk, and a power cut may destroy the cluster.
+        """
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "timezone": "UTC"}
+        if not durable:
+            settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+        flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
+        program, data = postgres_program("postgres"), self.folder / "data"
+        server = spawn(
+            "PostgreSQL",
+            [*unprivileged(self.folder), program, "-D", data, "-p", str(self.port), *flags],
+            url=self.url,
+            log=self.folder / "postgres.log",
+            is_healthy=lambda: _accepts(self.port),
+            cwd=data,
+            stop_signal=signal.SIGINT,  # after SIGTERM it would wait for every connection to be closed
+        )
+        return server.wait_until_healthy(START_SECONDS)
 
 
 def new_database(server_url: str) -> str:

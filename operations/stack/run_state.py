@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,9 @@ Phase = Literal["starting", "up", "stopping"]
 ServerState = Literal["starting", "up", "silent", "down"]
 
 SERVERS_WITH_PORT = ("s3", "label_studio", "prefect", "gateway")
+PREFECT_DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+# Where a database server may stand in for a file in the stack's folder, with what lies in it.
+DATABASE_VARIABLES = {"TRASHNET_LEDGER_URL": "the ledger", PREFECT_DATABASE_VARIABLE: "Prefect's data"}
 RENAMED_SERVERS = {"doorbell": "gateway"}  # in version 0.2: old name -> new name
 # Below the range that kernels take ports of outgoing connections from, so that a kept port is still free at
 # the next start.
@@ -214,7 +217,9 @@ def ensure_environment(paths: StackPaths, ports: dict[str, int]) -> dict[str, st
     """The stack's settings, which are also written to its folder with mode 0600.
 
     Credentials are created at the first start and kept, and so are variables that somebody added; addresses
-    follow ``ports``. Variables that have a new name are renamed.
+    follow ``ports``. Variables that have a new name are renamed. The ledger and Prefect's database are files
+    in the folder, unless :data:`DATABASE_VARIABLES` in our own environment name a database server; those are
+    kept too.
     """
     stored = read_environment_file(paths.environment)
     kept = {RENAMED_VARIABLES.get(name, name): value for name, value in stored.items()}
@@ -240,11 +245,22 @@ def ensure_environment(paths: StackPaths, ports: dict[str, int]) -> dict[str, st
         "PREFECT_HOME": str(home / "prefect"),
     }
     created = {name: kept.get(name) or create() for name, create in credentials.items()}
-    environment = kept | created | addresses
+    environment = kept | created | addresses | _database_servers(kept)
     if environment != stored or paths.environment.stat().st_mode & 0o077:
         lines = [f"{name}={value}\n" for name, value in sorted(environment.items())]
         write_private_text(paths.environment, "".join(lines))
     return environment
+
+
+def _database_servers(kept: Mapping[str, str]) -> dict[str, str]:
+    """The database servers that were chosen for this stack, now or at an earlier start."""
+    chosen = {name: os.environ.get(name) or kept.get(name, "sqlite") for name in DATABASE_VARIABLES}
+    return {name: url for name, url in chosen.items() if not is_sqlite(url)}
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether a database's URL names an SQLite file."""
+    return url.startswith("sqlite")
 
 
 def write_private_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from operations.stack import servers
 from operations.stack.process import Server
-from operations.stack.run_state import StackPaths
+from operations.stack.run_state import PREFECT_DATABASE_VARIABLE, StackPaths
 
 ServerFactory = Callable[[], Server]
 ServerFactories = Mapping[str, ServerFactory]  # by the server's name
@@ -54,7 +54,8 @@ def make_server_factories(config: StackConfig) -> ServerFactories:
         )
 
     def prefect() -> Server:
-        return servers.spawn_prefect(prefect_home, ports["prefect"], auth=auth, log=logs / "prefect.log")
+        database, log = environment.get(PREFECT_DATABASE_VARIABLE), logs / "prefect.log"
+        return servers.spawn_prefect(prefect_home, ports["prefect"], auth=auth, database=database, log=log)
 
     def worker() -> Server:
         for run in servers.end_abandoned_runs(prefect_home, prefect_url, auth):

@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import cache
-from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,9 @@ import httpx
 from flows.active_runs import WORK_POOL as WORK_POOL
 from flows.active_runs import end_runs, free_all_slots, open_api, read_active_runs
 from operations.stack import leases
+from operations.stack.networks import blocked_networks
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
+from operations.stack.run_state import PREFECT_DATABASE_VARIABLE
 from trashnet.errors import UserError
 
 S3_TIMEOUT_SECONDS = 30.0
@@ -34,16 +35,6 @@ REQUEST_TIMEOUT_SECONDS = 5.0
 WORKER_QUERY_SECONDS = 2
 AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"  # `user:password` of Prefect's API, for its clients
 EVENT_GATEWAY_MODULE = "flows.event_gateway"  # run by `python -m`: importing it takes seconds
-# The private networks that Label Studio 1.23 refuses to call by default (label_studio/core/utils/io.py).
-# fmt: off
-RESERVED_NETWORKS = [
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
-    "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "::ffff:0:0/96", "::ffff:0:0:0/96",
-    "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:20::/28", "2001:db8::/32", "2002::/16",
-    "fc00::/7", "fe80::/10", "ff00::/8",
-]
-# fmt: on
 LABEL_STUDIO_PROGRAM = Path(".tools/label-studio/bin/label-studio")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -134,29 +125,6 @@ def spawn_label_studio(
     )
 
 
-def blocked_networks(exempt: str) -> list[str]:
-    """The networks that Label Studio must not call: its default list without an address or network.
-
-    >>> "127.0.0.0/8" in blocked_networks("127.0.0.1"), "127.0.0.0/32" in blocked_networks("127.0.0.1")
-    (False, True)
-    """
-    exempt_network = ip_network(exempt)
-    networks: list[str] = []
-    for text in RESERVED_NETWORKS:
-        network = ip_network(text)
-        contains_exempt = (
-            isinstance(network, IPv4Network)
-            and isinstance(exempt_network, IPv4Network)
-            and exempt_network.subnet_of(network)
-        )
-        networks += (
-            map(str, network.address_exclude(exempt_network))  # type: ignore[arg-type]
-            if contains_exempt
-            else [text]
-        )
-    return networks
-
-
 def start_prefect(folder: Path, port: int, *, auth: str | None = None) -> Server:
     """Start a Prefect server with its SQLite database in ``folder``; its API is at ``url + '/api'``.
 
@@ -168,8 +136,15 @@ def start_prefect(folder: Path, port: int, *, auth: str | None = None) -> Server
     return spawn_prefect(folder, port, auth=auth).wait_until_healthy(PREFECT_TIMEOUT_SECONDS)
 
 
-def spawn_prefect(folder: Path, port: int, *, auth: str | None = None, log: Path | None = None) -> Server:
-    """:func:`start_prefect` without waiting."""
+def spawn_prefect(
+    folder: Path,
+    port: int,
+    *,
+    auth: str | None = None,
+    database: str | None = None,
+    log: Path | None = None,
+) -> Server:
+    """:func:`start_prefect` without waiting; ``database`` is the URL of another one than its SQLite file."""
     folder.mkdir(parents=True, exist_ok=True)
     url = _loopback_url("Prefect", port)
     leases.extend_leases(folder)
@@ -177,6 +152,7 @@ def spawn_prefect(folder: Path, port: int, *, auth: str | None = None, log: Path
     environment = (
         prefect_environment(folder, url)
         | secret
+        | ({PREFECT_DATABASE_VARIABLE: database} if database else {})
         | {
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases.STORAGE,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",

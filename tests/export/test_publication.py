@@ -1,6 +1,7 @@
 """Publishing what a clone has trained: only where the training ran, and nothing older by accident."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from export import load_newest_candidate, publish_candidate, publish_trained_models
+from export import list_candidates, load_newest_candidate, publish_candidate, publish_trained_models
+from tests.fault_injection import Killed
 from tests.servers import S3Server
 from trashnet.clone import Clone, prepare_training_clone
 from trashnet.errors import UserError
@@ -71,3 +73,40 @@ def test_an_old_clone_publishes_nothing_by_itself(machine: Machine, tmp_path: Pa
     ):
         machine.publish()
     assert load_newest_candidate(machine.store) == newest
+
+
+STAGE = """
+stages:
+  train:
+    cmd: mkdir -p build/models && touch build/report.html build/models/labels.txt build/models/edgetpu.json
+    outs: [build/report.html, build/models/labels.txt, build/models/edgetpu.json]
+"""
+
+
+@pytest.mark.heavy
+def test_a_publication_that_died_ends_with_a_tag_at_the_commit_that_its_manifest_names(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one makes a commit too, with another time: who asks for the candidate's gets the first."""
+    for name, text in (("dvc.yaml", STAGE), ("params.yaml", "a: 1")):
+        (machine.clone.path / name).write_text(text)
+    machine.clone.commit("a pipeline", "dvc.yaml", "params.yaml")
+    machine.clone.push()
+
+    def train() -> None:
+        machine.training = prepare_training_clone(machine.clone)
+        machine.training.dvc("repro")
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    train()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Clone, "tag", die)
+        machine.publish()
+    time.sleep(1.1)  # a commit's time is in seconds
+    train()
+    candidate = machine.publish()
+    tag = f"refs/tags/models-{candidate.version}"
+    assert machine.training.git("ls-remote", "origin", tag).split() == [candidate.commit, tag]
+    assert [found.version for found in list_candidates(machine.store)] == [candidate.version]

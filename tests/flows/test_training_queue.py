@@ -15,8 +15,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from export import Candidate
 from flows import publish_candidate, retrain_models
 from flows.events import GROWN, RESOURCE
-from operations.setup import TRAINING_QUEUE, deploy_flows
+from operations.setup import deploy_flows
 from operations.stack import WORK_POOL, Server, find_free_port, prefect_environment, start_prefect
+from operations.work_pool import TRAINING_QUEUE
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.alone  # other tests' Prefect servers and clients in one process disturb these

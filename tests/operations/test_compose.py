@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from operations.stack import leases
-from operations.stack.servers import EVENT_GATEWAY_MODULE, blocked_networks
+from operations.stack.networks import blocked_networks
+from operations.stack.servers import EVENT_GATEWAY_MODULE
 from tests.conftest import REPOSITORY
 from trashnet.settings import Settings, load_settings
 

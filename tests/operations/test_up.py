@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from tests.conftest import REPOSITORY
 MINUTES = 60
 
 
-def trashnet(*arguments: str, cwd: Path, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run the command line of the clone."""
+def trashnet(
+    *arguments: str, cwd: Path, seconds: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the clone, with more variables in its environment."""
     command = [sys.executable, "-m", "operations.cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds)
+    variables = os.environ | (environment or {})
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=seconds)
 
 
 def processes(containing: str) -> list[tuple[int, str]]:
