@@ -348,7 +348,7 @@ def test_eight_megabytes_of_markers_cost_little_memory(filler: bytes) -> None:
 
 def test_a_decoder_s_clock_starts_when_it_is_ready() -> None:
     """Loading libraries takes longer than a picture may: that is not the picture's fault."""
-    with DecoderPool(PARAMS.model_copy(update={"decode_wall_seconds": 0.25})) as pool:
+    with DecoderPool(PARAMS.model_copy(update={"decode_wall_seconds": 0.6})) as pool:
         assert pool.decode(clean_jpeg(jpeg(scene(1))).data).width == 96
 
 
