@@ -117,6 +117,7 @@ class PostgresCluster:
     @classmethod
     def create(cls, folder: Path) -> "PostgresCluster":
         """A new cluster, whose server does not run yet."""
+        folder.mkdir(exist_ok=True)
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         initdb = postgres_program("initdb")
         run_quietly([*unprivileged(folder), initdb, "-D", folder / "data", *options], folder)

@@ -174,15 +174,16 @@ class Flywheel:
     def active_flows(self) -> list[str]:
         """Flows that run now by what Prefect says, a retraining with the stages that it runs."""
         with self.prefect_api() as api:
-            where = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
-            flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json=where).json()}
-            runs = api.post("/flow_runs/filter", json=where).json()
+            active = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
+            runs = api.post("/flow_runs/filter", json=active).json()
+            ids = [run["flow_id"] for run in runs]
+            flows = api.post("/flows/filter", json={"flows": {"id": {"any_": ids}}}).json()
             running = {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
             tasks = api.post("/task_runs/filter", json=running).json()
-        of_run = {
-            run["id"]: sorted(t["name"] for t in tasks if t["flow_run_id"] == run["id"]) for run in runs
-        }
-        return sorted(" ".join([flows[run["flow_id"]], *of_run[run["id"]]]) for run in runs)
+        name_of = {flow["id"]: flow["name"] for flow in flows}
+        return sorted(
+            " ".join([name_of[run["flow_id"]], *_names_of_stages(tasks, run["id"])]) for run in runs
+        )
 
     @stamina.retry(on=httpx.HTTPError, attempts=None, timeout=BUSY_SECONDS)
     def finished_stages(self) -> int:
