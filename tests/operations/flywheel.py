@@ -147,22 +147,28 @@ class Flywheel:
         if self._postgres_server is not None:
             self._postgres_server.stop()  # reaps what is left of it
             self._postgres_server = None
+            while any(Path(f"/proc/{pid}").exists() for pid in killed):  # it takes a zombie for a server
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
         assert find_run(StackPaths(self.root / ".trashnet")) is None
         return len(killed)
 
     def _processes(self) -> set[int]:
         """Those that are started by the stack's process or the database server, and whatever runs there."""
         parents, ours = dict[int, int](), set[int]()
-        folders = [self.root, *([self.postgres.folder] if self.postgres else [])]
+        folders = [os.fsencode(self.root), *([os.fsencode(self.postgres.folder)] if self.postgres else [])]
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 pid, fields = int(path.name), (path / "stat").read_text().rpartition(")")[2].split()
                 if fields[0] == "Z":
                     continue
                 parents[pid] = int(fields[1])
-                told = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
-                cwd = (path / "cwd").readlink()
-                if any(os.fsencode(folder) in told or cwd.is_relative_to(folder) for folder in folders):
+                told = (path / "cmdline").read_bytes()
+                with suppress(
+                    PermissionError
+                ):  # another user's, as PostgreSQL's are: its first one has a parent
+                    told += (path / "environ").read_bytes() + os.fsencode((path / "cwd").readlink())
+                if any(folder in told for folder in folders):
                     ours.add(pid)
         grown = True
         while grown:
