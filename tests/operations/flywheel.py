@@ -147,22 +147,28 @@ class Flywheel:
         if self._postgres_server is not None:
             self._postgres_server.stop()  # reaps what is left of it
             self._postgres_server = None
+            while any(Path(f"/proc/{pid}").exists() for pid in killed):  # it takes a zombie for a server
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
         assert find_run(StackPaths(self.root / ".trashnet")) is None
         return len(killed)
 
     def _processes(self) -> set[int]:
         """Those that are started by the stack's process or the database server, and whatever runs there."""
         parents, ours = dict[int, int](), set[int]()
-        folders = [self.root, *([self.postgres.folder] if self.postgres else [])]
+        folders = [os.fsencode(self.root), *([os.fsencode(self.postgres.folder)] if self.postgres else [])]
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 pid, fields = int(path.name), (path / "stat").read_text().rpartition(")")[2].split()
                 if fields[0] == "Z":
                     continue
                 parents[pid] = int(fields[1])
-                told = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
-                cwd = (path / "cwd").readlink()
-                if any(os.fsencode(folder) in told or cwd.is_relative_to(folder) for folder in folders):
+                told = (path / "cmdline").read_bytes()
+                with suppress(
+                    PermissionError
+                ):  # another user's, as PostgreSQL's are: its first one has a parent
+                    told += (path / "environ").read_bytes() + os.fsencode((path / "cwd").readlink())
+                if any(folder in told for folder in folders):
                     ours.add(pid)
         grown = True
         while grown:
@@ -174,15 +180,16 @@ class Flywheel:
     def active_flows(self) -> list[str]:
         """Flows that run now by what Prefect says, a retraining with the stages that it runs."""
         with self.prefect_api() as api:
-            where = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
-            flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter", json=where).json()}
-            runs = api.post("/flow_runs/filter", json=where).json()
+            active = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
+            runs = api.post("/flow_runs/filter", json=active).json()
+            ids = [run["flow_id"] for run in runs]
+            flows = api.post("/flows/filter", json={"flows": {"id": {"any_": ids}}}).json()
             running = {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
             tasks = api.post("/task_runs/filter", json=running).json()
-        of_run = {
-            run["id"]: sorted(t["name"] for t in tasks if t["flow_run_id"] == run["id"]) for run in runs
-        }
-        return sorted(" ".join([flows[run["flow_id"]], *of_run[run["id"]]]) for run in runs)
+        name_of = {flow["id"]: flow["name"] for flow in flows}
+        return sorted(
+            " ".join([name_of[run["flow_id"]], *_names_of_stages(tasks, run["id"])]) for run in runs
+        )
 
     @stamina.retry(on=httpx.HTTPError, attempts=None, timeout=BUSY_SECONDS)
     def finished_stages(self) -> int:
