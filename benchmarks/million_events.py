@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import click
@@ -32,7 +32,7 @@ class Growth:
     """Prints after each part of the uploads what that part cost, and what there is by then."""
 
     def __init__(self, uploads: int) -> None:
-        self._every, self._uploads, self._spent = max(1, uploads // PARTS), 0, Counter[str]()
+        self._every, self._uploads, self._spent = max(1, uploads // PARTS), 0, defaultdict[str, float](float)
         self._started = self._last = time.perf_counter()
         self.world: World | None = None
         columns = ("uploads", "seconds", "uploads/s", *STEPS, "memory", "objects", "ledger")
@@ -57,7 +57,11 @@ class Growth:
             f"{ledger_bytes(world.url) / 1e6:.0f} MB",
         ]
         print("".join(f"{cell:>12}" for cell in cells), flush=True)
-        self._last, self._uploads, self._spent = time.perf_counter(), number + 1, world.spent.copy()
+        self._last, self._uploads, self._spent = (
+            time.perf_counter(),
+            number + 1,
+            defaultdict(float, world.spent),
+        )
 
 
 def resident_bytes(field: str = "VmRSS") -> int:

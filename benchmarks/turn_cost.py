@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 import numpy as np
@@ -54,8 +54,8 @@ RETRAINING = load_params("retraining", RetrainingParams, ROOT / "params.yaml")
 PAST = (("accepted", 60), ("released", 25), ("duplicate", 10), ("quarantined", 5))  # of 100
 TASKED, LABELLED, UNTRAINED = 100, 50, 100
 BOXES = json.dumps([Box("Drink can", 10, 10, 80, 60, 0.5).to_json()])
-DATABASES = ("sqlite", "postgresql")
 Database = Literal["sqlite", "postgresql"]
+DATABASES: tuple[Database, ...] = get_args(Database)
 
 
 def state_of(number: int) -> str:

@@ -93,7 +93,7 @@ class Fleet:
         jpeg = picture(self.seed, original, number if kind is Kind.REENCODE else 0)
         if kind is Kind.BROKEN:
             jpeg = jpeg[:-CUT_OFF]
-        sha256 = hashlib.sha256(b"another" if kind is Kind.MISNAMED else jpeg).hexdigest()
+        sha256 = hashlib.sha256(jpeg + b"?" * (kind is Kind.MISNAMED)).hexdigest()
         content = {
             "bin_id": bin_id,
             "captured_at": captured_at.isoformat(),

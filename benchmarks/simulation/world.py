@@ -1,33 +1,38 @@
 """One deployment in simulated time: real ledger, real verbs of the rooms, real debouncing of events.
 
 Bins upload; each upload is announced by an event, and events may be lost, doubled, late and out of order.
-What
-the event gateway emits for them starts ingest runs, one at a time; those may be lost and doubled as well, and
-a run may die anywhere. A sweep comes every quarter of an hour.
+What the event gateway emits for them starts ingest runs, one at a time; those may be lost and doubled as
+well. A run may die anywhere, and so may the sweep that comes every quarter of an hour.
 """
 
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from benchmarks.simulation.clock import SimulatedLoop
 from benchmarks.simulation.fleet import FIRST_UPLOAD, Fleet, Upload
 from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed
 from benchmarks.support.memory_store import MemoryStore, Objects
-from flows.debouncer import Debouncer
+from flows.debouncer import Debouncer, NotYetError
 from flows.events import INBOX
 from ingest import (
+    LOOK_SECONDS,
+    Admission,
     DecoderPool,
+    InboxWatch,
     IngestParams,
     ReceptionCounts,
     admit_uploads,
     deduplicate,
     drain_inbox,
+    has_uploads,
     ingest_due,
     receive,
     split_into_shards,
@@ -36,7 +41,9 @@ from ingest import (
 from trashnet.ledger import locks, open_ledger
 from trashnet.taxonomy import Taxonomy
 
+T = TypeVar("T")
 RUN_START_SECONDS = 5.0  # from an event to the first step of the run that it starts
+LINGERING_SECONDS, COMING_SECONDS = 3600.0, 60.0  # as flows.ingest_frames and flows.events have them
 SWEEP_SECONDS = 900.0
 AFTERWARDS = timedelta(hours=26)  # after the last upload: what is incomplete goes to quarantine after a day
 
@@ -87,20 +94,21 @@ class World:
     step_seconds: float = 10.0
     on_upload: Callable[[int], None] = lambda _number: None
     counts: Counter[str] = field(default_factory=Counter)
-    spent: Counter[str] = field(default_factory=Counter)
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def __post_init__(self) -> None:
         """Nothing has happened yet."""
         self.random = random.Random(f"{self.fleet.seed} {self.faults}")
         self.loop = SimulatedLoop(FIRST_UPLOAD)
         self.objects = Objects()
-        self.store = FusedStore(self.objects, Fuse(), now=self.loop.now)
         open_ledger(self.url).close()
-        self.ledger = FusedLedger(self.url, Fuse())
+        self._run, self._sweep = (Process(self.url, self.objects, self.loop) for _ in range(2))
+        self.ledger = self._run.ledger
         self._uploads = iter(self.fleet)
         self._next: Upload | None = next(self._uploads, None)
         self._due = 0  # runs that were started and have not begun
-        self._running = asyncio.Lock()
+        self._running = asyncio.Lock()  # the deployment's concurrency limit
+        self._emitted_at, self._runs_then = float("-inf"), 0
 
     def live(self) -> None:
         """Everything, from the first upload to a day after the last one."""
@@ -109,7 +117,8 @@ class World:
                 self.loop.run_until_complete(self._live())
             finally:
                 self.loop.close()
-                self.ledger.close()
+                self._run.ledger.close()
+                self._sweep.ledger.close()
 
     async def _live(self) -> None:
         self._debouncer = Debouncer(self._emit)
@@ -122,7 +131,10 @@ class World:
         await self._debouncer.close()
         async with self._running:
             self.faults = UNDISTURBED  # the last sweep: what is left is left for good
-            self._sweep()
+            if self._sweep_up():
+                await self._drain()
+
+    # The bins.
 
     def _upload_due(self) -> None:
         """Make the uploads whose time has come, and announce them."""
@@ -133,9 +145,8 @@ class World:
             if upload.sidecar is not None:
                 bins.put(f"{upload.stem}.json", upload.sidecar)
                 for _ in range(self._copies("events")):
-                    self.loop.call_later(
-                        self.random.uniform(0, self.faults.late_seconds), self._debouncer.notify, INBOX
-                    )
+                    late = self.random.uniform(0, self.faults.late_seconds)
+                    self.loop.call_later(late, self._debouncer.notify, INBOX)
             self.counts["uploads"] += 1
             self.on_upload(upload.number)
 
@@ -151,87 +162,122 @@ class World:
             return 2
         return 1
 
+    # The event gateway, Prefect and its schedule.
+
     async def _emit(self, _event: str, _count: int) -> None:
-        """What :class:`flows.event_gateway.PrefectEmitter` does: no event while a run is due."""
+        """What :class:`flows.event_gateway.PrefectEmitter` does, which asks Prefect what is known here."""
         if self._due:
             self.counts["emissions covered"] += 1
             return
+        is_coming = (
+            self.loop.time() - self._emitted_at < COMING_SECONDS and self.counts["runs"] <= self._runs_then
+        )
+        if self._running.locked() or is_coming:
+            raise NotYetError
+        if not has_uploads(MemoryStore(self.objects)):
+            return
+        self._emitted_at, self._runs_then = self.loop.time(), self.counts["runs"]
         for _ in range(self._copies("emissions")):
             self._due += 1
-            self.loop.create_task(self._run())
+            self.loop.create_task(self._start_run())
 
-    async def _run(self) -> None:
+    async def _start_run(self) -> None:
         await asyncio.sleep(RUN_START_SECONDS)
-        async with self._running:  # the deployment's concurrency limit
+        async with self._running:
             self._due -= 1
-            self._drain()
+            await self._drain()
 
     async def _sweep_regularly(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            if not self._due and not self._running.locked():
-                self._sweep()
+            if self._sweep_up() and not self._due and not self._running.locked():
+                self._due += 1
+                self.loop.create_task(self._start_run())
 
-    def _sweep(self) -> None:
+    # What they start.
+
+    def _sweep_up(self) -> bool:
+        """The steps of the sweep that concern ingest; whether it has work."""
         self.counts["sweeps"] += 1
-        with self._mortal():
-            self._timed("sweep", lambda: sweep_inbox(self.store, self.ledger, self.params, self.loop.now()))
-            if not self._timed("due", lambda: ingest_due(self.store, self.ledger, self.params)):
-                return
-        self._drain()
-
-    @contextmanager
-    def _mortal(self) -> Iterator[None]:
-        """Within this block the process may die, with nothing more of it reaching the world."""
-        effects = self.faults.effects
-        fuse = Fuse(None if effects is None else int(self.random.expovariate(1 / effects)))
-        self.store.fuse = self.ledger.fuse = fuse
+        store, ledger = self._sweep.begin(self._effects())
         try:
-            yield
+            self._timed("sweep", lambda: sweep_inbox(store, ledger, self.params, self.loop.now()))
+            return bool(self._timed("due", lambda: ingest_due(store, ledger, self.params)))
         except Killed:
             self.counts["deaths"] += 1
+            return False
 
-    def _drain(self) -> None:
-        """An ingest run."""
+    async def _drain(self) -> None:
+        """An ingest run, as :func:`flows.ingest_frames.ingest` is one."""
         self.counts["runs"] += 1
-        with self._mortal():
+        store, ledger = self._run.begin(self._effects())
+        began, watch = self.loop.time(), InboxWatch(store)
+
+        def wait_for_more() -> bool:
+            if self.loop.time() - began >= LINGERING_SECONDS:
+                return False
+            until = self.loop.time() + self.params.linger_seconds
+            while not watch.look():
+                if self.loop.time() + LOOK_SECONDS > until:
+                    return False
+                self._pass_time(LOOK_SECONDS)
+            return True
+
+        try:
+            watch.look()
             for done in drain_inbox(
-                lambda: self._timed("list", self._list_shards),
-                self._receive_shards,
-                lambda: self._timed("deduplicate", lambda: deduplicate(self.store, self.ledger, self.params)),
+                lambda before: self._admit(store, ledger, before),
+                lambda keys: self._receive(store, ledger, keys),
+                lambda: self._timed("deduplicate", lambda: deduplicate(store, ledger, self.params)),
+                wait_for_more,
             ):
                 self.counts["rounds"] += 1
                 self.counts["accepted"] += done.deduplicated.accepted
+                await asyncio.sleep(self.step_seconds)
+        except Killed:
+            self.counts["deaths"] += 1
 
-    def _list_shards(self) -> list[list[str]]:
-        keys = admit_uploads(self.store, self.ledger, self.params).keys
-        self._pass_time()
-        return split_into_shards(keys, self.params.shard_size)
+    def _effects(self) -> int | None:
+        """After how many effects the next process dies."""
+        mean = self.faults.effects
+        return None if mean is None else int(self.random.expovariate(1 / mean))
 
-    def _receive_shards(self, shards: Sequence[list[str]]) -> ReceptionCounts:
+    def _admit(self, store: FusedStore, ledger: FusedLedger, before: Admission | None) -> Admission:
+        admission = self._timed("list", lambda: admit_uploads(store, ledger, self.params, before))
+        self._pass_time(self.step_seconds)
+        return admission
+
+    def _receive(self, store: FusedStore, ledger: FusedLedger, keys: Sequence[str]) -> ReceptionCounts:
         total = ReceptionCounts()
-        for shard in shards:
-            total += self._timed(
-                "receive",
-                lambda keys: receive(
-                    self.store, self.ledger, keys, self.taxonomy, self.params, decoders=self.decoders
-                ),
-                shard,
-            )
-            self._pass_time()
+        for shard in split_into_shards(keys, self.params.shard_size):
+            step = partial(receive, store, ledger, shard, self.taxonomy, self.params, decoders=self.decoders)
+            total += self._timed("receive", step)
         return total
 
-    def _pass_time(self) -> None:
+    def _pass_time(self, seconds: float) -> None:
         """A step of a run takes time, and the bins do not wait for it."""
-        self.loop.seconds += self.step_seconds
+        self.loop.seconds += seconds
         self._upload_due()
 
-    def _timed(self, name, step, *arguments):  # type: ignore[no-untyped-def]
+    def _timed(self, name: str, step: Callable[[], T]) -> T:
         start = time.perf_counter()
         try:
-            return step(*arguments)
+            return step()
         finally:
             self.spent[name] += time.perf_counter() - start
+
+
+class Process:
+    """The store and the ledger as one process sees them, which may die."""
+
+    def __init__(self, url: str, objects: Objects, loop: SimulatedLoop) -> None:
+        self.store = FusedStore(objects, Fuse(), now=loop.now)
+        self.ledger = FusedLedger(url, Fuse())
+
+    def begin(self, effects: int | None) -> tuple[FusedStore, FusedLedger]:
+        """A new process, which dies after so many effects (``None``: never)."""
+        self.store.fuse = self.ledger.fuse = Fuse(effects)
+        return self.store, self.ledger
 
 
 def moment(fleet: Fleet, number: int) -> datetime:
