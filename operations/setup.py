@@ -10,12 +10,15 @@ from pathlib import Path
 import httpx
 from dvc.config import Config
 
+from dataset.cache import link_files
 from flows.active_runs import SWEEP, start_run
 from flows.context import open_context
 from flows.events import connect_to_prefect
 from operations.stack import WORK_POOL
 from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
+from trashnet.params import load_params
+from trashnet.retention import RetentionParams
 from trashnet.settings import Settings
 
 TRAINING_QUEUE = "training"  # of retrain and publish, in prefect.yaml
@@ -28,6 +31,7 @@ def set_up() -> Iterator[str]:
 
     Raises :class:`UserError` if a step fails.
     """
+    retention = load_params("retention", RetentionParams)
     with ThreadPoolExecutor(1) as pool, open_context() as context:
         deployment = pool.submit(deploy_flows)  # takes seconds, and needs none of the other steps
         context.store.ensure_bucket()
@@ -35,6 +39,7 @@ def set_up() -> Iterator[str]:
         yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
         clone = ensure_clone(context.settings.repository, context.settings.clone)
         version = _fetch_dataset(clone, context.settings)
+        link_files(clone, retention)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {context.project.url}"
         deployment.result()

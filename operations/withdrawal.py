@@ -14,14 +14,13 @@ from datetime import date, datetime
 from dataset.withdrawal import Tombstone, withdraw_from_dataset
 from export import list_candidates
 from flows.context import FlowContext
-from ingest.object_keys import INBOX, frame_key, parse_inbox_key
+from ingest.object_keys import INBOX, QUARANTINE, frame_key, parse_inbox_key
 from labeling import delete_tasks
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, FrameToWithdraw, Ledger, Withdrawal
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore
 
-QUARANTINE = "quarantine/"
 SIDECAR, PICTURE = ".json", ".jpg"
 TASK_STATES = ("accepted", "tasked", "labelled", "released")  # a frame in these may have a task
 THREADS = 16  # that remove objects

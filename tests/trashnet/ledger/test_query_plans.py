@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event
 from tests.servers import new_postgres_database
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
-from trashnet.ledger.tables import annotations, frames, set_aside, turns
+from trashnet.ledger.tables import annotations, frames, set_aside, transitions, turns
 
 pytestmark = pytest.mark.heavy
 
@@ -67,6 +67,9 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "unfinished_withdrawals": lambda ledger: ledger.unfinished_withdrawals(),
     "frames_of_withdrawal": lambda ledger: ledger.frames_of_withdrawal(1),
     "count_withdrawals": lambda ledger: ledger.count_withdrawals(),
+    "removals": lambda ledger: ledger.removals(),
+    "removable_transitions": lambda ledger: ledger.removable_transitions(50, NOON + timedelta(days=1), 500),
+    "thinned_until": lambda ledger: ledger.thinned_until(),
     "cursor": lambda ledger: ledger.cursor("annotations/1"),
 }
 # It compares all annotations there are: it may read an index from end to end, never the table.
@@ -76,7 +79,7 @@ WHOLE_INDEX = {"annotations_by_several_people"}
 def fill(ledger: Ledger) -> None:
     """Frames in every state, most of them long past, and an annotation for each frame that people saw."""
     seen = {"tasked", "labelled", "released"}
-    rows, answers = [], []
+    rows, answers, entered = [], [], []
     for number in range(FRAMES):
         sha, state = f"{number:064x}", STATES[number % 100]
         phash = f"{(number * 0x9E3779B97F4A7C15) % 2**64:016x}"
@@ -89,6 +92,7 @@ def fill(ledger: Ledger) -> None:
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
             | hash_bands(phash)
         )
+        entered.append({"sha256": sha, "from_state": None, "to_state": state, "at": NOON})
         if state in seen:
             open_turn = None if state != "released" else f"turn{number % 40}"
             answers.append(
@@ -105,6 +109,7 @@ def fill(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
         connection.execute(frames.insert(), rows)
         connection.execute(annotations.insert(), answers)
+        connection.execute(transitions.insert(), entered)
         plan = {"digest": "planned", "state": "planned", "started_at": NOON, "frames": 1, "boxes": 1}
         connection.execute(turns.insert(), [plan])
         aside = [{"sha256": f"{number:064x}", "reason": "no object"} for number in range(0, FRAMES, 1000)]
