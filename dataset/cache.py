@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import stamina
-
 from dataset.versions import DATA
 from trashnet.clone import Clone, training_clone_path
 from trashnet.ledger import Ledger, Removal
 from trashnet.retention import RetentionParams
+from trashnet.retries import retry_context
 from trashnet.store import NoSuchObject, ObjectStore
 
 DVC_PREFIX = "dvc"  # of the object store, which is the clone's DVC remote
@@ -191,7 +190,7 @@ def _nobody_writes(clones: Sequence[Clone]) -> Iterator[None]:
             stack.enter_context(clone.exclusive_lock())
         for clone in clones:
             lock = Repo(str(clone.path)).lock
-            for attempt in stamina.retry_context(on=LockError, attempts=None, timeout=LOCK_TIMEOUT_SECONDS):
+            for attempt in retry_context(on=LockError, attempts=None, timeout=LOCK_TIMEOUT_SECONDS):
                 with attempt:
                     lock.lock()
             stack.callback(lock.unlock)

@@ -16,6 +16,7 @@ from itertools import groupby
 
 from ingest.object_keys import QUARANTINE, parse_quarantine_key, refusal_digest
 from trashnet.ledger import REFUSED_STATES, ExpiredRefusal, FrameRow, Ledger, Removal
+from trashnet.progress import track
 from trashnet.quarantine import QuarantineReason
 from trashnet.retention import RetentionParams
 from trashnet.store import ObjectStore, StoredObject, is_usable_key
@@ -48,7 +49,8 @@ def remove_expired(
     """
     counts: dict[QuarantineReason, tuple[int, int]] = {}
     groups = groupby(_usable(store.list(QUARANTINE)), key=lambda stored: _stem(stored.key))
-    for batch in _in_batches((tuple(group) for _, group in groups), GROUPS_AT_ONCE):
+    tracked = track((tuple(group) for _, group in groups), None, "look through quarantine", "upload")
+    for batch in _in_batches(tracked, GROUPS_AT_ONCE):
         expired: list[_Refused] = []
         released: list[_Refused] = []
         for refused in _with_rows(ledger, batch, now, dry_run=dry_run):

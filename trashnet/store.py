@@ -16,7 +16,6 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import stamina
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
@@ -24,6 +23,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3.exceptions import HTTPError
 
 from trashnet.errors import UserError
+from trashnet.retries import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +104,9 @@ def _retried(method: "Callable[P, R]") -> "Callable[P, R]":
 
     If that does not help, raise an error whose one line names the store and what happened.
     """
-    with_retries = stamina.retry(
-        on=_is_transient, attempts=MAX_ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS
-    )(method)
+    with_retries = retry(on=_is_transient, attempts=MAX_ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS)(
+        method
+    )
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
