@@ -38,8 +38,8 @@ def set_up() -> Iterator[str]:
         yield f"bucket {context.store.bucket} at {context.store.endpoint}"
         yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
         clone = ensure_clone(context.settings.repository, context.settings.clone)
+        link_files(clone, retention)  # before files are fetched: they are linked at once then
         version = _fetch_dataset(clone, context.settings)
-        link_files(clone, retention)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {context.project.url}"
         deployment.result()

@@ -18,6 +18,7 @@ from ingest.object_keys import INBOX, QUARANTINE, frame_key, parse_inbox_key
 from labeling import delete_tasks
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, FrameToWithdraw, Ledger, Withdrawal
+from trashnet.progress import track
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore
 
@@ -196,7 +197,8 @@ def _remove_objects(store: ObjectStore, frames: Sequence[FrameToWithdraw]) -> in
     # Pictures first: a sidecar alone is recognised by the ledger, a picture alone would go to quarantine.
     with ThreadPoolExecutor(THREADS) as pool:
         for suffix in (PICTURE, SIDECAR):
-            list(pool.map(store.remove, [key for key in sorted(keys) if key.endswith(suffix)]))
+            some = [key for key in sorted(keys) if key.endswith(suffix)]
+            list(track(pool.map(store.remove, some), len(some), f"remove {suffix} objects", "object"))
     return len(keys)
 
 

@@ -58,6 +58,11 @@ def configure_logs(level: int = logging.WARNING, *, text: str | None = None) -> 
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def prefect_log_variables() -> dict[str, str]:
+    """What lets a process of Prefect's log as this one does."""
+    return {"PREFECT_LOGGING_SETTINGS_PATH": str(PREFECT_CONFIGURATION)} if log_format() == "json" else {}
+
+
 def log_what_python_prints() -> None:
     """Where JSON is chosen, log warnings and the exception that ends the process instead of printing them."""
     if log_format() == "json":

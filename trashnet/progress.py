@@ -74,7 +74,7 @@ def track(units: Iterable[T], total: int | None, description: str, unit: str) ->
 
 @contextmanager
 def elapsed_lines(description: str, *, stream: TextIO | None = None) -> Iterator[None]:
-    """Say every few seconds how long the block has been running: another program does not say how far it is."""
+    """Say every few seconds how long the block has been running: another program is at work."""
     started, ended = time.monotonic(), threading.Event()
     lines = ProgressLines(stream or sys.stderr)
 

@@ -20,7 +20,7 @@ from flows.active_runs import end_runs, free_all_slots, open_api, read_active_ru
 from operations.stack import leases
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
 from trashnet.errors import UserError
-from trashnet.logs import PREFECT_CONFIGURATION, log_format
+from trashnet.logs import prefect_log_variables
 
 S3_TIMEOUT_SECONDS = 30.0
 # A first start with migrations takes Label Studio 55 s and Prefect 18 s on two idle cores, and three times as
@@ -206,8 +206,7 @@ def prefect_environment(folder: Path, url: str) -> dict[str, str]:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_CLI_COLORS": "false",
         "DO_NOT_TRACK": "1",
-        **({"PREFECT_LOGGING_SETTINGS_PATH": str(PREFECT_CONFIGURATION)} if log_format() == "json" else {}),
-    }
+    } | prefect_log_variables()
 
 
 def start_worker(

@@ -36,6 +36,7 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "bin_days": lambda ledger: ledger.bin_days(NOON.date()),
     "bins_seen": lambda ledger: ledger.bins_seen(),
     "unscored": lambda ledger: ledger.unscored(16, "another model"),
+    "count_unscored": lambda ledger: ledger.count_unscored(1000, "another model"),
     "accepted_frames": lambda ledger: ledger.accepted_frames([f"{i:064x}" for i in range(600)]),
     "waiting_bins": lambda ledger: ledger.waiting_bins(),
     "best_scored": lambda ledger: ledger.best_scored([None, "bin8", "bin9"], 200),
