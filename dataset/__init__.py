@@ -9,6 +9,7 @@ from dataset.log import Frames, Log
 from dataset.turn_files import turns_of
 
 if TYPE_CHECKING:
+    from dataset.cache import clean_cache
     from dataset.growth import GrownTurn, grow, grow_due
     from dataset.params import GrowthParams
     from dataset.summary import describe
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "GrowthParams": "dataset.params",
     "GrownTurn": "dataset.growth",
+    "clean_cache": "dataset.cache",
     "describe": "dataset.summary",
     "grow": "dataset.growth",
     "grow_due": "dataset.growth",
@@ -32,6 +34,7 @@ __all__ = [
     "Log",
     "Split",
     "append_turn",
+    "clean_cache",
     "describe",
     "grow",
     "grow_due",

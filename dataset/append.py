@@ -23,6 +23,7 @@ from dataset.log import Log
 from dataset.turn_files import COMPACTED, FRAMES_SCHEMA, LABELS_SCHEMA, TAXONOMY_KEY, WITHDRAWN, turns_of
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 FRAMES_PER_BATCH = 64  # bounds what an append holds in memory: 64 frames of about 100 kB
@@ -147,7 +148,7 @@ def _write_frames(path: Path, frames: Iterator[Frame], digest: "hashlib._Hash") 
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=FRAMES_SCHEMA))
                 batch.clear()
 
-        for frame in frames:
+        for frame in track(frames, None, "append frames", "frame"):
             written.add(frame.sha256)
             digest.update(frame.sha256.encode())
             row = {name: getattr(frame, name) for name in FRAMES_SCHEMA.names}

@@ -32,6 +32,7 @@ from dataset.turn_files import (
 from dataset.versions import DATA, commit_version
 from trashnet.clone import Clone
 from trashnet.files import atomic_write
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 
@@ -125,7 +126,7 @@ def compact(clone: Clone, taxonomy: Taxonomy) -> Compaction | None:
                     commit_version(clone, log.turns[-1], "Files rewritten without withdrawn frames")
                 return None
             old_files = {turn: _md5(root / "frames" / f"{turn}.arrow") for turn in affected}
-            for turn in affected:
+            for turn in track(affected, len(affected), "rewrite turns", "file"):
                 _rewrite_frames(log, turn)
             digest = hashlib.sha256("".join(old_files.values()).encode()).hexdigest()
             turn = next_turn(log, COMPACTED, digest)

@@ -23,6 +23,7 @@ from trashnet.detectors._tflite import normalise, stretch
 from trashnet.errors import UserError
 from trashnet.files import write_json, write_text
 from trashnet.models import EDGETPU_FILE, EDGETPU_REPORT_FILE, LABELS_FILE, SSD_FLOAT, SSD_INT8
+from trashnet.progress import track
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _convert(saved_model: Path, images: list[NDArray[np.float32]] | None) -> byt
         def representative() -> Iterator[list[NDArray[np.float32]]]:
             for extreme in (-1.0, 1.0):
                 yield [np.full_like(images[0], extreme)]
-            for image in images:
+            for image in track(images, len(images), "calibrate int8", "image"):
                 yield [image]
 
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
-import stamina
+
+from trashnet.retries import retry
 
 WORK_POOL = "flywheel"
 SWEEP = "sweep/sweep"
@@ -171,7 +172,7 @@ def _is_busy(error: Exception) -> bool:
     return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 502, 503}
 
 
-@stamina.retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_SECONDS)
+@retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_SECONDS)
 def _request(api: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
     response = api.request(method, path, json=body)
     response.raise_for_status()

@@ -31,6 +31,7 @@ from flows.events import ANSWERED, INBOX, RESOURCE, Announcements, connect_to_pr
 from flows.metrics import Metrics
 from ingest import LOOK_SECONDS, InboxWatch, has_uploads
 from trashnet.errors import UserError
+from trashnet.logs import configure_logs, log_format
 from trashnet.settings import SECRET_HEADER, WEBHOOK_PATH, Settings, load_settings
 from trashnet.store import ObjectStore, open_store
 
@@ -226,9 +227,14 @@ class PrefectEmitter:
 @click.option("--port", default=4300, show_default=True)
 def main(host: str, port: int) -> None:
     """Serve the event gateway of the deployment whose settings are in the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    uvicorn.run(make_app(load_settings()), host=host, port=port, log_level="warning")
+    try:
+        configure_logs(logging.INFO, text="%(asctime)s %(message)s")
+        app = make_app(load_settings())
+    except UserError as error:
+        raise click.ClickException(str(error)) from None
+    # Uvicorn's own configuration writes text.
+    logs = uvicorn.config.LOGGING_CONFIG if log_format() == "text" else None
+    uvicorn.run(app, host=host, port=port, log_level="warning", log_config=logs)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class Metrics:
             "trashnet_oldest_frame_age_seconds", "Since the oldest frame in this state was captured.", "state"
         )
         self._quarantined = gauge("trashnet_quarantined_frames", "Refused uploads by reason.", "reason")
+        self._removed = gauge("trashnet_removed", "What retention has removed so far.", "what")
+        self._removed_bytes = gauge("trashnet_removed_bytes", "Bytes of what retention removed.", "what")
         self._labels = gauge("trashnet_labels_to_grow", "Frames with labels that the dataset does not have.")
         self._untrained = gauge("trashnet_untrained_frames", "Frames of the dataset that no candidate knows.")
         self._active = gauge("trashnet_flow_runs", "Flow runs that have not ended.", "flow", "state")
@@ -119,6 +121,9 @@ class Metrics:
             self._oldest.labels(state).set((now - oldest).total_seconds() if oldest else 0)
         for reason, count in ledger.count_quarantined().items():
             self._quarantined.labels(reason).set(count)
+        for removal in ledger.removals():
+            self._removed.labels(removal.what).set(removal.count)
+            self._removed_bytes.labels(removal.what).set(removal.bytes)
         self._labels.set(ledger.count_labels_to_grow())
         self._untrained.set(ledger.count_untrained_frames())
 

@@ -7,6 +7,7 @@ from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
 from ingest.quotas import Admission, admit_uploads
 from ingest.reception import ReceptionCounts, pending_uploads, receive, split_into_shards
+from ingest.retention import remove_expired
 from ingest.work import IngestRound, drain_inbox, ingest_due
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ingest_due",
     "pending_uploads",
     "receive",
+    "remove_expired",
     "split_into_shards",
     "sweep_inbox",
 ]

@@ -4,7 +4,9 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-INBOX = "inbox/"
+from trashnet.quarantine import QuarantineReason
+
+INBOX, QUARANTINE = "inbox/", "quarantine/"
 JPEG, JSON = "image/jpeg", "application/json"
 MAX_NAME_LENGTH = 64
 
@@ -12,6 +14,9 @@ NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"  # of a bin or a release: it ca
 RELEASE = re.compile(NAME)
 UPLOAD = re.compile(
     rf"{INBOX}(?P<bin>{NAME})/(?P<date>\d{{4}}-\d\d-\d\d)/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>jpg|json)"
+)
+REFUSED = re.compile(
+    rf"{QUARANTINE}(?P<reason>{'|'.join(QuarantineReason)})/(?P<sha256>[0-9a-f]{{64}})\.(?P<kind>\w+)"
 )
 
 
@@ -49,7 +54,26 @@ def frame_key(sha256: str) -> str:
 
 def quarantine_key(reason: str, sha256: str, kind: str = "jpg") -> str:
     """The key of a refused frame (``jpg``) or its sidecar (``json``)."""
-    return f"quarantine/{reason}/{sha256}.{kind}"
+    return f"{QUARANTINE}{reason}/{sha256}.{kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineKey:
+    """The key of an object in quarantine: ``quarantine/<reason>/<sha256>.<kind>``."""
+
+    reason: QuarantineReason
+    sha256: str
+    kind: str
+
+
+def parse_quarantine_key(key: str) -> QuarantineKey | None:
+    """Read a key in quarantine; ``None`` for one that :func:`quarantine_key` does not make."""
+    found = REFUSED.fullmatch(key)
+    return (
+        None
+        if found is None
+        else QuarantineKey(QuarantineReason(found["reason"]), found["sha256"], found["kind"])
+    )
 
 
 def refusal_digest(inbox_key: str, sidecar: bytes) -> str:

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-import stamina
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from trashnet.errors import UserError
+from trashnet.retries import retry
 from trashnet.settings import Settings
 
 RETRY_SECONDS = 90.0  # a restart of Label Studio may take so long before a run gives up
@@ -54,7 +54,7 @@ class Client(LabelStudio):
         Raises :class:`UserError` for a token that is not accepted and for a request that is refused, and
         :class:`LabelStudioUnavailable` when they go on for longer than ``retry_seconds``.
         """
-        retried = stamina.retry(
+        retried = retry(
             on=_is_transient,
             attempts=None,
             timeout=self.retry_seconds,

@@ -19,6 +19,7 @@ from labeling.task_pages import parse_time, tasks_by_id, tasks_changed_since
 from labeling.tasks import needs_second_annotator
 from labeling.validation import validate_annotation
 from trashnet.ledger import USABLE, AnnotationRow, FrameRow, Ledger
+from trashnet.progress import track
 from trashnet.taxonomy import Taxonomy
 
 WITHDRAWN = "deleted in Label Studio"
@@ -112,7 +113,8 @@ class _Collection:
             log.warning(
                 "the last collection reached %s, which is yet to come: all tasks are read again", cursor
             )
-        for page in tasks_changed_since(self.client, self.project.id, since, self.params.page_size):
+        pages = tasks_changed_since(self.client, self.project.id, since, self.params.page_size)
+        for page in track(pages, None, "collect changed tasks", "page"):
             for task in page:
                 self.collect_task(task)
             newest = min(max(parse_time(task["updated_at"]) for task in page), now)
@@ -127,7 +129,8 @@ class _Collection:
         """
         waiting = {sha: task for sha, task in self.ledger.tasked_frames() if sha not in self.collected}
         ids = sorted({task for task in waiting.values() if task is not None})
-        for page in tasks_by_id(self.client, self.project.id, ids, self.params.page_size):
+        pages = tasks_by_id(self.client, self.project.id, ids, self.params.page_size)
+        for page in track(pages, -(-len(ids) // self.params.page_size), "look for waiting tasks", "page"):
             for task in page:
                 if waiting.get(task["data"].get("sha256")) == task["id"]:
                     self.collect_task(task)

@@ -14,6 +14,7 @@ from labeling.task_pages import tasks_behind
 from trashnet.boxes import Box, to_percent
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, Ledger
+from trashnet.progress import track
 from trashnet.store import ObjectStore
 
 # Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
@@ -45,7 +46,8 @@ def request_labels(
     run = _Import(client, project, ledger, store.bucket, params)
     run.find_unknown_tasks()
     created = 0
-    for start in range(0, len(shas), params.import_batch_size):
+    starts = range(0, len(shas), params.import_batch_size)
+    for start in track(starts, len(starts), "make tasks", "batch"):
         if batch := _accepted(ledger, shas[start : start + params.import_batch_size]):
             created += run.import_batch(batch)
     return created

@@ -26,6 +26,7 @@ from operations.stack.run_state import (
 )
 from trashnet.clone import BRANCH, Clone
 from trashnet.errors import UserError
+from trashnet.progress import track
 
 FORMAT = 1
 MANIFEST = "manifest.json"  # written last: a backup that has one is complete
@@ -80,10 +81,10 @@ def back_up(paths: StackPaths, target: Path) -> Manifest:
             _bundle_clone(paths.folder / "clone", unfinished / part)
         else:
             _copy(paths.folder / part, unfinished / part)
+    copied = [path for path in sorted(unfinished.rglob("*")) if path.is_file()]
     files = {
         str(path.relative_to(unfinished)): BackupFile(bytes=path.stat().st_size, sha256=_digest(path))
-        for path in sorted(unfinished.rglob("*"))
-        if path.is_file()
+        for path in track(copied, len(copied), "read what was copied", "file")
     }
     manifest = Manifest(format=FORMAT, created_at=datetime.now(UTC), files=files)
     (unfinished / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
@@ -109,7 +110,7 @@ def restore(paths: StackPaths, source: Path, *, replace: bool = False) -> Path |
     unfinished = paths.folder.with_name(f"{paths.folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, mode=0o700)
-    for name in manifest.files:
+    for name in track(manifest.files, len(manifest.files), "bring back", "file"):
         if name != CLONE_BUNDLE:
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, unfinished / name)
@@ -129,7 +130,8 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_file():
         _copy_file(source, target)
         return
-    for path in _files(source):
+    paths = list(_files(source))
+    for path in track(paths, len(paths), f"copy {source.name}", "file"):
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -186,7 +188,7 @@ def _verified_manifest(source: Path) -> Manifest:
         raise UserError(f"{path}: format {manifest.format}; this version reads format {FORMAT}")
     if outside := [name for name in manifest.files if Path(name).is_absolute() or ".." in Path(name).parts]:
         raise UserError(f"{path}: {outside[0]!r} lies outside the backup; nothing was restored")
-    for name, file in manifest.files.items():
+    for name, file in track(manifest.files.items(), len(manifest.files), "check the backup", "file"):
         if not (source / name).is_file() or _digest(source / name) != file.sha256:
             raise UserError(f"{source / name}: missing or damaged; nothing was restored. Use another backup")
     return manifest

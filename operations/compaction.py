@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from dataset.cache import DVC_PREFIX, address
 from dataset.withdrawal import Compaction
 from trashnet.clone import Clone
 from trashnet.store import ObjectStore
 
-DVC_PREFIX = "dvc"  # of the object store, which is the clone's DVC remote
 TRAINING_COPIES = ("build/rebalanced", "build/tfrecords")  # outputs of stages that hold frames
 
 
@@ -27,7 +27,7 @@ def old_files(clone: Clone, compaction: Compaction) -> list[OldFile]:
     """Where the bytes of a compaction's replaced files are kept for the older dataset versions."""
     cache = Path(clone.dvc("cache", "dir").strip())
     return [
-        OldFile(turn, cache / _address(md5), f"{DVC_PREFIX}/{_address(md5)}")
+        OldFile(turn, cache / address(md5), f"{DVC_PREFIX}/{address(md5)}")
         for turn, md5 in compaction.old_files.items()
     ]
 
@@ -49,7 +49,3 @@ def purge(store: ObjectStore, files: list[OldFile]) -> None:
     for file in files:
         store.remove(file.key)
         file.cache.unlink(missing_ok=True)
-
-
-def _address(md5: str) -> str:
-    return f"files/md5/{md5[:2]}/{md5[2:]}"

@@ -10,12 +10,15 @@ from pathlib import Path
 import httpx
 from dvc.config import Config
 
+from dataset.cache import link_files
 from flows.active_runs import SWEEP, start_run
 from flows.context import open_context
 from flows.events import connect_to_prefect
 from operations.stack import WORK_POOL
 from trashnet.clone import Clone, ensure_clone
 from trashnet.errors import UserError
+from trashnet.params import load_params
+from trashnet.retention import RetentionParams
 from trashnet.settings import Settings
 
 REMOTE = "flywheel"  # DVC's name for the object store, in the clone's own configuration only
@@ -27,12 +30,14 @@ def set_up() -> Iterator[str]:
 
     Raises :class:`UserError` if a step fails.
     """
+    retention = load_params("retention", RetentionParams)
     with ThreadPoolExecutor(1) as pool, open_context() as context:
         deployment = pool.submit(deploy_flows)  # takes seconds, and needs none of the other steps
         context.store.ensure_bucket()
         yield f"bucket {context.store.bucket} at {context.store.endpoint}"
         yield f"ledger with {sum(context.ledger.count_by_state().values()):,} frames"
         clone = ensure_clone(context.settings.repository, context.settings.clone)
+        link_files(clone, retention)  # before files are fetched: they are linked at once then
         version = _fetch_dataset(clone, context.settings)
         yield f"clone {clone.path} at dataset {version}"
         yield f"annotators' project {context.project.url}"

@@ -14,14 +14,14 @@ from datetime import date, datetime
 from dataset.withdrawal import Tombstone, withdraw_from_dataset
 from export import list_candidates
 from flows.context import FlowContext
-from ingest.object_keys import INBOX, frame_key, parse_inbox_key
+from ingest.object_keys import INBOX, QUARANTINE, frame_key, parse_inbox_key
 from labeling import delete_tasks
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, FrameToWithdraw, Ledger, Withdrawal
+from trashnet.progress import track
 from trashnet.quarantine import QuarantineReason
 from trashnet.store import ObjectStore
 
-QUARANTINE = "quarantine/"
 SIDECAR, PICTURE = ".json", ".jpg"
 TASK_STATES = ("accepted", "tasked", "labelled", "released")  # a frame in these may have a task
 THREADS = 16  # that remove objects
@@ -197,7 +197,8 @@ def _remove_objects(store: ObjectStore, frames: Sequence[FrameToWithdraw]) -> in
     # Pictures first: a sidecar alone is recognised by the ledger, a picture alone would go to quarantine.
     with ThreadPoolExecutor(THREADS) as pool:
         for suffix in (PICTURE, SIDECAR):
-            list(pool.map(store.remove, [key for key in sorted(keys) if key.endswith(suffix)]))
+            some = [key for key in sorted(keys) if key.endswith(suffix)]
+            list(track(pool.map(store.remove, some), len(some), f"remove {suffix} objects", "object"))
     return len(keys)
 
 

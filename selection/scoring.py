@@ -17,6 +17,7 @@ from trashnet.boxes import Box, clip
 from trashnet.detectors import Detections, Detector
 from trashnet.images import ReducedImage, decode_reduced
 from trashnet.ledger import FrameScore, Ledger, UnscoredFrame
+from trashnet.progress import progress_bar
 from trashnet.store import NoSuchObject, ObjectStore
 from trashnet.taxonomy import Taxonomy
 
@@ -138,24 +139,33 @@ class Scorer:
         Where the bin ran the student, its detections are the student's and the frame is not even read. Once
         there is a student, frames that no model could score before count as new.
         """
-        models, ranked = self._models, 0
-        scored_by_none = NO_MODEL_NAME if models.student is not None else None
-        while ranked < self._params.ranked_per_run:
-            limit = min(RANKING_BATCH, self._params.ranked_per_run - ranked)
-            frames = self._ledger.unscored(limit, scored_by_none)
-            if not frames:
-                break
-            seen = [frame for frame in frames if models.student is None or models.bin_ran_student(frame)]
-            boxes = [frame.detections if models.bin_ran_student(frame) else None for frame in seen]
-            self._save(seen, [None] * len(seen), boxes, models.first_name)
-            known = {frame.sha256 for frame in seen}
-            for batch in self._batches([frame for frame in frames if frame.sha256 not in known]):
-                present, pictures = self._load(batch)
-                self._save(
-                    present, [None] * len(present), self._student_boxes(present, pictures), models.first_name
-                )
-            ranked += len(frames)
+        scored_by_none = NO_MODEL_NAME if self._models.student is not None else None
+        most, ranked = self._params.ranked_per_run, 0
+        total = self._ledger.count_unscored(most, scored_by_none)
+        with progress_bar(total, "rank new frames", "frame") as bar:
+            while ranked < most:
+                frames = self._ledger.unscored(min(RANKING_BATCH, most - ranked), scored_by_none)
+                if not frames:
+                    break
+                for count in self._rank(frames):
+                    bar.update(count)
+                ranked += len(frames)
         return ranked
+
+    def _rank(self, frames: Sequence[UnscoredFrame]) -> Iterator[int]:
+        """Give frames their first score; yields how many after each batch."""
+        models = self._models
+        seen = [frame for frame in frames if models.student is None or models.bin_ran_student(frame)]
+        boxes = [frame.detections if models.bin_ran_student(frame) else None for frame in seen]
+        self._save(seen, [None] * len(seen), boxes, models.first_name)
+        yield len(seen)
+        known = {frame.sha256 for frame in seen}
+        for batch in self._batches([frame for frame in frames if frame.sha256 not in known]):
+            present, pictures = self._load(batch)
+            self._save(
+                present, [None] * len(present), self._student_boxes(present, pictures), models.first_name
+            )
+            yield len(batch)
 
     def score_candidates(self, count: int) -> int:
         """Look again at the best frames for ``count`` tasks that the newest models have not scored."""
@@ -172,14 +182,16 @@ class Scorer:
         if models.teacher is None and models.student is None:
             return 0
         frames = [frame for frame in self._ledger.accepted_frames(sha256s) if frame.model != models.name]
-        for batch in self._batches(frames):
-            present, pictures = self._load(batch)
-            self._save(
-                present,
-                self._detect(models.teacher, pictures),
-                self._student_boxes(present, pictures),
-                models.name,
-            )
+        with progress_bar(len(frames), "score frames", "frame") as bar:
+            for batch in self._batches(frames):
+                present, pictures = self._load(batch)
+                self._save(
+                    present,
+                    self._detect(models.teacher, pictures),
+                    self._student_boxes(present, pictures),
+                    models.name,
+                )
+                bar.update(len(batch))
         return len(frames)
 
     def _batches(self, frames: Sequence[UnscoredFrame]) -> Iterator[list[UnscoredFrame]]:

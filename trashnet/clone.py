@@ -12,13 +12,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-import stamina
 
 from trashnet.errors import UserError, mask_credentials
 from trashnet.git_credentials import CredentialHelper, keep_credentials, split_credentials
+from trashnet.logs import VARIABLE as LOG_VARIABLE
+from trashnet.progress import elapsed_lines
+from trashnet.retries import retry
 from trashnet.stale_locks import OWN_LOCK, forget_dead_dvc, remove_git_locks, remove_old_reference_locks
 
 # The branch in the clone and in its origin. People read and merge it; only the flywheel writes to it.
@@ -58,7 +59,7 @@ class Clone:
         """Run git and return what it printed."""
         return self.run("git", *AUTHOR, *arguments)
 
-    @stamina.retry(
+    @retry(
         on=lambda error: isinstance(error, UserError) and bool(DVC_LOCKED.search(str(error))),
         attempts=None,
         timeout=DVC_LOCK_TIMEOUT_SECONDS,
@@ -68,7 +69,9 @@ class Clone:
 
         Waits while another dvc process holds its lock in the clone.
         """
-        return self.run(sys.executable, "-m", "dvc", *arguments, on_line=on_line)
+        told = elapsed_lines(f"dvc {arguments[0]}") if on_line is None else nullcontext()
+        with told:
+            return self.run(sys.executable, "-m", "dvc", *arguments, on_line=on_line)
 
     def run(self, *command: str, on_line: Callable[[str], None] | None = None) -> str:
         """Run a command in the clone and return its output. Python imports the clone's own code first."""
@@ -106,6 +109,7 @@ class Clone:
             "DVC_NO_ANALYTICS": "1",
             "DO_NOT_TRACK": "1",
             "GIT_TERMINAL_PROMPT": "0",
+            LOG_VARIABLE: "text",  # whoever reads the output logs it
         }
         return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | own
 

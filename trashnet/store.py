@@ -16,7 +16,6 @@ from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import stamina
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
@@ -25,6 +24,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3.exceptions import HTTPError
 
 from trashnet.errors import UserError
+from trashnet.retries import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,9 +108,8 @@ def _retried(method: "Callable[P, R]") -> "Callable[P, R]":
 
     If that does not help, raise an error whose one line names the store and what happened.
     """
-    with_retries = stamina.retry(
-        on=_is_transient, attempts=MAX_ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS
-    )(method)
+    retried = retry(on=_is_transient, attempts=MAX_ATTEMPTS, timeout=None, wait_max=MAX_WAIT_SECONDS)
+    with_retries = retried(method)
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -338,17 +337,12 @@ class ObjectStore:
 
         They are removed in any order: where one must be first, call this twice.
         """
-        plain = list[str]()
-        for key in keys:
-            if PLAIN_KEY.fullmatch(key):
-                plain.append(key)
-            else:
+        rest = iter(keys)
+        while page := list(islice(rest, PAGE_SIZE)):
+            plain = [key for key in page if PLAIN_KEY.fullmatch(key)]
+            is_done = bool(plain) and self._remove_page(plain)
+            for key in set(page) - set(plain) if is_done else page:
                 self.remove(key)
-        for start in range(0, len(plain), PAGE_SIZE):
-            page = plain[start : start + PAGE_SIZE]
-            if not self._remove_page(page):
-                for key in page:
-                    self.remove(key)
 
     @_retried
     def _remove_page(self, keys: "builtins.list[str]") -> bool:

@@ -6,6 +6,7 @@ import sys
 import click
 
 from trashnet.errors import UserError
+from trashnet.logs import configure_logs, error_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -17,16 +18,14 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a :class:`UserError` is printed in plain words and exits 1."""
     try:
+        configure_logs()
         cli(prog_name="trashnet")
     except UserError as error:
-        click.echo(f"trashnet: {error}", err=True)
+        click.echo(error_line(str(error)), err=True)
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        click.echo(
-            f"trashnet: {error.filename or 'the disk'}: {error.strerror}. Make room and run this again: "
-            "nothing is half-written.",
-            err=True,
-        )
+        what = f"{error.filename or 'the disk'}: {error.strerror}"
+        click.echo(error_line(f"{what}. Make room and run this again: nothing is half-written."), err=True)
         sys.exit(1)

@@ -21,6 +21,7 @@ from operations.stack.networks import blocked_networks
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn
 from operations.stack.run_state import PREFECT_DATABASE_VARIABLE
 from trashnet.errors import UserError
+from trashnet.logs import prefect_log_variables
 
 S3_TIMEOUT_SECONDS = 30.0
 # A first start with migrations takes Label Studio 55 s and Prefect 18 s on two idle cores, and three times as
@@ -181,7 +182,7 @@ def prefect_environment(folder: Path, url: str) -> dict[str, str]:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_CLI_COLORS": "false",
         "DO_NOT_TRACK": "1",
-    }
+    } | prefect_log_variables()
 
 
 def start_worker(

@@ -30,12 +30,14 @@ from operations.stack.server_factories import (
 )
 from operations.stack.watcher import ServerWatcher
 from trashnet.errors import UserError
+from trashnet.logs import json_line, log_format
 
 POLL_SECONDS = 0.2
 FEED_SECONDS = 3.0  # between two polls of the flow runs
 SETUP_TIMEOUT_SECONDS = 600.0
 PORT_TIMEOUT_SECONDS = 5.0  # beyond the grace period of a stack that was killed a moment ago
 MAX_LOG_BYTES = 20 * 2**20  # a larger log is rotated at the next start
+LOGGER = "stack"
 MAX_HEALTH_CHECKS = 8  # at the same time
 STOP_ORDER = ("gateway", "worker", "label_studio", "prefect", "s3")  # callers before the servers they call
 
@@ -177,7 +179,8 @@ class _Supervisor:
         self._report("stopped")
 
     def _report(self, line: str) -> None:
-        self._print(f"{datetime.now():%H:%M:%S}  {line}")
+        is_json = log_format() == "json"
+        self._print(json_line(line, logger=LOGGER) if is_json else f"{datetime.now():%H:%M:%S}  {line}")
 
     def _finish(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -269,6 +272,10 @@ class _Supervisor:
             "  Everything listens on this machine alone. Label Studio may send requests to 127.0.0.1.",
             "  Ctrl-C or `trashnet down` stops the stack; `trashnet status` shows its state.",
         ]
+        if log_format() == "json":
+            for line in [*lines, *notes]:
+                self._print(json_line(line.strip(), logger=LOGGER))
+            return
         for line in ["", *lines, "", *notes, ""]:
             self._print(line)
 

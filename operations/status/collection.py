@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -55,6 +56,7 @@ def collect_status(settings: Settings | None = None) -> Status:
             "quarantine": (STORE, lambda: _count_objects(settings, "quarantine/", "")),
             "ledger": (None, lambda: _query_ledger(settings)),
             "quotas": (None, lambda: _query_quotas(settings)),
+            "retention": (None, lambda: _query_retention(settings)),
             "tasks": (LABEL_STUDIO, lambda: _query_tasks(settings)),
             "dataset": (None, lambda: _query_dataset(settings)),
             "candidate": (STORE, lambda: _query_candidate(settings)),
@@ -209,6 +211,16 @@ def _query_quotas(settings: Settings) -> dict[str, Any]:
         "uploads": {bin_id: day.uploads_waiting for bin_id, day in bins if day.uploads_waiting},
         "frames": {bin_id: day.frames_waiting for bin_id, day in bins if day.frames_waiting},
     }
+
+
+def _query_retention(settings: Settings) -> dict[str, Any]:
+    from trashnet.ledger import open_ledger
+
+    ledger = open_ledger(settings.ledger_url, migrate=False)
+    try:
+        return {"removed": [asdict(removal) for removal in ledger.removals()]}
+    finally:
+        ledger.close()
 
 
 def _query_tasks(settings: Settings) -> dict[str, Any]:

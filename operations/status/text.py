@@ -25,6 +25,7 @@ def format_status(status: Status) -> str:
         "quarantine": _quarantine,
         "ledger": _ledger,
         "quotas": _quotas,
+        "retention": _retention,
         "tasks": lambda facts, _: [
             f"{facts['open']:,} open, {facts['finished']:,} finished   {facts['url']}"
         ],
@@ -81,6 +82,15 @@ def _quotas(facts: dict[str, Any], now: datetime) -> list[str]:
         for bin_id, count in facts["frames"].items()
     ]
     return lines or ["nothing waits over a bin's quota"]
+
+
+def _retention(facts: dict[str, Any], now: datetime) -> list[str]:
+    lines = [
+        f"removed so far: {removal['count']:,} of {removal['what']}"
+        + (f", {removal['bytes'] / 1e6:,.1f} MB" if removal["bytes"] else "")
+        for removal in facts["removed"]
+    ]
+    return lines or ["nothing was removed yet"]
 
 
 def _bounded(count: int) -> str:

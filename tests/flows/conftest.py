@@ -9,20 +9,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import update
 
+from flows.context import FlowContext, open_context
 from labeling import Client, connect
 from operations.stack import Server, find_free_port, prefect_environment, start_gateway, start_worker
 from tests.conftest import REPOSITORY
 from tests.servers import LabelStudioServer, S3Server
-from trashnet.ledger import Ledger, open_ledger
+from trashnet.ledger import FrameRow, Ledger, open_ledger
+from trashnet.ledger.tables import frames
 from trashnet.params import set_params
 from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=100)
 
 
 @dataclass(frozen=True)
@@ -151,3 +157,49 @@ def deployment(
     for server in (worker, gateway):
         server.stop()
     ledger.close()
+
+
+@pytest.fixture
+def refused_uploads(
+    begun: Path,
+    tmp_path: Path,
+    s3_server: S3Server,
+    fresh_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[FlowContext]:
+    """A deployment where an upload was refused a hundred days ago and another one today."""
+    shutil.copytree(begun, tmp_path / "here")
+    for name, value in {
+        "S3_ENDPOINT": s3_server.url,
+        "S3_ACCESS_KEY": s3_server.access_key,
+        "S3_SECRET_KEY": s3_server.secret_key,
+        "S3_BUCKET": fresh_bucket,
+        "LEDGER_URL": f"sqlite:///{tmp_path}/ledger.sqlite",
+        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
+        "LABEL_STUDIO_TOKEN": "none",
+        "CLONE": str(tmp_path / "here" / "clone"),
+        "GATEWAY_URL": "http://127.0.0.1:9",
+        "GATEWAY_SECRET": "a-secret-of-16-letters",
+    }.items():
+        monkeypatch.setenv(f"TRASHNET_{name}", value)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(REPOSITORY)
+    with open_context() as context:
+        context.store.ensure_bucket()
+        bucket = s3_server.server.log.with_suffix("") / fresh_bucket
+        for number, is_old in enumerate((True, False)):
+            sha = f"{number:064x}"
+            key = f"quarantine/broken-image/{sha}.jpg"
+            if is_old:  # the server would remember when an object was put
+                (bucket / key).parent.mkdir(parents=True)
+                (bucket / key).write_bytes(b"12345")
+                os.utime(bucket / key, (LONG_AGO.timestamp(),) * 2)
+            else:
+                context.store.put(key, b"12345")
+            refused = {"state": "quarantined", "quarantine_reason": "broken-image", "note": "does not decode"}
+            context.ledger.add(FrameRow(sha256=sha, uploaded_sha256=sha, inbox_key="", key=key, **refused))  # type: ignore[arg-type]
+            if is_old:
+                with context.ledger.transaction() as connection:
+                    old = update(frames).where(frames.c.sha256 == sha)
+                    connection.execute(old.values(changed_at=LONG_AGO))
+        yield context

@@ -20,7 +20,7 @@ from flows.events import INBOX
 from operations.stack import Server
 from tests.conftest import REPOSITORY
 from tests.flows.test_event_gateway import KEY, SECRET, RecordedEvents, settings
-from trashnet.ledger import FrameRow, Ledger, open_ledger
+from trashnet.ledger import FrameRow, Ledger, Removal, open_ledger
 from trashnet.settings import SECRET_HEADER
 
 ALERTS = yaml.safe_load((REPOSITORY / "deploy/alerts.yaml").read_text(encoding="utf-8"))
@@ -46,6 +46,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         assert ledger.add(replace(row, sha256=sha256, uploaded_sha256=sha256, captured_at=captured))
     refused = replace(row, state="quarantined", quarantine_reason="broken")
     assert ledger.add(replace(refused, sha256="f" * 64, uploaded_sha256="f" * 64))
+    ledger.record_removal(Removal("quarantine/duplicate", 3, 4000))
     yield ledger
     ledger.close()
 
@@ -72,6 +73,8 @@ def test_the_ledger_s_numbers_are_there(ledger: Ledger) -> None:
     assert samples["trashnet_quarantined_frames", "broken"] == 1
     assert samples["trashnet_oldest_frame_age_seconds", "accepted"] == pytest.approx(7200, abs=60)
     assert samples["trashnet_oldest_frame_age_seconds", "tasked"] == 0
+    assert samples["trashnet_removed", "quarantine/duplicate"] == 3
+    assert samples["trashnet_removed_bytes", "quarantine/duplicate"] == 4000
     assert samples["trashnet_up", "ledger"] == 1
 
 

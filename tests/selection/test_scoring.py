@@ -15,6 +15,7 @@ from selection import ScoringModels, SelectionParams, score_frames, select_frame
 from tests.ingest.uploads import jpeg, scene
 from tests.selection.test_selection import Fixed
 from tests.trashnet.ledger.inspection import frames_in_state
+from trashnet import progress
 from trashnet.boxes import Box
 from trashnet.detectors import Detections
 from trashnet.ledger import EXPLORATION, FrameRow, Ledger
@@ -229,3 +230,22 @@ def test_a_batch_is_bounded_by_pixels(store: MemoryStore, ledger: Ledger, taxono
     for batch in teacher.batches:
         assert len(batch) == 1 or sum(sources[shape] for shape in batch) <= 450_000
     assert max(map(len, teacher.batches)) == 2
+
+
+def test_both_looks_say_how_far_they_are(
+    store: MemoryStore,
+    ledger: Ledger,
+    taxonomy: Taxonomy,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After each batch, where nobody watches a terminal; of what is ranked, what this run will rank."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    enter(store, ledger, 30)
+    params = PARAMS.model_copy(update={"ranked_per_run": 20})
+    score_frames(store, ledger, ScoringModels(ByMean("c1"), ByMean("c1"), taxonomy), {}, params, ROOM)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("rank new frames: 5 of 20 frames, ") for line in lines)
+    assert any(line.startswith("rank new frames: 20 of 20 frames, ") for line in lines)
+    assert any(line.startswith("score frames: 12 of 12 frames, ") for line in lines)
+    assert all(line.endswith(" left") for line in lines)

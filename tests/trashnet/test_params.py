@@ -22,6 +22,7 @@ from training.params import RetrainingParams
 from training.ssd.params import SsdParams, TfrecordParams
 from trashnet.errors import UserError
 from trashnet.params import RENAMED_KEYS, Params, load_params, load_seed, set_params
+from trashnet.retention import RetentionParams
 
 SHIPPED_FILE = REPOSITORY / "params.yaml"
 SHIPPED = yaml.safe_load(SHIPPED_FILE.read_text(encoding="utf-8"))
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Params]] = {
     "selection": SelectionParams,
     "growth": GrowthParams,
     "retraining": RetrainingParams,
+    "retention": RetentionParams,
 }
 
 

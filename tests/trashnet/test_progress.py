@@ -1,6 +1,7 @@
 """Long work says how far it is."""
 
 import io
+import json
 import time
 
 import pytest
@@ -52,3 +53,38 @@ def test_a_terminal_shows_a_bar() -> None:
 def test_units_pass_through() -> None:
     """Tracking changes neither the units nor their order."""
     assert list(progress.track("abc", 3, "spelling", "letter")) == ["a", "b", "c"]
+
+
+def test_work_of_unknown_length_tells_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count and rate are all that is known."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    stream = io.StringIO()
+    with progress.progress_bar(None, "append frames", "frame", stream=stream) as bar:
+        for _ in range(3):
+            bar.update()
+    line = stream.getvalue().splitlines()[-1]
+    assert line.startswith("append frames: 3 frames, ")
+    assert "left" not in line
+
+
+def test_another_program_s_work_tells_how_long_it_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line per interval, until it ends, however it ends."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="refused"), progress.elapsed_lines("dvc push", stream=stream):
+        time.sleep(0.3)
+        raise ValueError("refused")
+    shown = stream.getvalue()
+    assert shown.count("dvc push: 0 s so far\n") >= 2
+    time.sleep(0.1)
+    assert stream.getvalue() == shown
+
+
+def test_lines_are_objects_where_logs_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets them too: its output may be collected."""
+    monkeypatch.setenv("TRASHNET_LOG", "json")
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    for stream in (io.StringIO(), Terminal()):
+        lines = [json.loads(line) for line in run(stream, 2, 0.0)]
+        assert lines[-1]["logger"] == "progress"
+        assert lines[-1]["event"].startswith("epoch 1/3: 2 of 2 images, ")

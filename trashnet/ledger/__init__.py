@@ -20,6 +20,7 @@ from trashnet.ledger.deduplication import MAX_HASH_DISTANCE, Duplicate, Fingerpr
 from trashnet.ledger.growth import FrameLabels, SetAside
 from trashnet.ledger.ledger import Ledger, open_ledger
 from trashnet.ledger.locks import Lock, LockLostError
+from trashnet.ledger.retention import REFUSED_STATES, ExpiredRefusal, Removal, TransitionPage
 from trashnet.ledger.rows import STATES, FrameRow, State
 from trashnet.ledger.selection import EXPLORATION, Burst, FrameScore, ScoredFrame, UnscoredFrame
 from trashnet.ledger.tables import BAND_MASKS
@@ -32,6 +33,7 @@ __all__ = [
     "EXPLORATION",
     "MAX_HASH_DISTANCE",
     "OUTCOMES",
+    "REFUSED_STATES",
     "STATES",
     "USABLE",
     "AnnotationKey",
@@ -39,6 +41,7 @@ __all__ = [
     "BinDay",
     "Burst",
     "Duplicate",
+    "ExpiredRefusal",
     "Fingerprint",
     "FrameLabels",
     "FrameRow",
@@ -50,9 +53,11 @@ __all__ = [
     "LockLostError",
     "Outcome",
     "RecordedAnnotations",
+    "Removal",
     "ScoredFrame",
     "SetAside",
     "State",
+    "TransitionPage",
     "TurnRow",
     "UnscoredFrame",
     "Upserted",

@@ -13,6 +13,7 @@ from trashnet.ledger.deduplication import DeduplicationQueries
 from trashnet.ledger.frames import FrameQueries
 from trashnet.ledger.growth import GrowthQueries
 from trashnet.ledger.locks import LockQueries
+from trashnet.ledger.retention import RetentionQueries
 from trashnet.ledger.selection import SelectionQueries
 from trashnet.ledger.turns import CursorQueries, TurnQueries
 from trashnet.ledger.uploads import UploadQueries
@@ -34,6 +35,7 @@ class Ledger(
     TurnQueries,
     CursorQueries,
     WithdrawalQueries,
+    RetentionQueries,
 ):
     """The frames' states and annotations, in SQLite or PostgreSQL; safe to use from many threads.
 

@@ -81,15 +81,21 @@ class SelectionQueries(Database):
     def unscored(self, limit: int, or_scored_by: str | None = None) -> list[UnscoredFrame]:
         """Accepted frames that have no score, then those whose score is ``or_scored_by``'s."""
         query = select(*TO_SCORE).where(ACCEPTED).limit(limit)
-        # Each condition is one range of the index on the model.
-        conditions: list[ColumnElement[bool]] = [frames.c.model.is_(None)]
-        if or_scored_by is not None:
-            conditions.append(frames.c.model == or_scored_by)
         with self.reading() as connection:
-            for condition in conditions:
+            for condition in _without_score(or_scored_by):
                 if rows := connection.execute(query.where(condition)).all():
                     return [_unscored(*row) for row in rows]
         return []
+
+    def count_unscored(self, limit: int, or_scored_by: str | None = None) -> int:
+        """How many frames :meth:`unscored` finds one after the other; counts no further than ``limit``."""
+        count = 0
+        with self.reading() as connection:
+            for condition in _without_score(or_scored_by):
+                found = select(frames.c.state).where(ACCEPTED, condition).limit(limit)
+                counted = select(func.count()).select_from(found.subquery())
+                count += int(connection.execute(counted).scalar() or 0)
+        return min(count, limit)
 
     def accepted_frames(self, sha256s: Sequence[str]) -> list[UnscoredFrame]:
         """Those of these frames that are accepted, in the order given."""
@@ -276,3 +282,9 @@ class SelectionQueries(Database):
 
 def _unscored(sha256: str, key: str, release: str | None, detections: Any, *rest: Any) -> UnscoredFrame:
     return UnscoredFrame(sha256, key, release, detections or (), *rest)
+
+
+def _without_score(or_scored_by: str | None) -> list[ColumnElement[bool]]:
+    """Each condition is one range of the index on the model."""
+    others = [] if or_scored_by is None else [frames.c.model == or_scored_by]
+    return [frames.c.model.is_(None), *others]

@@ -230,3 +230,13 @@ locks = Table(
     Column("owner", String(64), nullable=False),
     Column("held_until", UtcDateTime, nullable=False),
 )
+
+# How much retention has removed so far, of each kind.
+removals = Table(
+    "removals",
+    metadata,
+    Column("what", String(64), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+)

@@ -14,7 +14,7 @@ from benchmarks.support.postgres import new_database
 from trashnet.ledger import Fingerprint, Ledger, open_ledger
 from trashnet.ledger.frames import hash_bands
 from trashnet.ledger.rows import UNIQUE_STATES
-from trashnet.ledger.tables import annotations, frames, set_aside, turns
+from trashnet.ledger.tables import annotations, frames, set_aside, transitions, turns
 
 pytestmark = pytest.mark.heavy
 
@@ -38,6 +38,7 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "bin_days": lambda ledger: ledger.bin_days(NOON.date()),
     "bins_seen": lambda ledger: ledger.bins_seen(),
     "unscored": lambda ledger: ledger.unscored(16, "another model"),
+    "count_unscored": lambda ledger: ledger.count_unscored(1000, "another model"),
     "accepted_frames": lambda ledger: ledger.accepted_frames([f"{i:064x}" for i in range(600)]),
     "waiting_bins": lambda ledger: ledger.waiting_bins(),
     "best_scored": lambda ledger: ledger.best_scored([None, "bin8", "bin9"], 200),
@@ -69,6 +70,9 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "unfinished_withdrawals": lambda ledger: ledger.unfinished_withdrawals(),
     "frames_of_withdrawal": lambda ledger: ledger.frames_of_withdrawal(1),
     "count_withdrawals": lambda ledger: ledger.count_withdrawals(),
+    "removals": lambda ledger: ledger.removals(),
+    "removable_transitions": lambda ledger: ledger.removable_transitions(50, NOON + timedelta(days=1), 500),
+    "thinned_until": lambda ledger: ledger.thinned_until(),
     "cursor": lambda ledger: ledger.cursor("annotations/1"),
 }
 # It compares all annotations there are: it may read an index from end to end, never the table.
@@ -78,7 +82,7 @@ WHOLE_INDEX = {"annotations_by_several_people"}
 def fill(ledger: Ledger) -> None:
     """Frames in every state, most of them long past, and an annotation for each frame that people saw."""
     seen = {"tasked", "labelled", "released"}
-    rows, answers = [], []
+    rows, answers, entered = [], [], []
     for number in range(FRAMES):
         sha, state = f"{number:064x}", STATES[number % 100]
         phash = f"{(number * 0x9E3779B97F4A7C15) % 2**64:016x}"
@@ -91,6 +95,7 @@ def fill(ledger: Ledger) -> None:
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
             | hash_bands(phash if state in UNIQUE_STATES else None)
         )
+        entered.append({"sha256": sha, "from_state": None, "to_state": state, "at": NOON})
         if state in seen:
             open_turn = None if state != "released" else f"turn{number % 40}"
             answers.append(
@@ -107,6 +112,7 @@ def fill(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
         connection.execute(frames.insert(), rows)
         connection.execute(annotations.insert(), answers)
+        connection.execute(transitions.insert(), entered)
         plan = {"digest": "planned", "state": "planned", "started_at": NOON, "frames": 1, "boxes": 1}
         connection.execute(turns.insert(), [plan])
         aside = [{"sha256": f"{number:064x}", "reason": "no object"} for number in range(0, FRAMES, 1000)]
