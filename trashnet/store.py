@@ -341,8 +341,9 @@ class ObjectStore:
         while page := list(islice(rest, PAGE_SIZE)):
             plain = [key for key in page if PLAIN_KEY.fullmatch(key)]
             is_done = bool(plain) and self._remove_page(plain)
-            for key in set(page) - set(plain) if is_done else page:
-                self.remove(key)
+            for key in page:
+                if not is_done or not PLAIN_KEY.fullmatch(key):
+                    self.remove(key)
 
     @_retried
     def _remove_page(self, keys: "builtins.list[str]") -> bool:

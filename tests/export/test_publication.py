@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.support.fault_injection import Killed
 from export import list_candidates, load_newest_candidate, publish_candidate, publish_trained_models
-from tests.fault_injection import Killed
 from tests.servers import S3Server
 from trashnet.clone import Clone, prepare_training_clone
 from trashnet.errors import UserError

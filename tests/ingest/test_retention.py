@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed
+from benchmarks.support.memory_store import MemoryStore
 from ingest import IngestParams, deduplicate, receive, remove_expired
-from tests.fault_injection import Fuse, FusedLedger, FusedStore, Killed
-from tests.ingest.uploads import MemoryStore, jpeg, scene, upload
+from tests.ingest.uploads import jpeg, scene, upload
 from tests.trashnet.ledger.inspection import history
 from trashnet.ledger import STATES, FrameRow, Ledger, Removal, State, open_ledger
 from trashnet.ledger.tables import frames
