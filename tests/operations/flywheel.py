@@ -192,9 +192,10 @@ class Flywheel:
         )
 
     @stamina.retry(on=httpx.HTTPError, attempts=None, timeout=BUSY_SECONDS)
-    def finished_stages(self) -> int:
-        """How many stages of retrainings have ever ended well."""
-        where = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}, "name": {"any_": self._stages}}}
+    def begun_stages(self) -> int:
+        """How many stages of retrainings have ever begun; one that was killed stays "running" in Prefect."""
+        begun = ["RUNNING", "COMPLETED", "FAILED", "CRASHED"]
+        where = {"task_runs": {"state": {"type": {"any_": begun}}, "name": {"any_": self._stages}}}
         with self.prefect_api() as api:
             return int(api.post("/task_runs/count", json=where).json())
 
@@ -238,7 +239,7 @@ class Flywheel:
     def progress(self) -> tuple[Any, ...]:
         """What grows while the wheel turns."""
         waiting = sum(1 for _ in self.store.list("inbox/"))
-        turns, stages = len(self.ledger.finished_turns()), self.finished_stages()
+        turns, stages = len(self.ledger.finished_turns()), self.begun_stages()
         return self.ledger.count_by_state(), turns, waiting, stages
 
     def is_done(self, turn: int, *, trained: bool) -> bool:
