@@ -62,11 +62,16 @@ class UploadQueries(Database):
         ordered = sorted(enumerate(rows), key=lambda pair: pair[1].sha256)
         upserted = [Upserted(True, row.key) for row in rows]
         with self.transaction() as connection:
+            new = _new_rows(connection, [row for _, row in ordered])
             try:
-                with connection.begin_nested():
-                    add_new_frames(connection, [row for _, row in ordered])
-            except IntegrityError:  # one is known, or two are the same
-                for index, row in ordered:
+                if new:
+                    with connection.begin_nested():
+                        add_new_frames(connection, new)
+            except IntegrityError:  # another process has entered one meanwhile
+                new = []
+            entered = set(map(id, new))
+            for index, row in ordered:
+                if id(row) not in entered:
                     upserted[index] = _upsert(connection, row)
             if sent:
                 count_uploads(connection, datetime.now(UTC).date(), _sum_per_bin(sent, upserted))
@@ -80,6 +85,21 @@ class UploadQueries(Database):
                 for column in (frames.c.uploaded_sha256, frames.c.sha256):
                     known |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
         return known
+
+
+def _new_rows(connection: Connection, rows: Sequence[FrameRow]) -> list[FrameRow]:
+    """Those of these rows of which the ledger has neither SHA-256, each picture once."""
+    columns, new = (frames.c.sha256, frames.c.uploaded_sha256), list[FrameRow]()
+    known: tuple[set[str], ...] = tuple(set() for _ in columns)
+    for column, found in zip(columns, known, strict=True):
+        for batch in batched([getattr(row, column.name) for row in rows]):
+            found |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
+    for row in rows:
+        if row.sha256 not in known[0] and row.uploaded_sha256 not in known[1]:
+            new.append(row)
+            known[0].add(row.sha256)
+            known[1].add(row.uploaded_sha256)
+    return new
 
 
 def _upsert(connection: Connection, row: FrameRow) -> Upserted:
