@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ingest import IngestParams, deduplicate, pending_uploads, receive
+from benchmarks.support.inbox import pending_uploads
+from ingest import IngestParams, deduplicate, receive
 from operations.stack import find_free_port, start_s3
 from trashnet.ledger import open_ledger
 from trashnet.params import load_params

@@ -6,7 +6,7 @@ from ingest.inbox import LOOK_SECONDS, NO_BIN, InboxWatch, has_uploads
 from ingest.inbox_sweep import sweep_inbox
 from ingest.params import IngestParams
 from ingest.quotas import Admission, admit_uploads
-from ingest.reception import ReceptionCounts, pending_uploads, receive, split_into_shards
+from ingest.reception import ReceptionCounts, receive, split_into_shards
 from ingest.retention import remove_expired
 from ingest.work import IngestRound, drain_inbox, ingest_due
 
@@ -25,7 +25,6 @@ __all__ = [
     "drain_inbox",
     "has_uploads",
     "ingest_due",
-    "pending_uploads",
     "receive",
     "remove_expired",
     "split_into_shards",

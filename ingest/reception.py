@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from ingest.decoders import DecoderPool
 from ingest.inbox import bin_of
-from ingest.object_keys import INBOX
 from ingest.params import IngestParams
 from ingest.validation import OrphanSidecar, UploadValidator, ValidatedUpload
 from trashnet.ledger import Ledger, Upserted
@@ -48,11 +47,6 @@ class ReceptionCounts:
             self.quarantined + other.quarantined,
             self.left + other.left,
         )
-
-
-def pending_uploads(store: ObjectStore) -> list[str]:
-    """The keys of the sidecars in the inbox, sorted: uploads that are complete."""
-    return [stored.key for stored in store.list(INBOX) if stored.key.endswith(".json")]
 
 
 def split_into_shards(keys: Sequence[str], size: int) -> list[list[str]]:

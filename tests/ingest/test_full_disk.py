@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import DecoderPool, IngestParams, deduplicate, pending_uploads, receive
+from benchmarks.support.inbox import pending_uploads
+from ingest import DecoderPool, IngestParams, deduplicate, receive
 from operations.stack import find_free_port, servers, start_s3
 from tests.full_disk import on_a_small_disk
 from tests.ingest.uploads import jpeg, scene, upload

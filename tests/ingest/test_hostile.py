@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.support.inbox import pending_uploads
 from ingest import (
     DecoderPool,
     IngestParams,
     ReceptionCounts,
     deduplicate,
-    pending_uploads,
     receive,
     sweep_inbox,
 )

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.support.fault_injection import Fuse, FusedLedger, FusedStore, Killed
+from benchmarks.support.inbox import pending_uploads
 from benchmarks.support.memory_store import MemoryStore
 from ingest import (
     DecoderPool,
     IngestParams,
     deduplicate,
-    pending_uploads,
     receive,
     split_into_shards,
     sweep_inbox,

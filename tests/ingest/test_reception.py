@@ -1,12 +1,12 @@
 import hashlib
 from datetime import timedelta
 
+from benchmarks.support.inbox import pending_uploads
 from ingest import (
     DeduplicationCounts,
     IngestParams,
     ReceptionCounts,
     deduplicate,
-    pending_uploads,
     receive,
     split_into_shards,
 )

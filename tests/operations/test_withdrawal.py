@@ -17,12 +17,13 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.support.fault_injection import Killed
+from benchmarks.support.inbox import pending_uploads
 from dataset import GrowthParams, Log
 from dataset.growth import grow_turn
 from dataset.splits.params import SplitParams
 from export import publish_candidate
 from flows.context import FlowContext, open_context
-from ingest import IngestParams, pending_uploads, receive
+from ingest import IngestParams, receive
 from labeling import LabelingParams, request_labels
 from labeling.tasks import tasks_of
 from operations import withdrawal as withdrawal_module

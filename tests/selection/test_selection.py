@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest import IngestParams, deduplicate, pending_uploads, receive
+from benchmarks.support.inbox import pending_uploads
+from ingest import IngestParams, deduplicate, receive
 from selection import ScoringModels, SelectionParams, sample_frames, score_frames
 from selection.acquisition import (
     ModelDisagreement,
