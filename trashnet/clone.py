@@ -45,8 +45,8 @@ class Clone:
     def exclusive_lock(self) -> Iterator[None]:
         """Keep every other process out of the clone until the block ends.
 
-        The kernel releases the lock of a dead process. What git and dvc hold their own locks with is files,
-        so those of processes that were killed are removed first.
+        The kernel releases the lock of a dead process. Git and dvc leave lock files when they are killed, and
+        those are removed first.
         """
         git = self.path / ".git"
         with (git / OWN_LOCK).open("w") as handle:

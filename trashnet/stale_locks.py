@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 OWN_LOCK = "flywheel.lock"  # in the git folder itself, not that of a branch; the kernel releases it
-MAX_GIT_LOCK_SECONDS = 30.0  # git holds the lock of a branch or a tag for milliseconds
+PACKED_REFERENCES_LOCK = "packed-refs.lock"  # git's own maintenance may hold it, which runs in the background
+MAX_GIT_LOCK_SECONDS = 30.0  # git holds a lock of references for milliseconds
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def remove_git_locks(git_folder: Path) -> None:
-    """Remove every lock file of git. Call it only while nobody else works in the clone."""
+    """Remove what git locked in a clone. Call it only while nobody else works there."""
     for folder, folders, names in os.walk(git_folder):
         if "objects" in folders:
             folders.remove("objects")  # many files, and none of git's commands in a clone locks one of them
         for name in names:
             path = Path(folder) / name
-            if path.suffix == ".lock" and path != git_folder / OWN_LOCK:
+            if name == PACKED_REFERENCES_LOCK:
+                _remove_if_old(path)
+            elif path.suffix == ".lock" and path != git_folder / OWN_LOCK:
                 path.unlink(missing_ok=True)
 
 
@@ -33,9 +36,13 @@ def remove_old_reference_locks(git_folder: Path, branch: str) -> None:
     """Remove old locks of a branch and of all tags, in a repository on this machine that others use too."""
     references = git_folder / "refs"
     for path in (references / "heads" / f"{branch}.lock", *(references / "tags").glob("*.lock")):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > MAX_GIT_LOCK_SECONDS:
-                path.unlink()
+        _remove_if_old(path)
+
+
+def _remove_if_old(lock: Path) -> None:
+    with suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > MAX_GIT_LOCK_SECONDS:
+            lock.unlink()
 
 
 def forget_dead_dvc(dvc_folder: Path) -> None:

@@ -85,6 +85,12 @@ class Clock:
                 for unseen in FLOWS[place - 1 : place + 1]:
                     self.beginnings.setdefault(unseen, self.now)
 
+    def due(self, cut: Cut) -> float:
+        """When the power is cut: no later than the next flow begins, should this one take less time today."""
+        following = FLOWS[FLOWS.index(cut.flow) + 1 :]
+        soonest = min((self.beginnings.get(flow, math.inf) for flow in following), default=math.inf)
+        return min(self.beginnings.get(cut.flow, math.inf) + cut.after, soonest)
+
     def seconds(self, flow: str) -> float:
         """From the beginning of a flow to that of the next, or until now."""
         later = [self.beginnings[name] for name in FLOWS[FLOWS.index(flow) + 1 :] if name in self.beginnings]
@@ -114,7 +120,7 @@ def turn_once(flywheel: Flywheel, turn: int, *, trained: bool, cuts: list[Cut]) 
     while to_come or not is_done:
         assert clock.now < TURN_SECONDS, (flywheel.progress(), flywheel.active_flows())
         clock.note(FLOWS if is_done else flywheel.active_flows())
-        due = clock.beginnings.get(to_come[0].flow, math.inf) + to_come[0].after if to_come else math.inf
+        due = clock.due(to_come[0]) if to_come else math.inf
         time.sleep(max(0.0, min(POLL_SECONDS, due - clock.now)))
         if clock.now >= due:
             cut_once(flywheel, turn, to_come.pop(0), clock, trained=trained)
