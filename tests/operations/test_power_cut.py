@@ -192,7 +192,7 @@ def draw_cuts(rng: random.Random, flows: tuple[str, ...], took: Mapping[str, flo
 
 def print_table(cuts: list[Cut]) -> None:
     """What was hit how often, and the longest times."""
-    hit = Counter(flow.split()[0] for cut in cuts for flow in cut.running or ["no flow"])
+    hit = Counter(flow.split()[0] for cut in cuts for flow in cut.running or ["none"])
     stages = Counter(stage for cut in cuts for flow in cut.running for stage in flow.split()[1:])
     print(f"{len(cuts)} cuts, of which so many hit")
     for name, times in [*sorted(hit.items()), *sorted(stages.items())]:
