@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +196,11 @@ def test_frames_to_compare_with_are_read_off_the_index_in_its_order(ledger: Ledg
 
 # Verbs that find few of the many accepted frames, and the index that leads to those alone.
 OWN_INDEX = {
-    "unscored": "ix_frames_accepted_model",
-    "waiting_bins": "ix_frames_accepted_bin_score",
-    "best_scored": "ix_frames_accepted_bin_score",
-    "count_accepted_per_bin": "ix_frames_accepted_bin_score",
-    "sample_accepted": "ix_frames_accepted_sha256",
+    "unscored": "ix_frames_state_model",
+    "waiting_bins": "ix_frames_state_bin_score",
+    "best_scored": "ix_frames_state_bin_score",
+    "count_accepted_per_bin": "ix_frames_state_bin_score",
+    "sample_accepted": "ix_frames_state_sha256",
     "count_asked_per_burst": "ix_frames_asked_burst",
     "count_quarantined": "ix_frames_quarantine_reason",
 }
@@ -213,6 +214,16 @@ def test_without_statistics_a_verb_reads_its_own_index(ledger: Ledger, name: str
         lines = plan(ledger, statement, parameters)
         used = set(re.findall(r"\bix_frames_\w+", "\n".join(lines)))
         assert used == {OWN_INDEX[name]}, "\n".join([statement, *lines])
+
+
+@pytest.mark.parametrize("name", READS)
+def test_an_index_by_state_is_searched_by_the_state(ledger: Ledger, name: str) -> None:
+    """One that is read from its beginning costs as many entries as it has."""
+    for statement, parameters in statements(ledger, READS[name]):
+        lines = plan(ledger, statement, parameters)
+        for line, condition in pairwise([*lines, ""]):
+            if re.search(r"\bix_frames_state_", line):
+                assert "state" in line.partition("(")[2] + condition, "\n".join([statement, *lines])
 
 
 def test_a_scan_would_be_noticed(ledger: Ledger) -> None:
