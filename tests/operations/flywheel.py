@@ -242,6 +242,21 @@ class Flywheel:
         turns, stages = len(self.ledger.finished_turns()), self.begun_stages()
         return self.ledger.count_by_state(), turns, waiting, stages
 
+    def flow_of(self, turn: int) -> str:
+        """The flow that this turn's frames wait for or are in."""
+        rows = [row for row in frames_in_state(self.ledger, *get_args(State)) if row.bin_id == bin_of(turn)]
+        states = [row.state for row in rows if row.state not in ("received", "duplicate", "quarantined")]
+        if len(states) < GOOD:
+            return "ingest"
+        if "accepted" in states:
+            return "request-labels"
+        if "tasked" in states:
+            return "collect-labels"
+        if len(self.ledger.finished_turns()) <= turn:
+            return "grow"
+        is_published = "publish" in self.active_flows() or "labelled" not in states
+        return "publish" if is_published else "retrain"
+
     def is_done(self, turn: int, *, trained: bool) -> bool:
         """Whether the inbox is empty and every good frame of this turn is in the dataset's newest version.
 

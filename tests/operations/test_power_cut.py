@@ -5,10 +5,10 @@ and for one epoch. Three turns in ten cuts are made; one of them is long, becaus
 Before the first of each kind comes an undisturbed turn with the same uploads and answers but for the
 pictures, and the others must end as that one did.
 
-So that every flow is hit, a turn is divided where each flow begins, and a cut lies at a random moment from
-the beginning of its flow to that of the next, which took so long in the undisturbed turn; cuts of the same
-flow in one turn have equal parts of that time. With PostgreSQL behind ledger and Prefect its server is killed
-as well, and is started again before the stack.
+So that every flow is hit, a turn is divided by the flow that its frames wait for or are in, which the ledger
+tells. A cut lies at a random moment of such a part, which took so long in the undisturbed turn; cuts of the
+same flow in one turn have equal shares of that time. With PostgreSQL behind ledger and Prefect its server is
+killed as well, and is started again before the stack.
 
 ``TRASHNET_POWER_CUTS`` is the number of cuts (10 unless set; the release is tested with 30), and
 ``TRASHNET_POWER_CUT_SEED`` draws their moments.
@@ -19,7 +19,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
@@ -40,12 +40,12 @@ SEED = int(os.environ.get("TRASHNET_POWER_CUT_SEED", "20261126"))
 TURN_SECONDS = 30 * MINUTES  # without the time that the stack is down, in which a turn must end
 PROGRESS_SECONDS = 2 * MINUTES  # from the stack's being up until the wheel turns
 POLL_SECONDS = 0.5
-FLOWS = ("upload", "ingest", "request-labels", "collect-labels", "grow", "retrain", "publish")  # in order
+FLOWS = ("ingest", "request-labels", "collect-labels", "grow", "retrain", "publish")  # in order
 SHORT = FLOWS[:-2]
 # During which flows the power is cut in a turn, and whether it is a long one. Then from the first on again.
 PLAN: tuple[tuple[bool, tuple[str, ...]], ...] = (
-    (False, ("upload", "request-labels", "grow")),
-    (False, ("ingest", "collect-labels", "grow")),
+    (False, ("ingest", "request-labels", "grow")),
+    (False, ("request-labels", "collect-labels", "grow")),
     (True, ("ingest", "retrain", "retrain", "publish")),
 )
 
@@ -63,27 +63,20 @@ class Cut:
 
 @dataclass
 class Clock:
-    """The seconds of a turn without those of power cuts, and when each flow began."""
+    """The seconds of a turn without those of power cuts, and when the part of each flow began."""
 
     began: float = field(default_factory=time.monotonic)
-    beginnings: dict[str, float] = field(default_factory=lambda: {"upload": 0.0})
+    beginnings: dict[str, float] = field(default_factory=dict)
 
     @property
     def now(self) -> float:
         """Seconds since the turn began."""
         return time.monotonic() - self.began
 
-    def note(self, running: Iterable[str]) -> None:
-        """Note which flows run now.
-
-        A run of the last turn may be late, so a flow begins with this turn's one before it, or with the one
-        before that, whose run may have been too short to be seen.
-        """
-        for flow in running:
-            place = FLOWS.index(name) if (name := flow.split()[0]) in FLOWS else 0
-            if any(before in self.beginnings for before in FLOWS[max(0, place - 2) : place]):
-                for unseen in FLOWS[place - 1 : place + 1]:
-                    self.beginnings.setdefault(unseen, self.now)
+    def note(self, flow: str) -> None:
+        """Note that the turn has come to this flow, and so past those before it."""
+        for begun in FLOWS[: FLOWS.index(flow) + 1]:
+            self.beginnings.setdefault(begun, self.now)
 
     def due(self, cut: Cut) -> float:
         """When the power is cut: no later than the next flow begins, should this one take less time today."""
@@ -115,11 +108,11 @@ def flywheel(request: pytest.FixtureRequest, tmp_path: Path, taxonomy: Taxonomy)
 def turn_once(flywheel: Flywheel, turn: int, *, trained: bool, cuts: list[Cut]) -> Clock:
     """Turn the wheel once, with these power cuts."""
     flywheel.retrain_after(trained=trained)
-    flywheel.upload(turn)
     clock, to_come, is_done = Clock(), list(cuts), False
+    flywheel.upload(turn)
     while to_come or not is_done:
         assert clock.now < TURN_SECONDS, (flywheel.progress(), flywheel.active_flows())
-        clock.note(FLOWS if is_done else flywheel.active_flows())
+        clock.note(FLOWS[-1] if is_done else flywheel.flow_of(turn))
         due = clock.due(to_come[0]) if to_come else math.inf
         time.sleep(max(0.0, min(POLL_SECONDS, due - clock.now)))
         if clock.now >= due:
@@ -146,7 +139,7 @@ def cut_once(flywheel: Flywheel, turn: int, cut: Cut, clock: Clock, *, trained: 
     while (now := flywheel.progress()) == at_up and not flywheel.is_done(turn, trained=trained):
         seconds = time.monotonic() - up_at
         assert seconds < PROGRESS_SECONDS, f"{at_up} for {seconds:.0f} s; {flywheel.active_flows()}"
-        clock.note(flywheel.active_flows())
+        clock.note(flywheel.flow_of(turn))
         with suppress(httpx.HTTPError, UserError):
             flywheel.answer()
         time.sleep(POLL_SECONDS)
