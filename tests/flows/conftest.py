@@ -121,9 +121,9 @@ def deployment(
     """Everything set up by `trashnet setup`, with a worker and an event gateway that watches the inbox."""
     folder = tmp_path_factory.mktemp("deployment")
     root, name, port = folder / "repository", f"loop-{secrets.token_hex(4)}", find_free_port()
-    copy_of_repository(
-        root, {"growth.min_frames": "4", "retraining.min_new_frames": "1000", "labeling.double_share": "0"}
-    )
+    changes = {"growth.min_frames": "4", "retraining.min_new_frames": "1000", "labeling.double_share": "0"}
+    # Else a run that lingers takes in what the sweep should find.
+    copy_of_repository(root, changes | {"ingest.linger_seconds": "2"})
     variables = {
         "TRASHNET_S3_ENDPOINT": s3_server.url,
         "TRASHNET_S3_ACCESS_KEY": s3_server.access_key,
