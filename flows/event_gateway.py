@@ -1,9 +1,9 @@
 """The event gateway: notifications of uploads and annotations become Prefect events.
 
 ``POST /s3`` takes S3's event notifications, ``POST /label-studio`` Label Studio's webhooks; ``GET /metrics``
-is for Prometheus. A store that
-cannot notify is watched instead: the inbox is listed every few seconds. Notifications are debounced: a
-thousand uploads are one or two events. ``python -m flows.event_gateway`` runs it."""
+is for Prometheus. A store that cannot notify is watched instead: a stretch of the inbox is listed every
+second. Notifications are debounced: a thousand uploads are one or two events. ``python -m
+flows.event_gateway`` runs it."""
 
 import asyncio
 import json
