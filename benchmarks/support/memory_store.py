@@ -102,5 +102,17 @@ class MemoryStore(ObjectStore):
             self.remove(key)
 
 
+class CountingStore(MemoryStore):
+    """Counts the objects that were listed."""
+
+    listed = 0
+
+    def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
+        """The objects, counted."""
+        for stored in super().list(prefix, start_after):
+            self.listed += 1
+            yield stored
+
+
 def _etag(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
