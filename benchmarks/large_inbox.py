@@ -4,28 +4,16 @@ The objects are in memory, so what is compared is how many are listed. A store s
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from benchmarks.support.inbox import pending_uploads
-from benchmarks.support.memory_store import MODIFIED, MemoryStore
+from benchmarks.support.memory_store import MODIFIED, CountingStore
 from ingest import InboxWatch, IngestParams, admit_uploads, has_uploads, sweep_inbox
 from trashnet.ledger import open_ledger
-from trashnet.store import PAGE_SIZE, StoredObject
+from trashnet.store import PAGE_SIZE
 
 UPLOADS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 BINS = 100
-
-
-class CountingStore(MemoryStore):
-    """Counts the objects that are listed."""
-
-    listed = 0
-
-    def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """The objects, counted."""
-        for stored in super().list(prefix, start_after):
-            self.listed += 1
-            yield stored
 
 
 def main() -> None:

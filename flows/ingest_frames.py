@@ -27,9 +27,7 @@ from ingest import (
 )
 from trashnet.params import load_params
 
-LINGERING_SECONDS = (
-    3600.0  # after which a run does not wait for more: the next one starts with new code and params
-)
+LINGERING_SECONDS = 3600.0  # of a run, after which it waits for no more: the next one has the newest code
 SHARDS_AT_ONCE = 2  # each with `ingest.threads` connections to the store, and one to the ledger
 
 

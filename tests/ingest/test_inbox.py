@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,26 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.support.memory_store import MemoryStore
+from benchmarks.support.memory_store import CountingStore, MemoryStore
 from ingest import Admission, InboxWatch, IngestParams, admit_uploads, has_uploads, inbox, sweep_inbox
 from ingest import inbox_sweep as inbox_sweep_module
 from ingest import quotas as quotas_module
 from ingest.inbox import bin_of
 from tests.ingest.uploads import NOON, upload
 from trashnet.ledger import Ledger, open_ledger
-from trashnet.store import StoredObject
-
-
-class CountingStore(MemoryStore):
-    """Counts the objects that were listed."""
-
-    listed = 0
-
-    def list(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """The objects, counted."""
-        for stored in super().list(prefix, start_after):
-            self.listed += 1
-            yield stored
 
 
 def send(store: MemoryStore, bin_id: str, *numbers: int) -> None:
