@@ -2,8 +2,6 @@
 
 After a power cut Prefect still calls a run "Running", and the run keeps its deployment's only slot. No
 service of Prefect notices. Such a run is ended here, as crashed, which frees its slot.
-
-Uses plain requests, because importing Prefect takes seconds and the embedded stack's supervisor needs it too.
 """
 
 from collections.abc import Iterable
@@ -14,12 +12,10 @@ from typing import Any
 
 import httpx
 
-from trashnet.retries import retry
+from flows.prefect_api import post, send
 
 WORK_POOL = "flywheel"
 SWEEP = "sweep/sweep"
-REQUEST_TIMEOUT_SECONDS = 10.0
-BUSY_TIMEOUT_SECONDS = 20.0  # in which a request that Prefect is too busy for is sent again
 PAGE = 200  # runs in one answer; Prefect's maximum
 WORKER_LABEL = "prefect.worker.name"  # with which a worker labels a run that it starts
 DUE_WITHIN = timedelta(seconds=5)  # from now: HTTP's date lags behind the clock by up to two seconds
@@ -56,20 +52,13 @@ class ActiveRun:
         return f"{self.flow} {self.name}"
 
 
-def open_api(url: str, auth: str | None = None) -> httpx.Client:
-    """A client of Prefect's API; ``auth`` is ``user:password``."""
-    user, colon, password = (auth or "").partition(":")
-    credentials = (user, password) if colon else None
-    return httpx.Client(base_url=url, auth=credentials, trust_env=False, timeout=REQUEST_TIMEOUT_SECONDS)
-
-
 def read_active_runs(api: httpx.Client) -> tuple[list[ActiveRun], datetime]:
     """The pool's runs that hold a slot, and the time on Prefect's clock."""
     where = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
     pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
     found: list[dict[str, Any]] = []
     while True:
-        response = _post(api, "/flow_runs/filter", **where, **pool, limit=PAGE, offset=len(found))
+        response = post(api, "/flow_runs/filter", **where, **pool, limit=PAGE, offset=len(found))
         page = response.json()
         found += page
         if len(page) < PAGE:
@@ -77,10 +66,10 @@ def read_active_runs(api: httpx.Client) -> tuple[list[ActiveRun], datetime]:
     now = parsedate_to_datetime(response.headers["date"])
     if not found:
         return [], now
-    workers = _post(api, f"/work_pools/{WORK_POOL}/workers/filter").json()
+    workers = post(api, f"/work_pools/{WORK_POOL}/workers/filter").json()
     heartbeats = {worker["name"]: _moment(worker["last_heartbeat_time"]) for worker in workers}
     ids = sorted({run["flow_id"] for run in found})
-    flows = _post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
+    flows = post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
     names = {flow["id"]: flow["name"] for flow in flows}
     return [_active_run(run, names, heartbeats) for run in found], now
 
@@ -94,7 +83,7 @@ def end_runs(api: httpx.Client, runs: Iterable[ActiveRun], reason: str) -> list[
     for run in runs:
         state = "CANCELLED" if run.state == "CANCELLING" else "CRASHED"
         body = {"state": {"type": state, "name": state.title(), "message": reason}, "force": False}
-        answer = _request(api, "POST", f"/flow_runs/{run.id}/set_state", body).json()
+        answer = send(api, "POST", f"/flow_runs/{run.id}/set_state", body).json()
         if answer["status"] == "ACCEPT":
             ended.append(run)
     return ended
@@ -102,16 +91,16 @@ def end_runs(api: httpx.Client, runs: Iterable[ActiveRun], reason: str) -> list[
 
 def free_all_slots(api: httpx.Client) -> None:
     """Set every concurrency limit's count of taken slots to 0. Call it only while nobody runs anything."""
-    for limit in _post(api, "/v2/concurrency_limits/filter").json():
+    for limit in post(api, "/v2/concurrency_limits/filter").json():
         if limit["active_slots"]:
-            _request(api, "PATCH", f"/v2/concurrency_limits/{limit['id']}", {"active_slots": 0})
+            send(api, "PATCH", f"/v2/concurrency_limits/{limit['id']}", {"active_slots": 0})
 
 
 def start_run(api: httpx.Client, deployment: str) -> None:
     """Start a run of a deployment, ``flow/deployment``, unless one is under way or due."""
-    found = _request(api, "GET", f"/deployments/name/{deployment}").json()
+    found = send(api, "GET", f"/deployments/name/{deployment}").json()
     if not has_due_run(api, deployment, running_too=True):
-        _request(api, "POST", f"/deployments/{found['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+        send(api, "POST", f"/deployments/{found['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
 
 
 def has_due_run(api: httpx.Client, deployment: str, *, running_too: bool = False) -> bool:
@@ -121,7 +110,7 @@ def has_due_run(api: httpx.Client, deployment: str, *, running_too: bool = False
     """
     flow, _, name = deployment.partition("/")
     states = ["SCHEDULED", "PENDING", *(["RUNNING"] if running_too else [])]
-    response = _post(
+    response = post(
         api,
         "/flow_runs/filter",
         flows={"name": {"any_": [flow]}},
@@ -141,7 +130,7 @@ def count_runs(api: httpx.Client, deployment: str) -> int:
     """How many runs this deployment ever had."""
     flow, _, name = deployment.partition("/")
     where = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
-    return int(_post(api, "/flow_runs/count", **where).json())
+    return int(post(api, "/flow_runs/count", **where).json())
 
 
 def _active_run(
@@ -161,19 +150,3 @@ def _active_run(
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def _post(api: httpx.Client, path: str, **body: Any) -> httpx.Response:
-    return _request(api, "POST", path, body)
-
-
-def _is_busy(error: Exception) -> bool:
-    # Prefect answers 503 while its SQLite database is locked.
-    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 502, 503}
-
-
-@retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_SECONDS)
-def _request(api: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-    response = api.request(method, path, json=body)
-    response.raise_for_status()
-    return response

@@ -13,7 +13,8 @@ import httpx
 from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
-from flows.active_runs import count_runs, has_due_run, open_api
+from flows.active_runs import count_runs, has_due_run
+from flows.prefect_api import open_api
 
 INBOX = "trashnet.inbox.arrived"  # uploads lie in the inbox
 ACCEPTED = "trashnet.frames.accepted"  # new frames are in the ledger

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from flows.active_runs import open_api
+from flows.prefect_api import open_api
 
 MAX_RUNS = 50  # the newest ones
 MAX_MESSAGE_LENGTH = 160

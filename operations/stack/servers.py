@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 
 from flows.active_runs import WORK_POOL as WORK_POOL
-from flows.active_runs import end_runs, free_all_slots, open_api, read_active_runs
+from flows.active_runs import end_runs, free_all_slots, read_active_runs
+from flows.prefect_api import open_api
 from operations.stack import leases
 from operations.stack.networks import blocked_networks
 from operations.stack.process import LOOPBACK, Server, is_port_free, spawn

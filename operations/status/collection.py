@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from flows.active_runs import open_api, read_active_runs
+from flows.active_runs import read_active_runs
+from flows.prefect_api import open_api, post
 from operations.stack import WORK_POOL
 from operations.stack.run_state import RunRecord, ServerRecord, StackPaths, find_run, read_environment_file
 from operations.stack.servers import AUTH_VARIABLE
@@ -148,7 +149,7 @@ def _is_healthy(url: str) -> bool:
 def _is_worker_online(api: httpx.Client) -> bool:
     online = {"status": {"any_": ["ONLINE"]}}
     try:
-        return bool(_post(api, f"work_pools/{WORK_POOL}/workers/filter", workers=online))
+        return bool(post(api, f"/work_pools/{WORK_POOL}/workers/filter", workers=online).json())
     except httpx.HTTPError:
         return False
 
@@ -285,14 +286,14 @@ def _query_runs(api: httpx.Client | None) -> dict[str, Any]:
         raise UserError("PREFECT_API_URL is not set")
     started = {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
     newest_first = {"sort": "START_TIME_DESC", "limit": MAX_RUNS}
-    runs = _post(api, "flow_runs/filter", flow_runs={"state": started}, **newest_first)
+    runs = post(api, "/flow_runs/filter", flow_runs={"state": started}, **newest_first).json()
     since = (datetime.now(UTC) - FAILURE_PERIOD).isoformat()
     failed = {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}, "start_time": {"after_": since}}
-    failures = _post(api, "flow_runs/filter", flow_runs=failed, **newest_first)
-    failure_count = _post(api, "flow_runs/count", flow_runs=failed)
+    failures = post(api, "/flow_runs/filter", flow_runs=failed, **newest_first).json()
+    failure_count = post(api, "/flow_runs/count", flow_runs=failed).json()
     flow_names = {}
     if ids := sorted({run["flow_id"] for run in [*runs, *failures]}):
-        flows = _post(api, "flows/filter", flows={"id": {"any_": ids}})
+        flows = post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
         flow_names = {flow["id"]: flow["name"] for flow in flows}
     active, now = read_active_runs(api)
     return {
@@ -318,9 +319,3 @@ def _connect_to_prefect(variables: Mapping[str, str]) -> httpx.Client | None:
     """The API that these variables name, if they name one, with the credentials beside it."""
     url = variables.get("PREFECT_API_URL")
     return open_api(url, variables.get(AUTH_VARIABLE)) if url else None
-
-
-def _post(api: httpx.Client, path: str, **body: Any) -> Any:
-    response = api.post(f"/{path}", json=body)
-    response.raise_for_status()
-    return response.json()

@@ -22,7 +22,8 @@ import stamina
 from benchmarks.support.postgres import PostgresCluster, new_database
 from dataset import Log
 from export import list_candidates, load_newest_candidate
-from flows.active_runs import ACTIVE, open_api
+from flows.active_runs import ACTIVE
+from flows.prefect_api import open_api
 from labeling import Client, connect
 from labeling.interface import BOXES_TAG, IMAGE_TAG
 from operations.stack import Server

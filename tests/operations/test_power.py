@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.active_runs import ActiveRun, end_runs, has_due_run, open_api, read_active_runs, start_run
+from flows.active_runs import ActiveRun, end_runs, has_due_run, read_active_runs, start_run
 from flows.events import Announcements
+from flows.prefect_api import open_api, post, send
 from operations.stack import Server, find_free_port, prefect_environment, start_prefect, start_worker, watcher
 from operations.stack.leases import FOLDER, extend_leases
 from operations.stack.process import spawn
@@ -87,7 +88,7 @@ class Stack:
     def states(self) -> list[str]:
         """Of all runs, in the order in which they were made."""
         with self.api as api:
-            found: list[dict[str, Any]] = api.post("/flow_runs/filter", json={"sort": "ID_DESC"}).json()
+            found: list[dict[str, Any]] = post(api, "/flow_runs/filter", sort="ID_DESC").json()
         return [run["state_type"] for run in sorted(found, key=lambda run: run["created"])]
 
     def start(self) -> Path:
@@ -205,15 +206,15 @@ def test_no_run_is_started_beside_one_that_is_due(prefect_stack: Stack) -> None:
     with prefect_stack.api as api:
         assert not has_due_run(api, DEPLOYMENT)
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-        deployment = api.get(f"/deployments/name/{DEPLOYMENT}").json()["id"]
+        deployment = send(api, "GET", f"/deployments/name/{DEPLOYMENT}").json()["id"]
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": tomorrow}}
-        made = api.post(f"/deployments/{deployment}/create_flow_run", json={"state": state}).json()
+        made = post(api, f"/deployments/{deployment}/create_flow_run", state=state).json()
         assert not has_due_run(api, DEPLOYMENT)
         for _ in range(2):
             start_run(api, DEPLOYMENT)
             assert has_due_run(api, DEPLOYMENT)
         assert len(prefect_stack.states()) == before + 2
-        api.delete(f"/flow_runs/{made['id']}")
+        send(api, "DELETE", f"/flow_runs/{made['id']}")
 
 
 def test_an_event_while_a_run_is_due_or_coming_is_not_needed(
@@ -222,26 +223,21 @@ def test_an_event_while_a_run_is_due_or_coming_is_not_needed(
     """Between an event and the run that it starts lie seconds in which Prefect knows of no run."""
     monkeypatch.setattr("flows.events.connect_to_prefect", lambda: prefect_stack.api)
     monkeypatch.setattr("flows.events.LISTENERS", {"uploads": DEPLOYMENT})
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     with prefect_stack.api as api:
         start_run(api, DEPLOYMENT)
         announcements = Announcements()
         assert announcements.judge("uploads") == "covered"
-        found = api.post(
-            "/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-        )
-        for run in found.json():
-            api.delete(f"/flow_runs/{run['id']}")
+        for run in post(api, "/flow_runs/filter", **scheduled).json():
+            send(api, "DELETE", f"/flow_runs/{run['id']}")
         assert announcements.judge("uploads") == "needed"
         announcements.note("uploads")
         assert announcements.judge("uploads") == "coming"
         assert announcements.judge("another") == "needed"
         start_run(api, DEPLOYMENT)
         assert announcements.judge("uploads") == "covered"
-        state = {"state": {"type": "RUNNING"}, "force": True}
-        [run] = api.post(
-            "/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-        ).json()
-        api.post(f"/flow_runs/{run['id']}/set_state", json=state)
+        [run] = post(api, "/flow_runs/filter", **scheduled).json()
+        post(api, f"/flow_runs/{run['id']}/set_state", state={"type": "RUNNING"}, force=True)
         assert announcements.judge("uploads") == "needed", "it may have looked already"
         monkeypatch.setattr("flows.events.LINGERING", {"uploads"})
         assert announcements.judge("uploads") == "coming", "it looks again before it ends"
@@ -249,7 +245,7 @@ def test_an_event_while_a_run_is_due_or_coming_is_not_needed(
         announcements.note("uploads")
         monkeypatch.setattr("flows.events.COMING_SECONDS", 0.0)
         assert announcements.judge("uploads") == "needed", "an event may be lost"
-        api.delete(f"/flow_runs/{run['id']}")
+        send(api, "DELETE", f"/flow_runs/{run['id']}")
 
 
 def test_prefect_answers_nobody_without_its_password_and_no_other_origin(prefect_stack: Stack) -> None:
