@@ -20,6 +20,7 @@ PAGE = 200  # runs in one answer; Prefect's maximum
 WORKER_LABEL = "prefect.worker.name"  # with which a worker labels a run that it starts
 DUE_WITHIN = timedelta(seconds=5)  # from now: HTTP's date lags behind the clock by up to two seconds
 ACTIVE = ("PENDING", "RUNNING", "CANCELLING")  # states of runs that hold their deployment's slot
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 # A worker sends a heartbeat every 30 s. While it waits for a Prefect server that was down, up to 240 s pass.
 WORKER_TIMEOUT = timedelta(seconds=300)
 
@@ -55,22 +56,13 @@ class ActiveRun:
 def read_active_runs(api: httpx.Client) -> tuple[list[ActiveRun], datetime]:
     """The pool's runs that hold a slot, and the time on Prefect's clock."""
     where = {"flow_runs": {"state": {"type": {"any_": list(ACTIVE)}}}}
-    pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
-    found: list[dict[str, Any]] = []
-    while True:
-        response = post(api, "/flow_runs/filter", **where, **pool, limit=PAGE, offset=len(found))
-        page = response.json()
-        found += page
-        if len(page) < PAGE:
-            break
+    response, found = _read_runs(api, **where, work_pools={"name": {"any_": [WORK_POOL]}})
     now = parsedate_to_datetime(response.headers["date"])
     if not found:
         return [], now
     workers = post(api, f"/work_pools/{WORK_POOL}/workers/filter").json()
     heartbeats = {worker["name"]: _moment(worker["last_heartbeat_time"]) for worker in workers}
-    ids = sorted({run["flow_id"] for run in found})
-    flows = post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
-    names = {flow["id"]: flow["name"] for flow in flows}
+    names = _flow_names(api, found)
     return [_active_run(run, names, heartbeats) for run in found], now
 
 
@@ -87,6 +79,30 @@ def end_runs(api: httpx.Client, runs: Iterable[ActiveRun], reason: str) -> list[
         if answer["status"] == "ACCEPT":
             ended.append(run)
     return ended
+
+
+def end_orphaned_subflows(api: httpx.Client) -> list[ActiveRun]:
+    """Mark subflows' runs as crashed that are active although the run that started them has ended.
+
+    A subflow runs in the process of the run that started it. It holds no slot, but would seem to run for
+    ever. Returns the runs that were marked.
+    """
+    active = {"state": {"type": {"any_": list(ACTIVE)}}, "parent_task_run_id": {"is_null_": False}}
+    _, found = _read_runs(api, flow_runs=active)
+    orphans = []
+    for start in range(0, len(found), PAGE):
+        page = found[start : start + PAGE]
+        starts = {"id": {"any_": [run["parent_task_run_id"] for run in page]}}
+        started_by = {
+            task["id"]: task["flow_run_id"]
+            for task in post(api, "/task_runs/filter", task_runs=starts, limit=PAGE).json()
+        }
+        parents = {"id": {"any_": list(started_by.values())}, "state": {"type": {"any_": list(ENDED)}}}
+        ended = {run["id"] for run in post(api, "/flow_runs/filter", flow_runs=parents, limit=PAGE).json()}
+        orphans += [run for run in page if started_by.get(run["parent_task_run_id"]) in ended]
+    names = _flow_names(api, orphans)
+    runs = [_active_run(run, names, {}) for run in orphans]
+    return end_runs(api, runs, "the run that started it has ended")
 
 
 def free_all_slots(api: httpx.Client) -> None:
@@ -131,6 +147,25 @@ def count_runs(api: httpx.Client, deployment: str) -> int:
     flow, _, name = deployment.partition("/")
     where = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
     return int(post(api, "/flow_runs/count", **where).json())
+
+
+def _read_runs(api: httpx.Client, **where: Any) -> tuple[httpx.Response, list[dict[str, Any]]]:
+    """All runs that a filter finds, and the last answer."""
+    found: list[dict[str, Any]] = []
+    while True:
+        response = post(api, "/flow_runs/filter", **where, limit=PAGE, offset=len(found))
+        page = response.json()
+        found += page
+        if len(page) < PAGE:
+            return response, found
+
+
+def _flow_names(api: httpx.Client, runs: list[dict[str, Any]]) -> dict[str, str]:
+    if not runs:
+        return {}
+    ids = sorted({run["flow_id"] for run in runs})
+    flows = post(api, "/flows/filter", flows={"id": {"any_": ids}}).json()
+    return {flow["id"]: flow["name"] for flow in flows}
 
 
 def _active_run(

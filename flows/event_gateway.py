@@ -25,7 +25,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flows.active_runs import SWEEP, WORKER_TIMEOUT, end_runs, read_active_runs, start_run
+from flows.active_runs import (
+    SWEEP,
+    WORKER_TIMEOUT,
+    end_orphaned_subflows,
+    end_runs,
+    read_active_runs,
+    start_run,
+)
 from flows.debouncer import Debouncer, Emit, NotYetError
 from flows.events import ANSWERED, INBOX, RESOURCE, Announcements, connect_to_prefect
 from flows.metrics import Metrics
@@ -179,7 +186,7 @@ def end_abandoned_runs() -> list[str]:
         abandoned = [run for run in runs if run.is_abandoned(now)]
         minutes = WORKER_TIMEOUT.total_seconds() / 60
         ended = end_runs(api, abandoned, f"its worker has sent no heartbeat for {minutes:.0f} minutes")
-        for run in ended:
+        for run in [*ended, *end_orphaned_subflows(api)]:
             log.warning("%s: nobody runs it any more, it is marked as crashed", run)
         if ended:
             start_run(api, SWEEP)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from flows.active_runs import WORK_POOL as WORK_POOL
-from flows.active_runs import end_runs, free_all_slots, read_active_runs
+from flows.active_runs import end_orphaned_subflows, end_runs, free_all_slots, read_active_runs
 from flows.prefect_api import open_api
 from operations.stack import leases
 from operations.stack.networks import blocked_networks
@@ -251,6 +251,7 @@ def end_abandoned_runs(prefect_home: Path, prefect_url: str, auth: str | None) -
         with open_api(f"{prefect_url}/api", auth) as api:
             runs, _ = read_active_runs(api)
             ended = end_runs(api, runs, "its worker is gone: the stack was killed, or its machine lost power")
+            end_orphaned_subflows(api)
             leases.drop_leases(prefect_home)
             free_all_slots(api)
     except httpx.HTTPError as error:

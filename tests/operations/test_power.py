@@ -16,7 +16,14 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.active_runs import ActiveRun, end_runs, has_due_run, read_active_runs, start_run
+from flows.active_runs import (
+    ActiveRun,
+    end_orphaned_subflows,
+    end_runs,
+    has_due_run,
+    read_active_runs,
+    start_run,
+)
 from flows.events import Announcements
 from flows.prefect_api import open_api, post, send
 from operations.stack import Server, find_free_port, prefect_environment, start_prefect, start_worker, watcher
@@ -198,6 +205,26 @@ def test_a_run_is_abandoned_once_its_worker_sends_no_heartbeat(
         assert [str(ended) for ended in end_runs(api, [run], "it is gone")] == [f"wait {run.name}"]
         assert end_runs(api, [run], "it is gone") == [], "what has ended keeps its state"
     assert prefect_stack.states()[before:] == ["CRASHED"]
+
+
+def test_a_subflow_ends_with_the_run_that_started_it(prefect_stack: Stack) -> None:
+    """After a power cut its run would seem to run for ever: no worker runs it, and it holds no slot."""
+    with prefect_stack.api as api:
+        flow = send(api, "GET", f"/deployments/name/{DEPLOYMENT}").json()["flow_id"]
+        running = {"type": "RUNNING"}
+        parent = post(api, "/flow_runs/", flow_id=flow, state=running).json()["id"]
+        keys = {"task_key": "subflow", "dynamic_key": "0"}
+        started_by = post(api, "/task_runs/", flow_run_id=parent, state=running, **keys).json()["id"]
+        subflow = post(api, "/flow_runs/", flow_id=flow, parent_task_run_id=started_by, state=running).json()[
+            "id"
+        ]
+        assert end_orphaned_subflows(api) == [], "the run that started it still runs"
+        post(api, f"/flow_runs/{parent}/set_state", state={"type": "CRASHED"}, force=True)
+        assert [run.id for run in end_orphaned_subflows(api)] == [subflow]
+        assert end_orphaned_subflows(api) == []
+        assert send(api, "GET", f"/flow_runs/{subflow}").json()["state_type"] == "CRASHED"
+        for run in (subflow, parent):
+            send(api, "DELETE", f"/flow_runs/{run}")
 
 
 def test_no_run_is_started_beside_one_that_is_due(prefect_stack: Stack) -> None:
