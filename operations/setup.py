@@ -50,7 +50,8 @@ def set_up() -> Iterator[str]:
 def _fetch_dataset(clone: Clone, settings: Settings) -> str:
     """Make the object store the clone's DVC remote, and fetch the dataset. Returns its version.
 
-    The first time the dataset comes from the repository's own remote and is pushed to the object store.
+    The first time the dataset comes from the repository's own remote and is pushed to the object store. Files
+    of a turn that died are discarded, as in :meth:`Clone.restore`: the turn is done again.
     """
     path = clone.path / ".dvc" / "config.local"  # which git ignores
     path.touch(mode=0o600)
@@ -67,12 +68,13 @@ def _fetch_dataset(clone: Clone, settings: Settings) -> str:
                 "secret_access_key": settings.s3_secret_key.get_secret_value(),
             }
         }
-    try:
-        clone.dvc("pull", "data.dvc")
-    except UserError:
-        own_remote = clone.dvc("config", "--project", "core.remote").strip()
-        clone.dvc("pull", "--remote", own_remote, "data.dvc")
-        clone.dvc("push", "data.dvc")
+    with clone.exclusive_lock():  # no turn is under way
+        try:
+            clone.dvc("pull", "--force", "data.dvc")
+        except UserError:
+            own_remote = clone.dvc("config", "--project", "core.remote").strip()
+            clone.dvc("pull", "--force", "--remote", own_remote, "data.dvc")
+            clone.dvc("push", "data.dvc")
     return clone.dataset_version() or "as the repository has it"
 
 

@@ -99,7 +99,12 @@ def test_uploads_become_a_dataset_version_by_events_alone(deployment: Deployment
 
 
 def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
-    """The project, the dataset version and the frames stay; the clone has what was committed meanwhile."""
+    """The project, the dataset version and the frames stay; the clone has what was committed meanwhile.
+
+    A turn that died as its files were written is no obstacle: they are discarded, and the turn is done again.
+    """
+    died = deployment.settings.clone / "data" / "labels" / "00099-bins-0123456789ab.parquet"
+    died.write_bytes(b"half a turn")
     (deployment.root / "NOTE").write_text("a change of the team's own")
     for command in (
         ["add", "NOTE"],
@@ -118,6 +123,7 @@ def test_setting_up_again_changes_nothing(deployment: Deployment) -> None:
         Clone(deployment.settings.clone).dataset_version(),
     ) == before
     assert (deployment.settings.clone / "NOTE").is_file()
+    assert not died.exists()
 
 
 def test_the_sweep_ingests_a_frame_that_no_event_announced(
