@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from export.candidates import Candidate, download_model, list_candidates, load_candidate
+    from export.champions import (
+        ChampionChange,
+        last_change,
+        list_champion_changes,
+        load_champion,
+        override,
+        promote,
+        roll_back,
+    )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
-    from export.newest import Rollback, current_rollback, load_newest_candidate, roll_back
+    from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
     from export.publication import publish_candidate, publish_trained_models
@@ -16,19 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate",
+    "ChampionChange",
     "EdgeTpuReport",
     "ExportParams",
     "OnnxReport",
-    "Rollback",
     "TfliteReport",
     "check_edgetpu",
-    "current_rollback",
     "download_model",
     "export_onnx",
     "export_tflite",
+    "last_change",
     "list_candidates",
+    "list_champion_changes",
     "load_candidate",
+    "load_champion",
     "load_newest_candidate",
+    "override",
+    "promote",
     "publish_candidate",
     "publish_trained_models",
     "roll_back",
@@ -36,22 +49,26 @@ __all__ = [
 
 _MODULES = {
     "Candidate": "export.candidates",
+    "ChampionChange": "export.champions",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "OnnxReport": "export.onnx",
-    "Rollback": "export.newest",
     "TfliteReport": "export.tflite",
     "check_edgetpu": "export.edgetpu",
-    "current_rollback": "export.newest",
     "download_model": "export.candidates",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
+    "last_change": "export.champions",
     "list_candidates": "export.candidates",
+    "list_champion_changes": "export.champions",
     "load_candidate": "export.candidates",
+    "load_champion": "export.champions",
     "load_newest_candidate": "export.newest",
+    "override": "export.champions",
+    "promote": "export.champions",
     "publish_candidate": "export.publication",
     "publish_trained_models": "export.publication",
-    "roll_back": "export.newest",
+    "roll_back": "export.champions",
 }
 
 

@@ -20,6 +20,7 @@ from export.candidates import (
     dataset_number,
     load_candidate,
 )
+from export.champions import keep_champions_of_before_the_gate
 from export.newest import advance_newest, load_newest_candidate
 from trashnet.clone import Clone
 from trashnet.errors import UserError
@@ -48,6 +49,7 @@ def publish_candidate(
 ) -> Candidate:
     """Upload a candidate, and make it the newest one if it is beyond all that were (:mod:`export.newest`).
 
+    Nothing uses it before the gate lets it through (:mod:`export.champions`).
     The same models of the same dataset version are published once.
 
     Args:
@@ -85,6 +87,7 @@ def publish_candidate(
             store.put(candidate_key(version, name), data, content_type)
         manifest = candidate.model_dump_json(indent=2).encode()
         store.put(candidate_key(version, MANIFEST_NAME), manifest, CONTENT_TYPES[".json"])
+    keep_champions_of_before_the_gate(store)
     advance_newest(store, candidate)
     return candidate
 

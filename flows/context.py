@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trashnet.clone import Clone
 from trashnet.ledger import Ledger, open_ledger
-from trashnet.models import Model
+from trashnet.models import MODEL_OF_ROLE, Role
 from trashnet.params import load_params
 from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
@@ -105,23 +105,26 @@ class FlowContext:
         counts = Log(root, self.taxonomy).box_counts()
         return dict(zip(self.taxonomy.names, counts.tolist(), strict=True))
 
-    @cached_property
-    def candidate(self) -> "Candidate | None":
-        """The newest candidate, whose models score and pre-label frames; ``None`` before the first."""
-        from export import load_newest_candidate
+    def champion(self, role: Role) -> "Candidate | None":
+        """The candidate whose model is in use in this role; ``None`` before the first."""
+        from export import load_champion
 
-        return load_newest_candidate(self.store)
+        return load_champion(self.store, role)
 
-    def detector(self, model: Model) -> "Detector | None":
-        """The newest candidate's detector, downloaded once; ``None`` if there is no such model yet."""
+    def detector(self, role: Role) -> "Detector | None":
+        """The champion's detector, downloaded once; ``None`` if there is none yet.
+
+        It scores and pre-labels frames: a candidate that the gate has not let through does neither.
+        """
         from export import download_model
         from trashnet.detectors import open_detector
 
-        if self.candidate is None or model.file not in self.candidate.files:
+        champion = self.champion(role)
+        if champion is None:
             return None
         folder = self.settings.clone.parent / "models"
-        path = download_model(self.store, self.candidate, model.file, folder)
-        return CandidateDetector(self.candidate.version, open_detector(path, self.taxonomy))
+        path = download_model(self.store, champion, MODEL_OF_ROLE[role].file, folder)
+        return CandidateDetector(champion.version, open_detector(path, self.taxonomy))
 
 
 @contextmanager

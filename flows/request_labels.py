@@ -5,7 +5,6 @@ import selection
 from flows.context import open_context
 from labeling import LabelingParams
 from selection import ScoringModels, SelectionParams
-from trashnet.models import STUDENT, TEACHER
 from trashnet.params import load_params, load_seed
 
 
@@ -29,13 +28,13 @@ def room_for_tasks() -> int:
 
 @task(retries=2, retry_delay_seconds=10)
 def select_frames(room: int) -> list[str]:
-    """The frames that people should see next, scored by the newest models."""
+    """The frames that people should see next, scored by the models in use."""
     params = load_params("selection", SelectionParams)
     with open_context() as context:
-        models = ScoringModels(context.detector(TEACHER), context.detector(STUDENT), context.taxonomy)
+        models = ScoringModels(context.detector("teacher"), context.detector("student"), context.taxonomy)
         if models.teacher is None:
             get_run_logger().warning(
-                "no candidate yet: frames are sampled for diversity alone, the bins' detections pre-label"
+                "no teacher is in use yet: diversity alone samples frames, the bins' detections pre-label"
             )
         return selection.select_frames(
             context.store, context.ledger, models, context.class_counts, params, load_seed(), room

@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from evaluation import compare_scores
-from export import Candidate, load_newest_candidate, publish_candidate
+from export import Candidate, load_newest_candidate, override, publish_candidate
 from flows.context import FlowContext
 from labeling import LabelingParams
 from labeling.interface import BOXES_TAG, IMAGE_TAG, NO_WASTE, NO_WASTE_TAG
@@ -30,7 +30,7 @@ from trashnet.clone import BRANCH
 from trashnet.detectors import Detector
 from trashnet.errors import UserError
 from trashnet.ledger import FrameRow, State
-from trashnet.models import STUDENT, TEACHER
+from trashnet.models import STUDENT
 from trashnet.params import load_params
 from trashnet.settings import STACK_ENVIRONMENT_FILE
 from trashnet.taxonomy import Taxonomy
@@ -130,9 +130,12 @@ def _boxes(
 def publish_first_student(context: FlowContext, student: Path) -> Candidate:
     """Publish a student that was trained on other drawn scenes, so that bins have a model from the start."""
     models, commit = {STUDENT.file: student}, context.clone.head()
-    return publish_candidate(
+    candidate = publish_candidate(
         context.store, models, {}, dataset="data-00000", turns=(), commit=commit, scores={}
     )
+    reason = "it was trained on other drawn scenes, so that bins have a model from the start"
+    override(context.store, candidate.version, ["student"], by="trashnet demo", reason=reason)
+    return candidate
 
 
 def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
@@ -158,7 +161,7 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
     progress = _Progress(report)
     if load_newest_candidate(context.store) is None and FIRST_STUDENT.is_file():
         publish_first_student(context, FIRST_STUDENT)
-    before, released = context.ledger.count_by_state(), load_newest_candidate(context.store)
+    before, released = context.ledger.count_by_state(), context.champion("student")
     uploads = _upload_uncertain(context, frames, released, progress)
     truths = _wait_until_tasked(context, uploads, progress)
     annotate(context, truths)
@@ -194,7 +197,7 @@ def _upload_uncertain(
     context: FlowContext, frames: int, released: Candidate | None, progress: "_Progress"
 ) -> list[Capture]:
     """Let the bins upload the frames that their model is least sure of; any frames if they have no model."""
-    student = context.detector(STUDENT)
+    student = context.detector("student")
     release = released.version if released and student else None
     progress.report(f"bins run {release}" if release else "bins have no model yet: they upload at random")
     seed = int(datetime.now(UTC).timestamp())
@@ -234,9 +237,9 @@ def _wait_until_tasked(
 
     tasks = progress.wait_for("tasks", tasked, len(truths), TASKS_TIMEOUT_SECONDS)
     boxes = "without boxes, as there is no model"
-    if context.detector(TEACHER):
+    if context.detector("teacher"):
         boxes = "with the teacher's boxes"
-    elif context.detector(STUDENT):
+    elif context.detector("student"):
         boxes = "with the bins' boxes"
     progress.finish_step("asked for labels", f"{len(tasks)} tasks, {boxes}: {context.project.url}")
     return truths

@@ -75,6 +75,14 @@ class MemoryStore(ObjectStore):
         data = self.get(key, limit)
         return data, _etag(data)
 
+    def put_if_unchanged(self, key: str, data: bytes, etag: str | None, content_type: str) -> bool:
+        """Write an object if it still has this ETag, or if there still is none."""
+        found = self.objects.get(key)
+        if (None if found is None else _etag(found[0])) != etag:
+            return False
+        self.put(key, data, content_type)
+        return True
+
     def stat(self, key: str) -> StoredObject | None:
         """Size, time and ETag of an object."""
         if (found := self.objects.get(key)) is None:

@@ -20,6 +20,7 @@ from operations.stack.servers import AUTH_VARIABLE
 from operations.status.degraded import list_degraded_modes
 from operations.status.report import ServerStatus, Status
 from trashnet.errors import UserError
+from trashnet.models import ROLES
 from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
 
 REQUEST_TIMEOUT_SECONDS = 5.0
@@ -61,6 +62,7 @@ def collect_status(settings: Settings | None = None) -> Status:
             "tasks": (LABEL_STUDIO, lambda: _query_tasks(settings)),
             "dataset": (None, lambda: _query_dataset(settings)),
             "candidate": (STORE, lambda: _query_candidate(settings)),
+            "champions": (STORE, lambda: _query_champions(settings)),
             "runs": (PREFECT, lambda: _query_runs(api)),
         }
         # A server that is down is not queried, because its client would retry for long.
@@ -264,21 +266,33 @@ def _query_dataset(settings: Settings) -> dict[str, Any]:
 
 
 def _query_candidate(settings: Settings) -> dict[str, Any]:
-    from export import current_rollback, load_newest_candidate
+    from export import load_newest_candidate
     from trashnet.store import open_store
 
-    store = open_store(settings)
-    candidate = load_newest_candidate(store)
+    candidate = load_newest_candidate(open_store(settings))
     if candidate is None:
         return {"version": None}
-    published, rollback = candidate.published_at.isoformat(timespec="seconds"), current_rollback(store)
     return {
         "version": candidate.version,
         "dataset": candidate.dataset,
-        "published_at": published,
+        "published_at": candidate.published_at.isoformat(timespec="seconds"),
         "scores": candidate.scores,
-        "rollback": rollback and rollback.model_dump(mode="json"),
     }
+
+
+def _query_champions(settings: Settings) -> dict[str, Any]:
+    from export import last_change, load_champion
+    from trashnet.store import open_store
+
+    store, champions = open_store(settings), dict[str, Any]()
+    for role in ROLES:
+        champion, change = load_champion(store, role), last_change(store, role)
+        champions[role] = champion and {
+            "version": champion.version,
+            "dataset": champion.dataset,
+            "change": change and change.model_dump(mode="json"),
+        }
+    return champions
 
 
 def _query_runs(api: httpx.Client | None) -> dict[str, Any]:

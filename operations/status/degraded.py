@@ -8,15 +8,22 @@ from trashnet.settings import Settings
 def list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) -> list[str]:
     """Sentences on what works, but not as it should in production."""
     notes = []
-    if status.facts["candidate"].get("version", "?") is None:
-        notes.append(
-            "no model is published yet: diversity alone chooses frames, and pre-labels are the bins' own"
-        )
-    if rollback := status.facts["candidate"].get("rollback"):
-        notes.append(
-            f"bins run the earlier candidate {rollback['version']} instead of {rollback['previous']}: "
-            f"{rollback['by']} went back because: {rollback['reason']}"
-        )
+    champions = {} if "unknown" in status.facts["champions"] else status.facts["champions"]
+    if champions and champions["teacher"] is None:
+        pre_labels = "are the bins' own" if champions["student"] else "are missing"
+        notes.append(f"no teacher is in use yet: diversity alone chooses frames, and pre-labels {pre_labels}")
+    for role, champion in champions.items():
+        change = champion and champion["change"]
+        if change and change["decision"] == "rollback":
+            notes.append(
+                f"the {role} in use is the earlier {change['version']} instead of {change['previous']}: "
+                f"{change['by']} went back because: {change['reason']}"
+            )
+        if change and change["decision"] == "override":
+            notes.append(
+                f"the {role} in use, {change['version']}, was not let through by the gate: "
+                f"{change['by']} overrode it because: {change['reason']}"
+            )
     if not settings.s3_notifies:
         notes.append(
             "the store does not announce uploads: the event gateway polls the inbox every few seconds"

@@ -31,6 +31,7 @@ def format_status(status: Status) -> str:
         ],
         "dataset": lambda facts, _: [facts["version"] or "no version yet"],
         "candidate": _candidate,
+        "champions": _champions,
         "runs": _runs,
     }
     for name, describe in sections.items():
@@ -100,12 +101,26 @@ def _bounded(count: int) -> str:
 def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
     if facts["version"] is None:
         return ["none yet"]
-    lines = [
+    return [
         f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"
     ]
-    if rollback := facts.get("rollback"):
-        ago = _ago(rollback["at"], now)
-        lines.append(f"rolled back from {rollback['previous']} {ago} ago by {rollback['by']}")
+
+
+def _champions(facts: dict[str, Any], now: datetime) -> list[str]:
+    lines = []
+    for role, champion in facts.items():
+        if champion is None:
+            lines.append(f"{role:<8} none yet")
+            continue
+        how = ""
+        if change := champion["change"]:
+            ago = _ago(change["at"], now)
+            how = {
+                "passed": f", which passed the gate {ago} ago",
+                "override": f", by an override of {change['by']} {ago} ago",
+                "rollback": f", rolled back from {change['previous']} {ago} ago by {change['by']}",
+            }[change["decision"]]
+        lines.append(f"{role:<8} {champion['version']}, trained on {champion['dataset']}{how}")
     return lines
 
 

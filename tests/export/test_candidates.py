@@ -10,12 +10,10 @@ import pytest
 
 from export import (
     Candidate,
-    current_rollback,
     download_model,
     load_candidate,
     load_newest_candidate,
     publish_candidate,
-    roll_back,
 )
 from tests.servers import S3Server
 from trashnet.errors import UserError
@@ -136,7 +134,7 @@ def test_a_damaged_manifest_is_one_clear_line(store: ObjectStore, tmp_path: Path
 def test_publishing_an_older_training_leaves_the_newest_where_it_is(
     store: ObjectStore, tmp_path: Path
 ) -> None:
-    """The older one is complete in the store, and bins still get the newer one, whichever was published last.
+    """The older one is complete in the store, the newer one stays the newest, whichever was published last.
 
     Dataset 3 comes behind dataset 2, and dataset 10 behind dataset 9.
     """
@@ -205,77 +203,6 @@ def test_a_damaged_pointer_is_written_anew_from_the_manifests(store: ObjectStore
     store.put("models/newest.json", b"[]")
     publish(store, tmp_path, model=b"old", dataset="data-00002")
     assert load_newest_candidate(store) == newest
-
-
-def test_a_rollback_holds_until_a_newer_training_is_published(store: ObjectStore, tmp_path: Path) -> None:
-    """Who, when and why stay in the store; publishing the same or an older training again undoes nothing."""
-    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
-    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
-    assert current_rollback(store) is None
-    record = roll_back(store, first.version, by="ann", reason="takes cups for cans")
-    assert (record.version, record.previous, record.by) == (first.version, second.version, "ann")
-    assert load_newest_candidate(store) == first
-    for model, dataset in ((b"2", "data-00002"), (b"1", "data-00001"), (b"another old one", "data-00001")):
-        publish(store, tmp_path, model=model, dataset=dataset)
-        assert load_newest_candidate(store) == first
-        assert current_rollback(store) == record
-    third = publish(store, tmp_path, model=b"3", dataset="data-00002")
-    assert load_newest_candidate(store) == third
-    assert current_rollback(store) is None
-    kept = json.loads(store.get("models/rollbacks.json"))
-    assert [(one["version"], one["reason"]) for one in kept] == [(first.version, "takes cups for cans")]
-
-
-def test_a_rollback_to_what_cannot_be_installed_is_refused(store: ObjectStore, tmp_path: Path) -> None:
-    """An unknown version, one whose file is lost, the present one, and a rollback without a reason."""
-    with pytest.raises(UserError, match="no candidate"):
-        roll_back(store, "00001-0123456789ab", by="ann", reason="why")
-    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
-    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
-    with pytest.raises(UserError, match="give a reason"):
-        roll_back(store, first.version, by="ann", reason=" ")
-    with pytest.raises(UserError, match="already"):
-        roll_back(store, second.version, by="ann", reason="why")
-    store.remove(f"models/{first.version}/ssd_int8.tflite")
-    with pytest.raises(UserError, match=r"has lost ssd_int8\.tflite"):
-        roll_back(store, first.version, by="ann", reason="why")
-    assert load_newest_candidate(store) == second
-
-
-def test_a_rollback_that_died_is_finished_and_recorded_once(
-    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The record comes before the pointer that it explains."""
-    first = publish(store, tmp_path, model=b"1", dataset="data-00001")
-    second = publish(store, tmp_path, model=b"2", dataset="data-00002")
-    real, written = store.put_if_unchanged, list[str]()
-
-    def dies(key: str, *rest: Any) -> bool:
-        if key == "models/newest.json":
-            raise StoreDown("down")
-        written.append(key)
-        return real(key, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "put_if_unchanged", dies)
-        with pytest.raises(StoreDown):
-            roll_back(store, first.version, by="ann", reason="why")
-    assert written == ["models/rollbacks.json"]
-    assert load_newest_candidate(store) == second
-    assert current_rollback(store) is None
-    roll_back(store, first.version, by="ann", reason="why")
-    assert load_newest_candidate(store) == first
-    assert len(json.loads(store.get("models/rollbacks.json"))) == 1
-
-
-def test_a_pointer_of_an_older_version_of_this_program_is_understood(
-    store: ObjectStore, tmp_path: Path
-) -> None:
-    """It names the newest version alone, which then is the furthest one too."""
-    newer = publish(store, tmp_path, dataset="data-00002")
-    store.put("models/newest.json", json.dumps({"version": newer.version}).encode())
-    publish(store, tmp_path, dataset="data-00001")
-    assert load_newest_candidate(store) == newer
 
 
 def test_where_the_server_knows_conditional_writes_the_pointer_is_decided_again(

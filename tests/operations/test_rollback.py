@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from export import load_newest_candidate, publish_candidate
+from export import Candidate, promote, publish_candidate
 from operations.cli import cli
 from operations.status import collect_status
 from operations.status.text import format_status
 from tests.servers import S3Server
+from trashnet.models import ROLES, STUDENT, TEACHER
 from trashnet.settings import Settings, load_settings
 from trashnet.store import open_store
 
@@ -37,28 +38,48 @@ def settings(
 
 
 def test_an_operator_goes_back_and_the_status_says_so(settings: Settings, tmp_path: Path) -> None:
-    """Bins get the earlier candidate; who went back and why are shown until a newer one is published."""
-    store, model = open_store(settings), tmp_path / "model"
+    """The earlier models are in use again; who went back and why are shown until the gate goes on."""
+    store = open_store(settings)
     store.ensure_bucket()
 
-    def publish(contents: bytes, dataset: str) -> str:
-        model.write_bytes(contents)
-        made = publish_candidate(store, {"m": model}, {}, dataset=dataset, turns=(), commit="c", scores={})
-        return made.version
+    def publish(number: int) -> Candidate:
+        models = {name: tmp_path / name for name in (TEACHER.file, STUDENT.file)}
+        for path in models.values():
+            path.write_bytes(f"model {number}".encode())
+        dataset = f"data-{number:05}"
+        candidate = publish_candidate(store, models, {}, dataset=dataset, turns=(), commit="c", scores={})
+        promote(store, candidate, "teacher", "no worse")
+        promote(store, candidate, "student", "no worse")
+        return candidate
 
-    first, second = publish(b"1", "data-00001"), publish(b"2", "data-00002")
+    first, second = publish(1).version, publish(2).version
     arguments = ["rollback", first, "--reason", "takes cups for cans", "--by", "ann"]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert done.output == f"bins get candidate {first} instead of {second}: takes cups for cans\n"
-    newest = load_newest_candidate(store)
-    assert newest is not None
-    assert newest.version == first
+    assert done.output.splitlines() == [
+        f"the {role} is now that of candidate {first} instead of {second}: takes cups for cans"
+        for role in ROLES
+    ]
     shown = format_status(seen := collect_status(settings))
     assert f"rolled back from {second}" in shown
-    assert any("ann went back because: takes cups for cans" in note for note in seen.degraded)
-    publish(b"3", "data-00003")
+    assert [note for note in seen.degraded if "ann went back because: takes cups for cans" in note]
+    publish(3)
     assert "rolled back" not in format_status(seen := collect_status(settings))
     assert not any("went back" in note for note in seen.degraded)
+
+
+def test_a_person_overrides_the_gate_and_the_status_says_so(settings: Settings, tmp_path: Path) -> None:
+    """One model alone may be taken; the reason stands in the status for as long as it is in use."""
+    store, model = open_store(settings), tmp_path / STUDENT.file
+    store.ensure_bucket()
+    model.write_bytes(b"model")
+    models = {STUDENT.file: model}
+    made = publish_candidate(store, models, {}, dataset="data-00001", turns=(), commit="c", scores={})
+    arguments = ["override", made.version, "--model", "student", "--reason", "a field test", "--by", "ann"]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.output == f"the student is now that of candidate {made.version}: a field test\n"
+    seen = collect_status(settings)
+    assert "by an override of ann" in format_status(seen)
+    assert any("ann overrode it because: a field test" in note for note in seen.degraded)
 
 
 def test_a_rollback_without_a_reason_is_refused(settings: Settings) -> None:

@@ -58,7 +58,7 @@ def test_what_is_down_is_reported_and_the_rest_is_shown(settings: Settings) -> N
     assert seen.facts["ledger"] == {"unknown": "there is no ledger yet; `trashnet setup` makes it"}
     assert "no clone of the flywheel" in seen.facts["dataset"]["unknown"]
     assert seen.facts["candidate"] == {"version": None}
-    assert any("no model is published yet" in note for note in seen.degraded)
+    assert any("no teacher is in use yet" in note for note in seen.degraded)
     assert "1 uploads waiting, the oldest for" in format_status(seen)
     assert json.loads(seen.as_json())["ok"] is False
 
