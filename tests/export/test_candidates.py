@@ -215,7 +215,7 @@ def test_where_the_server_knows_conditional_writes_the_pointer_is_decided_again(
     newer = publish(store, tmp_path, model=b"newer", dataset="data-00003")
     ahead = store.get("models/newest.json")
     other = publish(store, tmp_path, model=b"first", dataset="data-00001")
-    store.put("models/newest.json", json.dumps({"version": other.version}).encode())
+    store.put("models/newest.json", json.dumps({"version": other.version, "format": 2}).encode())
     real = store.put_if_unchanged
 
     def compared(key: str, data: bytes, etag: str | None, content_type: str) -> bool:
