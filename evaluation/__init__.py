@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluation.coco import CocoMetrics, coco_metrics
+    from evaluation.comparison import Comparison, Contender, SliceExamples, compare_models
     from evaluation.evaluator import evaluate
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CocoMetrics": "coco",
+    "Comparison": "comparison",
+    "Contender": "comparison",
     "EvaluationParams": "params",
     "FiftyOneDataset": "fiftyone_app",
     "GroundTruth": "flat_arrays",
     "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
+    "SliceExamples": "comparison",
     "coco_metrics": "coco",
+    "compare_models": "comparison",
     "compare_scores": "score_table",
     "evaluate": "evaluator",
     "headline_table": "report",
@@ -29,12 +34,16 @@ _HOME = {
 
 __all__ = [
     "CocoMetrics",
+    "Comparison",
+    "Contender",
     "EvaluationParams",
     "FiftyOneDataset",
     "GroundTruth",
     "Predictions",
     "Scorecard",
+    "SliceExamples",
     "coco_metrics",
+    "compare_models",
     "compare_scores",
     "evaluate",
     "headline_table",

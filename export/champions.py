@@ -41,12 +41,17 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Champion(BaseModel):
-    """The candidate whose model is in use, and the furthest one whose model ever was."""
+    """The candidate whose model is in use, the furthest one whose model ever was, and the best one.
+
+    The best one stays until a challenger that is let through is no worse on the same frames: a challenger is
+    judged against it too, so that many small losses do not add up.
+    """
 
     model_config = ConfigDict(frozen=True, regex_engine="python-re")
 
     version: Version
     furthest: Version
+    best: Version
 
 
 class Champions(BaseModel):
@@ -96,12 +101,21 @@ def load_champion(store: ObjectStore, role: Role) -> Candidate | None:
     return candidate
 
 
-def promote(store: ObjectStore, candidate: Candidate, role: Role, reason: str) -> ChampionChange | None:
+def load_best_champion(store: ObjectStore, role: Role) -> Candidate | None:
+    """The best champion that this role ever had, ``None`` before the first and where its manifest is gone."""
+    champion = _read_champions(store)[0].of(role)
+    return load_candidate(store, champion.best) if champion is not None else None
+
+
+def promote(
+    store: ObjectStore, candidate: Candidate, role: Role, reason: str, *, is_best: bool = True
+) -> ChampionChange | None:
     """Make a candidate's model the champion because the gate let it through.
 
-    ``None``, and nothing is changed, if it is not beyond the furthest champion of its role.
+    ``None``, and nothing is changed, if it is not beyond the furthest champion of its role. ``is_best``:
+    whether it was no worse than the best one so far.
     """
-    return _change(store, candidate, role, "passed", GATE, reason)
+    return _change(store, candidate, role, "passed", GATE, reason, is_best=is_best)
 
 
 def override(
@@ -178,7 +192,14 @@ def _installable(store: ObjectStore, version: str) -> Candidate:
 
 
 def _change(
-    store: ObjectStore, candidate: Candidate, role: Role, decision: Decision, by: str, reason: str
+    store: ObjectStore,
+    candidate: Candidate,
+    role: Role,
+    decision: Decision,
+    by: str,
+    reason: str,
+    *,
+    is_best: bool = False,
 ) -> ChampionChange | None:
     """Record the change, then make it; ``None`` if there is nothing to change."""
     for _ in range(MAX_ATTEMPTS):
@@ -194,6 +215,7 @@ def _change(
         new = Champion(
             version=candidate.version,
             furthest=candidate.version if is_beyond or current is None else current.furthest,
+            best=candidate.version if is_best or current is None else current.best,
         )
         data = champions.model_copy(update={role: new}).model_dump_json(indent=2).encode()
         if store.put_if_unchanged(CHAMPION_KEY, data, etag, JSON_TYPE):
@@ -256,7 +278,7 @@ def _champions_before_the_gate(store: ObjectStore) -> Champions:
     candidate = load_candidate(store, used) if used else None
     if newest is None or candidate is None:
         return Champions()
-    champion = Champion(version=candidate.version, furthest=newest.newest)
+    champion = Champion(version=candidate.version, furthest=newest.newest, best=candidate.version)
     has = {role: champion for role in ROLES if MODEL_OF_ROLE[role].file in candidate.files}
     return Champions(teacher=has.get("teacher"), student=has.get("student"))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trashnet.clone import Clone
 from trashnet.ledger import Ledger, open_ledger
 from trashnet.models import MODEL_OF_ROLE, Role
-from trashnet.params import load_params
+from trashnet.params import load_params, load_seed
 from trashnet.settings import Settings, load_settings
 from trashnet.store import ObjectStore, open_store
 from trashnet.taxonomy import Taxonomy, load_taxonomy
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from export import Candidate
+    from export import Candidate, Court
     from labeling import Client, Project
     from trashnet.detectors import Detections, Detector
 
@@ -125,6 +125,24 @@ class FlowContext:
         folder = self.settings.clone.parent / "models"
         path = download_model(self.store, champion, MODEL_OF_ROLE[role].file, folder)
         return CandidateDetector(champion.version, open_detector(path, self.taxonomy))
+
+
+    @property
+    def court(self) -> "Court":
+        """What candidates are judged by: the gate set of the clone's dataset, and the gate's numbers."""
+        from dataset import Log
+        from evaluation import EvaluationParams
+        from evaluation.gate import GateParams
+        from export import Court
+
+        return Court(
+            gate_set=Log(self.settings.clone / "data", self.taxonomy).gate_set(),
+            taxonomy=self.taxonomy,
+            params=load_params("evaluation", EvaluationParams),
+            gate=load_params("gate", GateParams),
+            seed=load_seed(),
+            models=self.settings.clone.parent / "models",
+        )
 
 
 @contextmanager

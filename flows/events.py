@@ -23,6 +23,7 @@ COLLECTED = "trashnet.answers.collected"  # answers are in the ledger
 GROWN = "trashnet.dataset.grown"  # there is a new dataset version
 TRAINED = "trashnet.models.trained"  # both models have scorecards
 PUBLISHED = "trashnet.candidate.published"  # a candidate lies in the store
+JUDGED = "trashnet.candidate.judged"  # the gate said whether its models are used
 
 RESOURCE = {"prefect.resource.id": "trashnet.flywheel", "prefect.resource.name": "TrashNet Flywheel"}
 # The deployment that an event starts a run of; prefect.yaml's triggers say the same. An event that names a
@@ -32,6 +33,7 @@ LISTENERS = {
     ACCEPTED: "request-labels/request-labels",
     ANSWERED: "collect-labels/collect-labels",
     COLLECTED: "grow/grow",
+    PUBLISHED: "gate/gate",
 }
 # Events whose listener looks again and again before it ends: while it runs, it needs no other run.
 LINGERING = {INBOX}

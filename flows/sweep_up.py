@@ -4,6 +4,7 @@ from prefect import flow, get_run_logger, task
 from prefect.deployments import run_deployment
 
 import dataset
+import export
 import ingest
 import labeling
 import training
@@ -29,6 +30,7 @@ DEPLOYMENTS: dict[str, Callable[[FlowContext], Due]] = {
     "retrain/retrain": lambda context: training.retrain_due(
         context.ledger, load_params("retraining", RetrainingParams)
     ),
+    "gate/gate": lambda context: export.judgement_due(context.store, context.gate_set_name),
 }
 
 

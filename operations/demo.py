@@ -19,7 +19,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from evaluation import compare_scores
-from export import Candidate, load_newest_candidate, override, publish_candidate
+from export import (
+    Candidate,
+    Judgement,
+    load_judgement,
+    load_newest_candidate,
+    override,
+    publish_candidate,
+)
 from flows.context import FlowContext
 from labeling import LabelingParams
 from labeling.interface import BOXES_TAG, IMAGE_TAG, NO_WASTE, NO_WASTE_TAG
@@ -60,7 +67,7 @@ SMALL_PARAMS = {
     "ssd.warmup_epochs": "0.5",
 }
 INGEST_TIMEOUT_SECONDS, LABELS_TIMEOUT_SECONDS = 300.0, 300.0
-TASKS_TIMEOUT_SECONDS, CANDIDATE_TIMEOUT_SECONDS = 400.0, 400.0
+TASKS_TIMEOUT_SECONDS, CANDIDATE_TIMEOUT_SECONDS, JUDGEMENT_TIMEOUT_SECONDS = 400.0, 400.0, 400.0
 FLOW_TIMEOUT_SECONDS = 1500.0
 
 Report = Callable[[str], None]  # is given one line for the terminal
@@ -162,6 +169,7 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
     if load_newest_candidate(context.store) is None and FIRST_STUDENT.is_file():
         publish_first_student(context, FIRST_STUDENT)
     before, released = context.ledger.count_by_state(), context.champion("student")
+    newest = load_newest_candidate(context.store)
     uploads = _upload_uncertain(context, frames, released, progress)
     truths = _wait_until_tasked(context, uploads, progress)
     annotate(context, truths)
@@ -184,13 +192,21 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
     progress.finish_step("retrained", "both models, briefly; the same run publishes them")
 
     def newer_candidates() -> list[Candidate]:
-        newest = load_newest_candidate(context.store)
-        is_newer = newest is not None and (released is None or newest.version != released.version)
-        return [newest] if newest is not None and is_newer else []
+        found = load_newest_candidate(context.store)
+        is_newer = found is not None and (newest is None or found.version != newest.version)
+        return [found] if found is not None and is_newer else []
 
     candidate = progress.wait_for("candidate", newer_candidates, 1, CANDIDATE_TIMEOUT_SECONDS)[0]
     progress.finish_step("published", f"candidate {candidate.version}")
-    return _summary(context, candidate, before, progress)
+
+    def judgements() -> list[Judgement]:
+        judgement = load_judgement(context.store, candidate.version)
+        return [judgement] if judgement is not None else []
+
+    judgement = progress.wait_for("judgement", judgements, 1, JUDGEMENT_TIMEOUT_SECONDS)[0]
+    outcomes = ", ".join(f"the {role} {one.verdict.outcome}" for role, one in judgement.models.items())
+    progress.finish_step("judged", f"{outcomes}; what does not pass is not used")
+    return _summary(context, candidate, judgement, before, progress)
 
 
 def _upload_uncertain(
@@ -246,9 +262,13 @@ def _wait_until_tasked(
 
 
 def _summary(
-    context: FlowContext, candidate: Candidate, before: Mapping[State, int], progress: "_Progress"
+    context: FlowContext,
+    candidate: Candidate,
+    judgement: Judgement,
+    before: Mapping[State, int],
+    progress: "_Progress",
 ) -> str:
-    """The steps with their seconds, the changes in the ledger, the scores, and where to look further."""
+    """The steps with their seconds, changes in the ledger, scores, verdicts, and where to look further."""
     after = context.ledger.count_by_state()
     changes = {state: after.get(state, 0) - before.get(state, 0) for state in after}
     moved = ", ".join(f"{change:+d} {state}" for state, change in changes.items() if change)
@@ -260,7 +280,7 @@ def _summary(
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     scores = compare_scores({}, candidate.scores)
-    return "\n".join(["", progress.table(), "", f"ledger: {moved}", "", scores, "", *addresses])
+    return "\n".join(["", progress.table(), "", f"ledger: {moved}", "", scores, "", judgement.markdown(), *addresses])
 
 
 def annotate(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:

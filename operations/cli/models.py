@@ -1,12 +1,18 @@
 """The models' commands: a person decides which models are in use."""
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from operations.cli.group import cli
+from trashnet.errors import UserError
 from trashnet.models import ROLES, Role
+
+if TYPE_CHECKING:
+    from export import Candidate
+    from trashnet.store import ObjectStore
 
 version_argument = click.argument("version")
 role_option = click.option("--model", type=click.Choice(ROLES), help="Only this one; both unless given.")
@@ -43,6 +49,39 @@ def override_(version: str, model: Role | None, reason: str, by: str | None) -> 
     from export import override
 
     _decide(override, version, model, reason, by)
+
+
+@cli.command("gate")
+@click.argument("challenger")
+@click.argument("champion", required=False)
+def gate_(challenger: str, champion: str | None) -> None:
+    """Judge candidate CHALLENGER against the models in use, and use what passes.
+
+    With CHAMPION: only say what the gate would say if that candidate were in use. Exit status 1 if a model is
+    blocked, 3 if one is held.
+    """
+    from export import compare_candidates, judge_candidate
+    from flows.context import open_context
+
+    with open_context() as context:
+        candidate = _candidate(context.store, challenger)
+        if champion is None:
+            judgement = judge_candidate(context.store, candidate, context.court)
+        else:
+            rival = _candidate(context.store, champion)
+            judgement = compare_candidates(context.store, candidate, rival, context.court)
+    click.echo(judgement.markdown())
+    sys.exit({"passes": 0, "blocks": 1, "holds": 3}[judgement.outcome])
+
+
+def _candidate(store: "ObjectStore", version: str) -> "Candidate":
+    from export import list_candidates, load_candidate
+
+    candidate = load_candidate(store, version)
+    if candidate is None:
+        known = ", ".join(sorted(one.version for one in list_candidates(store))) or "none"
+        raise UserError(f"{store}: there is no candidate {version}; there are: {known}")
+    return candidate
 
 
 def _decide(

@@ -62,6 +62,7 @@ def collect_status(settings: Settings | None = None) -> Status:
             "tasks": (LABEL_STUDIO, lambda: _query_tasks(settings)),
             "dataset": (None, lambda: _query_dataset(settings)),
             "candidate": (STORE, lambda: _query_candidate(settings)),
+            "gate": (STORE, lambda: _query_gate(settings)),
             "champions": (STORE, lambda: _query_champions(settings)),
             "runs": (PREFECT, lambda: _query_runs(api)),
         }
@@ -277,6 +278,28 @@ def _query_candidate(settings: Settings) -> dict[str, Any]:
         "dataset": candidate.dataset,
         "published_at": candidate.published_at.isoformat(timespec="seconds"),
         "scores": candidate.scores,
+    }
+
+
+def _query_gate(settings: Settings) -> dict[str, Any]:
+    from export import load_judgement, load_newest_candidate
+    from trashnet.store import open_store
+
+    store = open_store(settings)
+    newest = load_newest_candidate(store)
+    judgement = load_judgement(store, newest.version) if newest else None
+    if judgement is None:
+        return {"version": newest and newest.version, "judged_at": None, "models": {}}
+    return {
+        "version": judgement.challenger,
+        "judged_at": judgement.at.isoformat(timespec="seconds"),
+        "gate_set": judgement.gate_set,
+        "frames": judgement.frames,
+        "more_frames": judgement.more_frames,
+        "models": {
+            role: {"outcome": one.verdict.outcome, "reasons": list(one.verdict.reasons)}
+            for role, one in judgement.models.items()
+        },
     }
 
 

@@ -8,6 +8,16 @@ from trashnet.settings import Settings
 def list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) -> list[str]:
     """Sentences on what works, but not as it should in production."""
     notes = []
+    gate = status.facts["gate"]
+    for role, model in gate.get("models", {}).items():
+        if model["outcome"] == "blocks":
+            notes.append(
+                f"the gate blocks the {role} of candidate {gate['version']}: {' '.join(model['reasons'])}"
+            )
+        if model["outcome"] == "holds":
+            notes.append(
+                f"the gate holds the {role} of candidate {gate['version']}: {' '.join(model['reasons'])}"
+            )
     champions = {} if "unknown" in status.facts["champions"] else status.facts["champions"]
     if champions and champions["teacher"] is None:
         pre_labels = "are the bins' own" if champions["student"] else "are missing"

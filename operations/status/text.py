@@ -7,6 +7,7 @@ from operations.status.report import Status
 
 INDENT = 14
 MAX_MESSAGE_LENGTH = 100
+MAX_REASON_LENGTH = 160
 MAX_COUNTED = 10_000  # uploads or frames of one bin; ingest and selection count no more
 
 
@@ -31,6 +32,7 @@ def format_status(status: Status) -> str:
         ],
         "dataset": lambda facts, _: [facts["version"] or "no version yet"],
         "candidate": _candidate,
+        "gate": _gate,
         "champions": _champions,
         "runs": _runs,
     }
@@ -104,6 +106,22 @@ def _candidate(facts: dict[str, Any], now: datetime) -> list[str]:
     return [
         f"{facts['version']}, trained on {facts['dataset']}, published {_ago(facts['published_at'], now)} ago"
     ]
+
+
+def _gate(facts: dict[str, Any], now: datetime) -> list[str]:
+    if facts["version"] is None:
+        return ["nothing to judge yet"]
+    if facts["judged_at"] is None:
+        return [f"{facts['version']} was not judged yet"]
+    frames = ", ".join(f"{count:,} {origin}" for origin, count in sorted(facts["frames"].items()))
+    lines = [
+        f"{facts['version']} on {facts['gate_set']} ({frames or 'no frame'}), "
+        f"{_ago(facts['judged_at'], now)} ago"
+    ]
+    for role, model in facts["models"].items():
+        reason = model["reasons"][0][:MAX_REASON_LENGTH] if model["reasons"] else ""
+        lines.append(f"{role:<8} {model['outcome']}: {reason}")
+    return lines
 
 
 def _champions(facts: dict[str, Any], now: datetime) -> list[str]:

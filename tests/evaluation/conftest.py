@@ -24,6 +24,7 @@ class JitteringDetector:
         confuse: float,
         lose: float,
         clutter: int,
+        lose_class: int | None = None,
     ) -> None:
         self.name = name
         self.calls = 0
@@ -32,7 +33,9 @@ class JitteringDetector:
             frame = frames[number]
             assert frame.labels is not None
             draw = np.random.default_rng([20, number, *name.encode()])
-            kept = np.flatnonzero(draw.random(len(frame.labels)) >= lose)
+            kept = np.flatnonzero(
+                (draw.random(len(frame.labels)) >= lose) & (frame.labels.class_ids != lose_class)
+            )
             size = np.tile(frame.labels.boxes[kept, 2:], 2)
             boxes = frame.labels.boxes[kept] + draw.normal(0, blur, (len(kept), 4)) * size
             other = draw.integers(1, len(taxonomy.classes) + 1, len(kept))
@@ -67,10 +70,23 @@ def jittering(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., JitteringDet
     """Make a detector that errs on the sample's test split as told."""
 
     def make(
-        name: str, *, blur: float = 0.0, confuse: float = 0.0, lose: float = 0.0, clutter: int = 0
+        name: str,
+        *,
+        blur: float = 0.0,
+        confuse: float = 0.0,
+        lose: float = 0.0,
+        clutter: int = 0,
+        lose_class: int | None = None,
     ) -> JitteringDetector:
         return JitteringDetector(
-            name, sample_log.frames("test"), taxonomy, blur=blur, confuse=confuse, lose=lose, clutter=clutter
+            name,
+            sample_log.frames("test"),
+            taxonomy,
+            blur=blur,
+            confuse=confuse,
+            lose=lose,
+            clutter=clutter,
+            lose_class=lose_class,
         )
 
     return make

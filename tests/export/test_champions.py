@@ -13,6 +13,7 @@ from export import (
     Candidate,
     last_change,
     list_champion_changes,
+    load_best_champion,
     load_champion,
     load_newest_candidate,
     override,
@@ -101,6 +102,19 @@ def test_a_rollback_holds_until_the_gate_lets_a_later_candidate_through(
     third = publish(store, tmp_path, 3)
     assert promote(store, third, "student", "no worse")
     assert in_use(store) == {"teacher": first.version, "student": third.version}
+
+
+def test_the_best_champion_stays_until_another_is_no_worse(store: ObjectStore, tmp_path: Path) -> None:
+    """One that is let through although it is a little worse is in use, and is not what others must reach."""
+    first, second, third = (publish(store, tmp_path, number) for number in (1, 2, 3))
+    assert load_best_champion(store, "student") is None
+    promote(store, first, "student", "it meets the minima")
+    promote(store, second, "student", "worse by less than the margin", is_best=False)
+    assert in_use(store)["student"] == second.version
+    assert load_best_champion(store, "student") == first
+    roll_back(store, first.version, ["student"], by="ann", reason="why")
+    promote(store, third, "student", "better", is_best=True)
+    assert load_best_champion(store, "student") == third
 
 
 def test_a_person_may_override_the_gate_for_one_model(store: ObjectStore, tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""Puts a challenger's exported file beside the champion's: both detect on the same frames, in the same run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset import Frames
+from evaluation.evaluator import predict
+from evaluation.flat_arrays import GroundTruth, Predictions
+from evaluation.gate import (
+    Check,
+    GateFrames,
+    GateParams,
+    ModelOutcomes,
+    PairedOutcomes,
+    Verdict,
+    gate_frames,
+    judge_challenger,
+    judge_first_champion,
+    model_outcomes,
+)
+from evaluation.gate.slices import gate_slices
+from evaluation.params import EvaluationParams
+from evaluation.report.examples import Example, draw_frame
+from evaluation.sorting_accuracy import match_items
+from evaluation.utility import frame_utilities
+from trashnet.detectors import Detector
+from trashnet.taxonomy import Taxonomy
+
+EXAMPLES = 4  # frames that show each slice that decided
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model to be judged: its name, its opened file, and the score from which a bin acts on a detection."""
+
+    name: str
+    detector: Detector
+    sort_score: float
+
+
+@dataclass(frozen=True)
+class SliceExamples:
+    """Frames of a slice that decided: as the champion sees each, and as the challenger does."""
+
+    slice: str
+    pairs: tuple[tuple[Example, Example], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict, the digest of the frames and labels that it is about, and frames that show why."""
+
+    verdict: Verdict
+    digest: str
+    examples: tuple[SliceExamples, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one model did on the gate set, and the median milliseconds that a frame took."""
+
+    contender: Contender
+    predictions: Predictions
+    outcomes: ModelOutcomes
+    latency_ms: float | None = field(default=None)
+
+
+def compare_models(
+    challenger: Contender,
+    champion: Contender | None,
+    best: Contender | None,
+    frames: Frames,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+    gate: GateParams,
+    seed: int,
+    checks: Sequence[Check] = (),
+) -> Comparison:
+    """Judge a challenger on these frames, which no model was trained on.
+
+    Args:
+        challenger: The model that wants to be used.
+        champion: The model in use; ``None`` before the first, when absolute minima must be reached.
+        best: The best champion there ever was, if that is another one.
+        frames: The gate set.
+        taxonomy: Classes and streams.
+        params: What a wrong and a false detection cost.
+        gate: What a challenger must show.
+        seed: Of the resampling.
+        checks: Numbers that other rooms measured, each with its limit.
+    """
+    truth = GroundTruth.from_frames(frames)
+    rows = [frames[i] for i in range(len(frames))]
+    shared = gate_frames(truth, taxonomy, [row.group for row in rows], [row.bin_id for row in rows])
+    del rows
+
+    def run(contender: Contender) -> _Run:
+        return _run(contender, frames, truth, shared, taxonomy, params)
+
+    judged = run(challenger)
+    if champion is None:
+        verdict = judge_first_champion(shared, judged.outcomes, gate, checks)
+        return Comparison(verdict, truth.digest())
+    rival, step = run(champion), 1 + params.wrong_cost
+    outcomes = PairedOutcomes(shared, rival.outcomes, judged.outcomes, step)
+    against_best = PairedOutcomes(shared, run(best).outcomes, judged.outcomes, step) if best else None
+    checks = [*checks, *_latency_checks(rival, judged, gate)]
+    verdict = judge_challenger(outcomes, gate, seed, checks, against_best)
+    return Comparison(verdict, truth.digest(), _examples(verdict, outcomes, rival, judged, frames, truth, taxonomy, gate))
+
+
+def _run(
+    contender: Contender,
+    frames: Frames,
+    truth: GroundTruth,
+    shared: GateFrames,
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
+) -> _Run:
+    if len(frames):
+        predictions, seconds = predict(contender.detector, frames, params.warm_up)
+    else:
+        predictions, seconds = Predictions.from_detections([], []), []
+    acted = predictions.above(contender.sort_score)
+    utility = frame_utilities(truth, acted, match_items(truth, acted), taxonomy, params)
+    outcomes = model_outcomes(
+        shared, truth, predictions, contender.sort_score, taxonomy.default_stream, utility
+    )
+    latency = 1000 * float(np.median(seconds)) if seconds else None
+    return _Run(contender, predictions, outcomes, latency)
+
+
+def _latency_checks(champion: _Run, challenger: _Run, gate: GateParams) -> list[Check]:
+    if champion.latency_ms is None or challenger.latency_ms is None:
+        return []
+    ratio = challenger.latency_ms / champion.latency_ms
+    name = "latency, times the champion's"
+    return [Check(name=name, value=round(ratio, 3), limit=gate.max_latency_ratio, bound="at most")]
+
+
+def _examples(
+    verdict: Verdict,
+    outcomes: PairedOutcomes,
+    champion: _Run,
+    challenger: _Run,
+    frames: Frames,
+    truth: GroundTruth,
+    taxonomy: Taxonomy,
+    gate: GateParams,
+) -> tuple[SliceExamples, ...]:
+    """For each slice that blocked, the frames in which most of its items are lost."""
+    deciding = {(f.slice.kind, f.slice.name) for f in verdict.findings if f.slice is not None}
+    shown = []
+    for one in gate_slices(outcomes.frames, gate.class_boxes):
+        if (one.kind, one.name) in deciding:
+            worst = _most_lost(outcomes, one.items)
+            pairs = tuple(
+                (
+                    _draw(champion, position, frames, truth, taxonomy),
+                    _draw(challenger, position, frames, truth, taxonomy),
+                )
+                for position in worst
+            )
+            shown.append(SliceExamples(f"{one.kind} {one.name}", pairs))
+    return tuple(shown)
+
+
+def _most_lost(outcomes: PairedOutcomes, items: NDArray[np.bool_]) -> list[int]:
+    lost = items & (outcomes.right_gain < 0)
+    counts = np.bincount(outcomes.frames.item_frame[lost], minlength=len(outcomes.frames))
+    return [int(i) for i in np.argsort(-counts, kind="stable")[:EXAMPLES] if counts[i]]
+
+
+def _draw(run: _Run, position: int, frames: Frames, truth: GroundTruth, taxonomy: Taxonomy) -> Example:
+    acted = run.predictions.above(run.contender.sort_score)
+    return draw_frame(frames, position, truth, acted, match_items(truth, acted), taxonomy)
