@@ -11,6 +11,7 @@ from dataset.formats import ImportParams
 from dataset.rebalance import RebalanceParams
 from dataset.splits import SplitParams
 from evaluation import EvaluationParams
+from evaluation.gate import GateParams
 from export.params import ExportParams
 from ingest import IngestParams
 from labeling import LabelingParams
@@ -33,6 +34,7 @@ MODELS: dict[str, type[Params]] = {
     "tfrecords": TfrecordParams,
     "sample": SampleParams,
     "evaluation": EvaluationParams,
+    "gate": GateParams,
     "efficientdet": EfficientDetParams,
     "ssd": SsdParams,
     "export": ExportParams,
