@@ -10,24 +10,28 @@ from dataset.turn_files import turns_of
 
 if TYPE_CHECKING:
     from dataset.cache import clean_cache
+    from dataset.gate_set import GateSet, newest_gate_set
     from dataset.growth import GrownTurn, grow, grow_due
     from dataset.params import GrowthParams
     from dataset.summary import describe
 
 # The libraries behind these names take a second or more to load, so they are imported on first use.
 _LAZY = {
+    "GateSet": "dataset.gate_set",
     "GrowthParams": "dataset.params",
     "GrownTurn": "dataset.growth",
     "clean_cache": "dataset.cache",
     "describe": "dataset.summary",
     "grow": "dataset.growth",
     "grow_due": "dataset.growth",
+    "newest_gate_set": "dataset.gate_set",
 }
 
 __all__ = [
     "SPLITS",
     "Frame",
     "Frames",
+    "GateSet",
     "GrownTurn",
     "GrowthParams",
     "Labels",
@@ -38,6 +42,7 @@ __all__ = [
     "describe",
     "grow",
     "grow_due",
+    "newest_gate_set",
     "turns_of",
 ]
 

@@ -30,7 +30,7 @@ from dataset.params import GrowthParams
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
-from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn
+from dataset.turn_files import BINS, COMPACTED, WITHDRAWN, name_of_turn
 from dataset.versions import DATA, commit_version
 from trashnet.boxes import stack
 from trashnet.clone import Clone
@@ -39,7 +39,6 @@ from trashnet.ledger import FrameLabels, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
-TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +182,7 @@ def _append_turn(
             try:
                 by_frame = [(frame.sha256, _log_labels(frame, taxonomy)) for frame in labels]
                 frames = _frames(log, store, ledger, by_frame, taxonomy, split)
-                turn = append_to(log, TURN_NAME, frames, by_frame)
+                turn = append_to(log, BINS, frames, by_frame)
                 old = [turn for turn in log.turns if name_of_turn(turn) not in (WITHDRAWN, COMPACTED)]
                 return turn or (old[-1] if old else None), labels
             except UnusableFrame as fault:  # one is enough to look at all: most turns have none

@@ -220,8 +220,12 @@ class Log:
         """Select the frames of one split, or all; unlabelled ones only if ``labelled`` is false."""
         keep = np.ones(len(self), bool) if split is None else self.splits == split
         if labelled:
-            keep &= self._label_row >= 0
+            keep &= self.labelled_rows()
         return Frames([(self, np.flatnonzero(keep))])
+
+    def labelled_rows(self) -> NDArray[np.bool_]:
+        """Whether each row's frame has labels, ``(N,)``."""
+        return self._label_row >= 0
 
     def boxes_by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return row and class index (id - 1) of all newest boxes but crowds, both int64 ``(M,)``."""

@@ -58,6 +58,7 @@ WITHDRAWN_SCHEMA = pa.schema(
         pa.field("withdrawn_at", UTC_MICROSECONDS, nullable=False),
     ]
 )
+BINS = "bins"  # the name of turns that hold bins' frames
 # Names of turns that bring no frames: one says which frames are withdrawn, the other that files were
 # rewritten without them.
 WITHDRAWN, COMPACTED = "withdrawn", "compacted"

@@ -6,7 +6,7 @@ judgements that differ there say nothing about each other. What passes becomes t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,17 +189,24 @@ def load_judgement(store: ObjectStore, version: str) -> Judgement | None:
         ) from None
 
 
-def judgement_due(store: ObjectStore, gate_set_name: str) -> Due:
-    """Whether the newest candidate should be judged: it never was, or was held on an older gate set."""
+def judgement_due(store: ObjectStore, gate_set: Callable[[], str]) -> Due:
+    """Whether the newest candidate should be judged: it never was, or it was held on an older gate set.
+
+    ``gate_set``: tells the name of the newest one; it is asked only where that decides.
+    """
     newest = load_newest_candidate(store)
     if newest is None:
         return Due(False, "there is no candidate")
     last = load_judgement(store, newest.version)
     if last is None:
+        has = [role for role in ROLES if MODEL_OF_ROLE[role].file in newest.files]
+        champions = [load_champion(store, role) for role in has]
+        if all(champion is not None and champion.version == newest.version for champion in champions):
+            return Due(False, f"candidate {newest.version} is in use already, by a person's decision")
         return Due(True, f"candidate {newest.version} was never judged")
-    if last.outcome == "holds" and last.gate_set != gate_set_name:
-        return Due(True, f"candidate {newest.version} was held on {last.gate_set}; now there is {gate_set_name}")
-    return Due(False, f"candidate {newest.version} was judged on {last.gate_set}: it {last.outcome}")
+    if last.outcome == "holds" and last.gate_set != (name := gate_set()):
+        return Due(True, f"candidate {newest.version} was held on {last.gate_set}; now there is {name}")
+    return Due(False, f"the gate's word on candidate {newest.version} is: {last.outcome}")
 
 
 class _Files:

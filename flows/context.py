@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dataset import GateSet
     from export import Candidate, Court
     from labeling import Client, Project
     from trashnet.detectors import Detections, Detector
@@ -127,16 +128,24 @@ class FlowContext:
         return CandidateDetector(champion.version, open_detector(path, self.taxonomy))
 
 
+    @cached_property
+    def gate_set(self) -> "GateSet":
+        """The frames that models are compared on, of the clone's dataset."""
+        from dataset import Log, newest_gate_set
+        from dataset.splits import SplitParams
+
+        log = Log(self.settings.clone / "data", self.taxonomy)
+        return newest_gate_set(log, load_params("split", SplitParams).gate_set_step)
+
     @property
     def court(self) -> "Court":
         """What candidates are judged by: the gate set of the clone's dataset, and the gate's numbers."""
-        from dataset import Log
         from evaluation import EvaluationParams
         from evaluation.gate import GateParams
         from export import Court
 
         return Court(
-            gate_set=Log(self.settings.clone / "data", self.taxonomy).gate_set(),
+            gate_set=self.gate_set,
             taxonomy=self.taxonomy,
             params=load_params("evaluation", EvaluationParams),
             gate=load_params("gate", GateParams),

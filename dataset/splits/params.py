@@ -4,8 +4,11 @@ from trashnet.params import Params
 
 
 class SplitParams(Params):
-    """Section ``split`` of ``params.yaml``: how frames are grouped, and the shares of val and test."""
+    """Section ``split`` of ``params.yaml``: how frames are grouped, the shares of val and test, and the
+    steps in which the gate set grows.
+    """
 
     group_hash_distance: int = Field(6, ge=0, le=16)
     val: float = Field(0.15, ge=0, lt=0.5)
     test: float = Field(0.15, ge=0, lt=0.5)
+    gate_set_step: int = Field(50, ge=1)

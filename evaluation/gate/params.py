@@ -22,3 +22,5 @@ class GateParams(Params):
     flips: int = Field(10000, ge=100)
     min_utility: float = Field(0.0, ge=-10, le=1)
     min_ap50: float = Field(0.05, ge=0, le=1)
+    max_latency_ratio: float = Field(1.25, gt=0)
+    max_size_ratio: float = Field(1.25, gt=0)
