@@ -1,4 +1,6 @@
-"""Judging: COCO's numbers, sorting accuracy, why a model errs, the report, and FiftyOne to look at it all."""
+"""Judging: COCO's numbers, sorting accuracy and utility, why a model errs, the report, and FiftyOne to look
+at it all.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,21 +9,25 @@ if TYPE_CHECKING:
     from evaluation.evaluator import evaluate
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
+    from evaluation.frame_matches import FrameMatches
     from evaluation.params import EvaluationParams
     from evaluation.report import headline_table, write_html_report
     from evaluation.score_table import compare_scores
     from evaluation.scorecard import Scorecard
+    from evaluation.utility import frame_utilities
 
 _HOME = {
     "CocoMetrics": "coco",
     "EvaluationParams": "params",
     "FiftyOneDataset": "fiftyone_app",
+    "FrameMatches": "frame_matches",
     "GroundTruth": "flat_arrays",
     "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
     "coco_metrics": "coco",
     "compare_scores": "score_table",
     "evaluate": "evaluator",
+    "frame_utilities": "utility",
     "headline_table": "report",
     "open_fiftyone": "fiftyone_app",
     "write_html_report": "report",
@@ -31,12 +37,14 @@ __all__ = [
     "CocoMetrics",
     "EvaluationParams",
     "FiftyOneDataset",
+    "FrameMatches",
     "GroundTruth",
     "Predictions",
     "Scorecard",
     "coco_metrics",
     "compare_scores",
     "evaluate",
+    "frame_utilities",
     "headline_table",
     "open_fiftyone",
     "write_html_report",

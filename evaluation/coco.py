@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.flat_arrays import AREA_RANGES, GroundTruth, Predictions
+
+if TYPE_CHECKING:
+    from hotcoco import COCOeval
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -119,14 +122,23 @@ def coco_metrics(
             (len(IOU_THRESHOLDS), len(RECALLS), len(wanted), len(AREAS), len(DETECTION_LIMITS))
         )
         return CocoMetrics(wanted, counts, nothing, nothing[:, 0], nothing)
-    tables = _evaluate(ground_truth, predictions, wanted)
-    return CocoMetrics(wanted, counts, tables["precision"], tables["recall"], tables["scores"])
+    judge = coco_evaluation(ground_truth, predictions, wanted)
+    judge.evaluate()
+    judge.accumulate()
+    tables = judge.eval
+    assert tables is not None  # accumulate() filled it
+    precision, recall, scores = (np.asarray(tables[n], np.float64) for n in ("precision", "recall", "scores"))
+    return CocoMetrics(wanted, counts, precision, recall, scores)
 
 
-def _evaluate(
+def coco_evaluation(
     ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """hotcoco's tables, fed with arrays: a dictionary per detection would take longer than judging them."""
+) -> "COCOeval":
+    """hotcoco's evaluation of these classes, not yet run.
+
+    It is fed with arrays: a dictionary per detection would take longer than judging them. Detection ``n`` is
+    the ``n``-th, from 1, of those of these classes.
+    """
     from hotcoco import COCO, COCOeval
 
     there, found = (np.isin(side.class_ids, class_ids) for side in (ground_truth, predictions))
@@ -148,11 +160,7 @@ def _evaluate(
             predictions.class_ids[found],
         )
     )
-    judge = COCOeval(truth, truth.load_res(results), "bbox")
-    judge.evaluate()
-    judge.accumulate()
-    tables = judge.eval
-    return {name: np.asarray(tables[name], np.float64) for name in ("precision", "recall", "scores")}
+    return COCOeval(truth, truth.load_res(results), "bbox")
 
 
 def to_coco_documents(

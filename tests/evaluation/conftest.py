@@ -64,13 +64,19 @@ class JitteringDetector:
 
 @pytest.fixture(scope="session")
 def jittering(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., JitteringDetector]:
-    """Make a detector that errs on the sample's test split as told."""
+    """Make a detector that errs on the sample's test and val splits as told."""
 
     def make(
         name: str, *, blur: float = 0.0, confuse: float = 0.0, lose: float = 0.0, clutter: int = 0
     ) -> JitteringDetector:
         return JitteringDetector(
-            name, sample_log.frames("test"), taxonomy, blur=blur, confuse=confuse, lose=lose, clutter=clutter
+            name,
+            sample_log.frames("test") + sample_log.frames("val"),
+            taxonomy,
+            blur=blur,
+            confuse=confuse,
+            lose=lose,
+            clutter=clutter,
         )
 
     return make

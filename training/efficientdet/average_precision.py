@@ -76,7 +76,9 @@ def average_precision(
     evaluation = COCOeval(coco, coco.load_res(results), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # all areas, 100 detections an image
+    tables = evaluation.eval
+    assert tables is not None  # accumulate() filled it
+    precision = tables["precision"][:, :, :, 0, -1]  # all areas, 100 detections an image
     return {"ap50": _mean(precision[0]), "ap": _mean(precision)}
 
 
@@ -88,7 +90,7 @@ def _mean(precision: NDArray[np.float64]) -> float:
 
 def _annotations(frames: Frames) -> NDArray[np.float64]:
     """The boxes of all frames, ``(N, 7)``: index of the frame, class id, x, y, w, h, whether a crowd."""
-    tables = [np.empty((0, 7))]
+    tables: list[NDArray[np.float64]] = [np.empty((0, 7))]
     for index in range(len(frames)):
         labels = frames.labels(index)
         assert labels is not None  # Log.frames() gives labelled frames
