@@ -36,7 +36,7 @@ def draw_problem(images: int, classes: int, boxes: int, seed: int) -> tuple[Grou
     right = draw.random(len(copies)) < 0.7
     named = np.where(right, class_ids[copies], draw.integers(1, classes + 1, len(copies)))
     score = (np.exp(-4 * spread[:, 0]) * np.where(right, 1, 0.5) * draw.uniform(0.3, 1, len(copies))).round(6)
-    clutter = boxes * 6
+    clutter = boxes * 10  # with the copies about 100 detections an image, COCO's limit
     noise = np.concatenate(
         [draw.uniform(0, 500, (clutter, 2)), np.exp(draw.normal(4, 1, (clutter, 2)))], axis=1
     )

@@ -40,7 +40,6 @@ from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
 
 
-
 @dataclass(frozen=True, slots=True)
 class GrownTurn:
     """One finished turn: its name in the log, the dataset's version (a git tag) and commit, and how much it

@@ -1,4 +1,6 @@
-"""Judging: COCO's numbers, sorting accuracy, why a model errs, the report, and FiftyOne to look at it all."""
+"""Judging: COCO's numbers, sorting accuracy and utility, why a model errs, the report, and FiftyOne to look
+at it all.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +10,12 @@ if TYPE_CHECKING:
     from evaluation.evaluator import evaluate
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
+    from evaluation.frame_matches import FrameMatches
     from evaluation.params import EvaluationParams
     from evaluation.report import headline_table, write_html_report
     from evaluation.score_table import compare_scores
     from evaluation.scorecard import Scorecard
+    from evaluation.utility import frame_utilities
 
 _HOME = {
     "CocoMetrics": "coco",
@@ -19,6 +23,7 @@ _HOME = {
     "Contender": "comparison",
     "EvaluationParams": "params",
     "FiftyOneDataset": "fiftyone_app",
+    "FrameMatches": "frame_matches",
     "GroundTruth": "flat_arrays",
     "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
@@ -27,6 +32,7 @@ _HOME = {
     "compare_models": "comparison",
     "compare_scores": "score_table",
     "evaluate": "evaluator",
+    "frame_utilities": "utility",
     "headline_table": "report",
     "open_fiftyone": "fiftyone_app",
     "write_html_report": "report",
@@ -38,6 +44,7 @@ __all__ = [
     "Contender",
     "EvaluationParams",
     "FiftyOneDataset",
+    "FrameMatches",
     "GroundTruth",
     "Predictions",
     "Scorecard",
@@ -46,6 +53,7 @@ __all__ = [
     "compare_models",
     "compare_scores",
     "evaluate",
+    "frame_utilities",
     "headline_table",
     "open_fiftyone",
     "write_html_report",

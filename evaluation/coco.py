@@ -1,15 +1,16 @@
-"""COCO's own numbers from faster-coco-eval's C++, made equal to pycocotools to the last bit, which a test
-holds them to.
-"""
+"""COCO's own numbers from hotcoco's Rust, equal to pycocotools to the last bit; a test holds them to it."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.flat_arrays import AREA_RANGES, GroundTruth, Predictions
+
+if TYPE_CHECKING:
+    from hotcoco import COCOeval
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -112,8 +113,6 @@ def coco_metrics(
     speak of the same images in the same order, else ``ValueError``. Detections of one image and class with
     equal scores count in the order given, as in pycocotools.
     """
-    from faster_coco_eval import COCOeval_faster
-
     if ground_truth.images != predictions.images:
         raise ValueError("ground truth and predictions speak of different images")
     wanted = np.unique(class_ids)
@@ -123,53 +122,45 @@ def coco_metrics(
             (len(IOU_THRESHOLDS), len(RECALLS), len(wanted), len(AREAS), len(DETECTION_LIMITS))
         )
         return CocoMetrics(wanted, counts, nothing, nothing[:, 0], nothing)
-    truth, results = to_coco_documents(ground_truth, predictions, wanted)
-    judge = COCOeval_faster(_coco(truth), _coco(results), "bbox", extra_calc=False)
-    judge.params.imgIds = list(range(1, len(ground_truth.images) + 1))
-    judge.params.catIds = wanted.tolist()
-    items = _items(ground_truth, wanted)
-    grid = np.union1d(RECALLS, 2 / np.unique(items[items > 50]))
-    judge.params.recThrs = grid
+    judge = coco_evaluation(ground_truth, predictions, wanted)
     judge.evaluate()
     judge.accumulate()
-    shape = (len(IOU_THRESHOLDS), len(grid), len(wanted), len(AREAS), len(DETECTION_LIMITS))
-    precision, recall, scores = (
-        np.array(judge.eval[name], np.float64) for name in ("precision", "recall", "scores")
-    )
-    precision, scores = precision.reshape(shape), scores.reshape(shape)
-    _round_as_pycocotools(precision, items, grid)
-    usual = np.searchsorted(grid, RECALLS)
-    return CocoMetrics(
-        wanted, counts, precision[:, usual], recall.reshape(shape[0], *shape[2:]), scores[:, usual]
-    )
+    tables = judge.eval
+    assert tables is not None  # accumulate() filled it
+    precision, recall, scores = (np.asarray(tables[n], np.float64) for n in ("precision", "recall", "scores"))
+    return CocoMetrics(wanted, counts, precision, recall, scores)
 
 
-def _items(ground_truth: GroundTruth, class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Items that count per class and area range, ``(K, A)``."""
-    area = ground_truth.boxes[:, 2] * ground_truth.boxes[:, 3]
-    ranges = [(0.0, 1e5**2), *AREA_RANGES.values()]
-    here = np.stack([(area >= low) & (area <= high) & ~ground_truth.crowd for low, high in ranges], axis=1)
-    return np.stack([here[ground_truth.class_ids == c].sum(axis=0) for c in class_ids])
+def coco_evaluation(
+    ground_truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64]
+) -> "COCOeval":
+    """hotcoco's evaluation of these classes, not yet run.
 
-
-def _round_as_pycocotools(
-    precision: NDArray[np.float64], items: NDArray[np.int64], grid: NDArray[np.float64]
-) -> None:
-    """Make the one bit equal in which faster-coco-eval 1.8 differs, in place.
-
-    pycocotools divides by ``tp + fp + 2.2e-16``. That changes a quotient only while ``tp + fp`` is 1: a curve
-    that begins with one hit and then a false detection starts at 1 - 2.2e-16 there and at 1 in C++. Two hits
-    in a row start at exactly 1 in both, and ``grid`` has a recall between 1/n and 2/n for every number of
-    items n (which is why it holds more than COCO's 101) to tell these cases apart.
+    It is fed with arrays: a dictionary per detection would take longer than judging them. Detection ``n`` is
+    the ``n``-th, from 1, of those of these classes.
     """
-    for k, a in np.argwhere(items > 0):
-        first = int(
-            np.searchsorted(grid, 1 / items[k, a], side="right")
-        )  # grid[:first] is reached by the first hit
-        curves = precision[:, :, k, a, :]
-        second_is_a_hit = curves[:, first] == 1.0 if first < len(grid) else np.zeros_like(curves[:, 0], bool)
-        alone = (curves[:, 0] == 1.0) & ~second_is_a_hit
-        curves[:, :first] = np.where(alone[:, None], 1 / (1 + np.spacing(1)), curves[:, :first])
+    from hotcoco import COCO, COCOeval
+
+    there, found = (np.isin(side.class_ids, class_ids) for side in (ground_truth, predictions))
+    truth = COCO.from_arrays(
+        # hotcoco wants a size, which boxes are never compared with
+        [{"id": i, "width": 1, "height": 1} for i in range(1, len(ground_truth.images) + 1)],
+        [{"id": int(c), "name": str(c)} for c in class_ids],
+        ground_truth.image[there] + 1,
+        ground_truth.class_ids[there],
+        ground_truth.boxes[there],
+        area=ground_truth.boxes[there, 2] * ground_truth.boxes[there, 3],
+        iscrowd=ground_truth.crowd[there].astype(np.int64),
+    )
+    results = np.column_stack(
+        (
+            predictions.image[found] + 1,
+            predictions.boxes[found],
+            predictions.scores[found],
+            predictions.class_ids[found],
+        )
+    )
+    return COCOeval(truth, truth.load_res(results), "bbox")
 
 
 def to_coco_documents(
@@ -227,12 +218,3 @@ def to_coco_documents(
         {"images": images, "categories": categories, "annotations": truth},
         {"images": images, "categories": categories, "annotations": results},
     )
-
-
-def _coco(document: dict[str, Any]) -> Any:
-    from faster_coco_eval import COCO
-
-    coco = COCO()
-    coco.dataset = document
-    coco.createIndex()
-    return coco

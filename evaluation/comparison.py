@@ -1,4 +1,4 @@
-"""Puts a challenger's exported file beside the champion's: both detect on the same frames, in the same run."""
+"""Puts a challenger's exported file beside the champion's: both detect on the same frames, in one run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -109,7 +109,9 @@ def compare_models(
     against_best = PairedOutcomes(shared, run(best).outcomes, judged.outcomes, step) if best else None
     checks = [*checks, *_latency_checks(rival, judged, gate)]
     verdict = judge_challenger(outcomes, gate, seed, checks, against_best)
-    return Comparison(verdict, truth.digest(), _examples(verdict, outcomes, rival, judged, frames, truth, taxonomy, gate))
+    return Comparison(
+        verdict, truth.digest(), _examples(verdict, outcomes, rival, judged, frames, truth, taxonomy, gate)
+    )
 
 
 def _run(

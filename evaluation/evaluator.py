@@ -6,11 +6,14 @@ from pathlib import Path
 
 from dataset import Frames, Log, Split
 from evaluation.flat_arrays import GroundTruth, Predictions
+from evaluation.frame_matches import FrameMatches
 from evaluation.latency import summarise_latency
 from evaluation.params import EvaluationParams
 from evaluation.plot_tables import write_plots
 from evaluation.scorecard import ModelInfo, Scorecard
 from evaluation.scorecard_builder import build_scorecard
+from evaluation.sorting_accuracy import match_items
+from evaluation.sorting_score import pick_sort_score
 from trashnet.detectors import Detections, Detector
 from trashnet.errors import UserError
 from trashnet.files import write_json
@@ -30,8 +33,12 @@ def evaluate(
 ) -> Scorecard:
     """Judge a detector on the labelled frames of a split and write what was found under ``out``.
 
+    The score from which its detections count in sorting is chosen on the val split, unless
+    ``params.sort_score`` gives one.
+
     ``model``: the detector's file, for its size and SHA-256. Writes ``predictions/NAME.json`` (COCO results,
-    ``image_id`` = SHA-256 of the frame), ``metrics/NAME.json``, ``plots/NAME/*.csv`` and, last,
+    ``image_id`` = SHA-256 of the frame), ``matches/NAME.parquet`` (what pairs two models later:
+    :mod:`evaluation.frame_matches`), ``metrics/NAME.json``, ``plots/NAME/*.csv`` and, last,
     ``scorecards/NAME.json``.
 
     Raises :class:`UserError` if the split has no labelled frame.
@@ -43,7 +50,9 @@ def evaluate(
             "the sample"
         )
     truth = GroundTruth.from_frames(frames)
+    sort_score = pick_sort_score(_predict_val(detector, log, params), taxonomy, params)
     predictions, seconds = predict(detector, frames, params.warm_up)
+    groups = [frames[i].group for i in range(len(frames))]
     bins = [frames[i].bin_id for i in range(len(frames))]
     scorecard = build_scorecard(
         detector.name,
@@ -51,17 +60,42 @@ def evaluate(
         predictions,
         taxonomy,
         params,
+        sort_score=sort_score,
         model=_model_info(model, detector),
         latency=summarise_latency(seconds),
+        groups=groups,
         bins=bins,
         train_boxes=log.box_counts("train"),
         turns=log.turns,
     )
     predictions.write(out / "predictions" / f"{detector.name}.json")
+    acted = predictions.above(sort_score.score)
+    FrameMatches.collect(
+        detector.name,
+        sort_score.score,
+        truth,
+        acted,
+        match_items(truth, acted),
+        taxonomy,
+        groups,
+        bins,
+    ).write(out / "matches" / f"{detector.name}.parquet")
     write_json(out / "metrics" / f"{detector.name}.json", scorecard.headline())
     write_plots(scorecard, out / "plots" / detector.name)
     scorecard.save(out / "scorecards" / f"{detector.name}.json")
     return scorecard
+
+
+def _predict_val(
+    detector: Detector, log: Log, params: EvaluationParams
+) -> tuple[GroundTruth, Predictions] | None:
+    """What the sorting score is chosen by; ``None`` where it is given or there are no frames."""
+    if params.sort_score is not None:
+        return None
+    frames = log.frames("val")
+    if not len(frames):
+        return None
+    return GroundTruth.from_frames(frames), predict(detector, frames, 0)[0]
 
 
 def predict(detector: Detector, frames: Frames, warm_up: int) -> tuple[Predictions, list[float]]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dataset import Frames, Log, Split
 from evaluation.error_causes import HIT, IN_CROWD, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.params import EvaluationParams
+from evaluation.scorecard import Scorecard
 from evaluation.sorting_accuracy import IGNORED, match_items
 from trashnet.errors import UserError
 from trashnet.files import atomic_write
@@ -48,7 +48,6 @@ def open_fiftyone(
     log: Log,
     build: Path,
     taxonomy: Taxonomy,
-    params: EvaluationParams,
     database_uri: str,
     *,
     model: str | None = None,
@@ -64,14 +63,14 @@ def open_fiftyone(
     Every model found there goes in, or ``model`` alone. Each gets ``evaluate_detections(method="coco",
     compute_mAP=True)`` under the key ``eval_MODEL``; ground-truth boxes say what became of them
     (``MODEL_sorted``: right, wrong, missed; ``MODEL_as``: the class it was taken for) and detections why they
-    are wrong (``cause``), both from ``params.sort_score`` on.
+    are wrong (``cause``), both from the sorting score of the model's scorecard on.
 
     FiftyOne's mAP agrees with the scorecard's AP to 1e-6: it would put hits before misses of equal score,
     which an int8 model's 256 scores are full of, so equal scores are told apart by 1e-12 in COCO's order. Its
     boxes are relative, so an overlap that is a threshold exactly may fall to the other side.
 
-    ``database_uri`` is the address of a MongoDB that answers. Raises :class:`UserError` without predictions
-    and without frames.
+    ``database_uri`` is the address of a MongoDB that answers. Raises :class:`UserError` without predictions,
+    their scorecards or frames.
     """
     frames = log.frames(split)
     truth = GroundTruth.from_frames(frames)
@@ -81,6 +80,7 @@ def open_fiftyone(
     predictions = {
         one: Predictions.read(build / "predictions" / f"{one}.json", truth.images) for one in names
     }
+    scores = {one: Scorecard.load(build / "scorecards" / f"{one}.json").sorting.score for one in names}
     fo = _import_fiftyone(build / "fiftyone", database_uri)
     dataset = _create_dataset(
         fo,
@@ -89,11 +89,11 @@ def open_fiftyone(
         truth,
         predictions,
         taxonomy,
-        params,
+        scores,
         _write_images(frames, build / "fiftyone" / "images"),
     )
     mean_ap = {one: _evaluate_model(dataset, one, taxonomy) for one in names}
-    views = _save_views(fo, dataset, names, truth, log, taxonomy, params)
+    views = _save_views(fo, dataset, names, truth, log, taxonomy, scores)
     if launch:
         _serve(name, address, port)
     return FiftyOneDataset(name, len(frames), mean_ap, views)
@@ -135,16 +135,15 @@ def _create_dataset(
     truth: GroundTruth,
     predictions: dict[str, Predictions],
     taxonomy: Taxonomy,
-    params: EvaluationParams,
+    scores: Mapping[str, float],
     image_paths: Sequence[Path],
 ) -> Any:
     dataset = fo.Dataset(name, persistent=True, overwrite=True)
     dataset.default_classes = list(taxonomy.names)
     outcomes = {
-        one: _sorting_outcomes(truth, one, found, taxonomy, params.sort_score)
-        for one, found in predictions.items()
+        one: _sorting_outcomes(truth, one, found, taxonomy, scores[one]) for one, found in predictions.items()
     }
-    causes = {one: _detection_causes(truth, found, params.sort_score) for one, found in predictions.items()}
+    causes = {one: _detection_causes(truth, found, scores[one]) for one, found in predictions.items()}
     confidences = {one: break_score_ties(found) for one, found in predictions.items()}
     samples = []
     for position, path in enumerate(image_paths):
@@ -248,7 +247,7 @@ def _save_views(
     truth: GroundTruth,
     log: Log,
     taxonomy: Taxonomy,
-    params: EvaluationParams,
+    scores: Mapping[str, float],
 ) -> tuple[str, ...]:
     field = fo.ViewField
     views: dict[str, tuple[Any, str]] = {}
@@ -256,7 +255,7 @@ def _save_views(
         outcome = field(f"{model}_sorted")
         views[f"missed items: {model}"] = (
             dataset.filter_labels("ground_truth", outcome == "missed"),
-            f"items that no detection of {model} with score >= {params.sort_score:g} matches at IoU 0.5",
+            f"items that no detection of {model} with score >= {scores[model]:g} matches at IoU 0.5",
         )
         views[f"wrong stream: {model}"] = (
             dataset.filter_labels("ground_truth", outcome == "wrong"),

@@ -43,8 +43,11 @@ def write_plots(scorecard: Scorecard, folder: Path) -> None:
     )
     _write_csv(
         folder / "operating_points.csv",
-        ("score", "sorting_accuracy", "contamination", "false_per_frame"),
-        ((p.score, p.accuracy, p.contamination, p.false_per_frame) for p in scorecard.operating_points),
+        ("score", "utility", "sorting_accuracy", "contamination", "false_per_frame"),
+        (
+            (p.score, p.utility, p.accuracy, p.contamination, p.false_per_frame)
+            for p in scorecard.operating_points
+        ),
     )
 
 

@@ -8,6 +8,7 @@ Numbers = Mapping[str, float | int | None]
 _ROWS = (
     ("ap", "AP", 100, "%", 1),
     ("ap50", "AP50", 100, "%", 1),
+    ("utility", "sorting utility, of 100", 100, "", 1),
     ("sorting_accuracy", "sorting accuracy", 100, "%", 1),
     ("contamination", "contamination", 100, "%", -1),
     ("missed", "items missed", 100, "%", -1),
@@ -26,7 +27,7 @@ def compare_scores(before: Mapping[str, Numbers], after: Mapping[str, Numbers]) 
             _cell(before.get(model, {}).get(key), numbers.get(key), factor, better)
             for model, numbers in after.items()
         ]
-        lines.append(f"| {name}, {unit} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name}{', ' if unit else ''}{unit} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

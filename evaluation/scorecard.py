@@ -6,11 +6,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluation.sorting_accuracy import BinomialProportion
+from evaluation.intervals import ClusteredProportion
 from trashnet.errors import UserError
 from trashnet.files import write_json
 
 Unit = Annotated[float, Field(ge=0, le=1)]
+ScoreSource = Literal["val", "params", "fallback"]
+SCORE_SOURCES: dict[ScoreSource, str] = {
+    "val": "chosen on val",
+    "params": "given in params.yaml",
+    "fallback": "the fallback of params.yaml, because the val split has no items",
+}
 
 
 class ScorecardPart(BaseModel):
@@ -23,24 +29,45 @@ class ScorecardPart(BaseModel):
 
 
 class Proportion(ScorecardPart):
-    """A share with the counts behind it and its 95% Wilson interval."""
+    """A share with the counts behind it and its 95% interval, clustered by group.
+
+    ``effective_of``: how many independent items would say as much; Wilson's interval is of these.
+    """
 
     hits: int
     of: int
     value: Unit | None
     low: Unit | None
     high: Unit | None
+    effective_of: float | None
 
     @classmethod
-    def from_counts(cls, share: BinomialProportion) -> Self:
-        """From counts."""
+    def from_groups(cls, share: ClusteredProportion) -> Self:
+        """From counts by group."""
         low, high = share.interval or (None, None)
-        return cls(hits=share.hits, of=share.of, value=share.value, low=low, high=high)
+        return cls(
+            hits=int(share.hits.sum()),
+            of=int(share.of.sum()),
+            value=share.value,
+            low=low,
+            high=high,
+            effective_of=share.effective_items,
+        )
 
     def __str__(self) -> str:
         return (
             f"{percent(self.value)}% ({percent(self.low)} to {percent(self.high)}, {self.hits} of {self.of})"
         )
+
+
+class Interval(ScorecardPart):
+    """A 95% interval, from resampling whole groups of frames."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{percent(self.low)} to {percent(self.high)}"
 
 
 class ModelInfo(ScorecardPart):
@@ -56,6 +83,7 @@ class SplitInfo(ScorecardPart):
     """What it was judged on; scorecards are comparable where ``digest`` agrees."""
 
     frames: int
+    groups: int
     items: int
     crowds: int
     digest: str
@@ -106,9 +134,19 @@ class StreamScore(ScorecardPart):
 
 
 class SortingScore(ScorecardPart):
-    """Where items went at the sorting score; ``evaluation.sorting_accuracy`` holds the rule."""
+    """Where items went at the sorting score; ``evaluation.sorting_accuracy`` holds the rule.
+
+    ``score_from``: ``val``, chosen there for the greatest utility; ``params``, given as
+    ``evaluation.sort_score``; ``fallback``, given as ``evaluation.fallback_score`` because the val split has
+    no items. ``utility`` is per item (``evaluation.utility``); ``frame_accuracy``: frames whose every item
+    arrives in its stream, by a detection or by the default stream, and in which nothing false was detected.
+    """
 
     score: float
+    score_from: ScoreSource
+    utility: float | None
+    utility_interval: Interval | None
+    frame_accuracy: Proportion
     items: int
     right: int
     wrong: int
@@ -124,6 +162,7 @@ class OperatingPoint(ScorecardPart):
     """What another sorting score would give."""
 
     score: float
+    utility: float | None
     accuracy: Unit | None
     contamination: Unit | None
     missed: Unit | None
@@ -183,11 +222,12 @@ class Scorecard(ScorecardPart):
     Written by :func:`evaluation.evaluate`, read by the report and the gate.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     model: ModelInfo
     split: SplitInfo
     coco: dict[str, Unit | None]
+    coco_intervals: dict[str, Interval | None]  # of ap and ap50; None where nothing can be said
     sorting: SortingScore
     operating_points: tuple[OperatingPoint, ...]
     classes: tuple[ClassScore, ...]
@@ -220,6 +260,17 @@ class Scorecard(ScorecardPart):
         sorting = self.sorting
         numbers: dict[str, float | int | None] = {
             **self.coco,
+            **{
+                f"{name}_{end}": getattr(interval, end)
+                for name, interval in self.coco_intervals.items()
+                if interval is not None
+                for end in ("low", "high")
+            },
+            "utility": sorting.utility,
+            "utility_low": sorting.utility_interval.low if sorting.utility_interval else None,
+            "utility_high": sorting.utility_interval.high if sorting.utility_interval else None,
+            "sort_score": sorting.score,
+            "frame_accuracy": sorting.frame_accuracy.value,
             "sorting_accuracy": sorting.accuracy.value,
             "sorting_accuracy_low": sorting.accuracy.low,
             "sorting_accuracy_high": sorting.accuracy.high,
@@ -234,18 +285,25 @@ class Scorecard(ScorecardPart):
             "latency_p95_ms": _milliseconds(self.latency.p95_s),
             "model_mib": None if self.model.bytes is None else self.model.bytes / 2**20,
             "test_frames": self.split.frames,
+            "test_groups": self.split.groups,
             "test_items": self.split.items,
         }
         return {name: round(value, 6) for name, value in numbers.items() if value is not None}
 
     def summary(self) -> str:
-        """The result in five lines for the terminal."""
+        """The result in seven lines for the terminal; in brackets 95% intervals, clustered by group."""
         sorting = self.sorting
         return "\n".join(
             (
-                f"{self.name}: {self.split.frames} test frames, {self.split.items} items",
-                f"  AP {percent(self.coco['ap'])}   AP50 {percent(self.coco['ap50'])}   AR100 "
+                f"{self.name}: {self.split.frames} test frames in {self.split.groups} groups, "
+                f"{self.split.items} items",
+                f"  AP {percent(self.coco['ap'])}{in_brackets(self.coco_intervals.get('ap'))}   AP50 "
+                f"{percent(self.coco['ap50'])}{in_brackets(self.coco_intervals.get('ap50'))}   AR100 "
                 f"{percent(self.coco['ar_100'])}",
+                f"  sorting utility, of 100, {percent(sorting.utility)}"
+                f"{in_brackets(sorting.utility_interval)}, from score {sorting.score:g} on "
+                f"({SCORE_SOURCES[sorting.score_from]})",
+                f"  frames entirely right {sorting.frame_accuracy}",
                 f"  sorted right {sorting.accuracy}, of items found "
                 f"{percent(sorting.accuracy_of_found.value)}",
                 f"  contamination {sorting.contamination}",
@@ -254,6 +312,11 @@ class Scorecard(ScorecardPart):
                 f"({self.latency.cpu}, {self.latency.threads} threads)",
             )
         )
+
+
+def in_brackets(interval: Interval | None) -> str:
+    """`` (low to high)`` in percent, or nothing."""
+    return "" if interval is None else f" ({interval})"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

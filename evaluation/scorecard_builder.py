@@ -9,31 +9,29 @@ from numpy.typing import NDArray
 from evaluation.coco import IOU_THRESHOLDS, RECALLS, CocoMetrics, coco_metrics
 from evaluation.error_causes import CAUSES, HIT, count_causes, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
+from evaluation.intervals import ClusteredProportion, group_weights, number_groups
 from evaluation.params import EvaluationParams
+from evaluation.resampling import match_as_coco, mean_ap, resample_ap
 from evaluation.scorecard import (
     ClassScore,
     ConfusionCell,
     Curves,
+    Interval,
     Latency,
     ModelInfo,
-    OperatingPoint,
     Proportion,
     Scorecard,
-    SortingScore,
     SplitInfo,
-    StreamScore,
     WorstConfusion,
 )
 from evaluation.slices import score_slices
 from evaluation.sorting_accuracy import (
-    BinomialProportion,
-    Matches,
-    SortingCounts,
     confusion_pairs,
-    count_sorted_items,
+    destinations,
     find_worst_confusions,
     match_items,
 )
+from evaluation.sorting_score import Clusters, SortScore, interval_of, operating_points, score_sorting
 from trashnet.taxonomy import Taxonomy
 
 
@@ -44,127 +42,90 @@ def build_scorecard(
     taxonomy: Taxonomy,
     params: EvaluationParams,
     *,
+    sort_score: SortScore,
     model: ModelInfo,
     latency: Latency,
+    groups: Sequence[str],
     bins: Sequence[str | None] = (),
     train_boxes: NDArray[np.int64] | None = None,
     turns: Sequence[str] = (),
 ) -> Scorecard:
     """The scorecard of these predictions; reads and writes nothing.
 
-    ``bins``: per image the bin it came from.
+    ``groups``: per image the group of frames that it belongs to, by which intervals are clustered; ``bins``:
+    per image the bin it came from.
     """
     class_ids = np.array([c.id for c in taxonomy.classes])
     coco = coco_metrics(truth, predictions, class_ids)
-    matches = match_items(truth, predictions)
-    acted = predictions.above(params.sort_score)
-    acted_matches = matches.above(predictions, params.sort_score)
-    sorting = count_sorted_items(truth, acted, acted_matches, taxonomy.stream_of)
-    pairs = confusion_pairs(truth, acted, acted_matches)
+    acted = predictions.above(sort_score.score)
+    matches = match_items(truth, acted)
+    frame = number_groups(groups)
+    count = int(frame.max(initial=-1)) + 1
+    clusters = Clusters(frame, count, group_weights(count, params.resamples, params.seed))
+    pairs = confusion_pairs(truth, acted, matches)
     causes = count_causes(truth, acted, find_causes(truth, acted))
-    right = _sorted_right(truth, acted, acted_matches, taxonomy)
+    belongs, goes = destinations(truth, acted, matches, taxonomy.stream_of)
+    right, group = belongs == goes, frame[truth.image]
     return Scorecard(
         name=name,
         model=model,
         split=SplitInfo(
             frames=len(truth.images),
-            items=sorting.items,
+            groups=count,
+            items=int((~truth.crowd).sum()),
             crowds=int(truth.crowd.sum()),
             digest=truth.digest(),
             turns=tuple(turns),
         ),
         coco=coco.summary,
-        sorting=_sorting_score(sorting, params.sort_score),
-        operating_points=_operating_points(truth, predictions, matches, taxonomy),
-        classes=_class_scores(coco, causes, right, truth, taxonomy, train_boxes),
+        coco_intervals=_coco_intervals(truth, predictions, class_ids, clusters),
+        sorting=score_sorting(truth, acted, matches, taxonomy, params, sort_score, clusters),
+        operating_points=operating_points(truth, predictions, taxonomy, params, sort_score.score),
+        classes=_class_scores(coco, causes, right, group, truth, taxonomy, train_boxes),
         causes={cause: sum(c[cause] for c in causes.values()) for cause in (HIT, *CAUSES)},
-        slices=tuple(score_slices(truth, predictions, right, coco, bins)),
+        slices=tuple(score_slices(truth, predictions, right, group, coco, bins)),
         confusion=_cells((_name(a, taxonomy.name_of), _name(p, taxonomy.name_of)) for a, p, _, _ in pairs),
         stream_confusion=_cells(
             (_name(a, taxonomy.stream_of), _name(p, taxonomy.stream_of)) for a, p, _, _ in pairs
         ),
-        worst_confusions=tuple(
-            WorstConfusion(
-                actual=taxonomy.name_of[c.actual],
-                predicted=taxonomy.name_of[c.predicted],
-                crosses_streams=taxonomy.stream_of[c.actual] != taxonomy.stream_of[c.predicted],
-                count=c.count,
-                frames=c.frames,
-            )
-            for c in find_worst_confusions(pairs, params.worst_confusions)
-        ),
+        worst_confusions=_worst_confusions(pairs, taxonomy, params.worst_confusions),
         curves=_curves(coco),
         latency=latency,
     )
 
 
-def _sorting_score(sorting: SortingCounts, score: float) -> SortingScore:
-    return SortingScore(
-        score=score,
-        items=sorting.items,
-        right=sorting.right,
-        wrong=sorting.wrong,
-        missed=sorting.missed,
-        false_detections=sorting.false_detections,
-        accuracy=Proportion.from_counts(sorting.accuracy),
-        accuracy_of_found=Proportion.from_counts(sorting.accuracy_of_found),
-        contamination=Proportion.from_counts(sorting.contamination),
-        streams=tuple(
-            StreamScore(
-                name=name,
-                items=s.items,
-                missed=s.missed,
-                accuracy=Proportion.from_counts(BinomialProportion(s.right, s.items)),
-                contamination=Proportion.from_counts(BinomialProportion(s.foreign, s.received)),
-                false_detections=s.false_detections,
-            )
-            for name, s in sorting.streams.items()
-        ),
+def _coco_intervals(
+    truth: GroundTruth, predictions: Predictions, class_ids: NDArray[np.int64], clusters: Clusters
+) -> dict[str, Interval | None]:
+    samples = resample_ap(
+        match_as_coco(truth, predictions, class_ids), truth, predictions, clusters.frame, clusters.weights
     )
+    return {
+        "ap": interval_of(mean_ap(samples.ap), clusters),
+        "ap50": interval_of(mean_ap(samples.ap50), clusters),
+    }
 
 
-def _operating_points(
-    truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
-) -> tuple[OperatingPoint, ...]:
-    """Sorting at other thresholds.
-
-    Matching is greedy by score, so what is matched at a threshold stays matched below it.
-    """
-    points = []
-    for score in np.arange(5, 100, 5) / 100:
-        at = count_sorted_items(
-            truth, predictions.above(score), matches.above(predictions, score), taxonomy.stream_of
+def _worst_confusions(
+    pairs: list[tuple[int | None, int | None, str, float]], taxonomy: Taxonomy, limit: int
+) -> tuple[WorstConfusion, ...]:
+    return tuple(
+        WorstConfusion(
+            actual=taxonomy.name_of[c.actual],
+            predicted=taxonomy.name_of[c.predicted],
+            crosses_streams=taxonomy.stream_of[c.actual] != taxonomy.stream_of[c.predicted],
+            count=c.count,
+            frames=c.frames,
         )
-        points.append(
-            OperatingPoint(
-                score=float(score),
-                accuracy=at.accuracy.value,
-                contamination=at.contamination.value,
-                missed=at.missed / at.items if at.items else None,
-                false_per_frame=at.false_detections / len(truth.images),
-            )
-        )
-    return tuple(points)
-
-
-def _sorted_right(
-    truth: GroundTruth, predictions: Predictions, matches: Matches, taxonomy: Taxonomy
-) -> NDArray[np.bool_]:
-    """Per ground-truth box whether it went to its own stream, ``(N,)``.
-
-    False for crowds, which are no items.
-    """
-    right = np.zeros(len(truth), bool)
-    for row in np.flatnonzero(matches.detection_indices >= 0):
-        sent_as = int(predictions.class_ids[matches.detection_indices[row]])
-        right[row] = taxonomy.stream_of[sent_as] == taxonomy.stream_of[int(truth.class_ids[row])]
-    return right
+        for c in find_worst_confusions(pairs, limit)
+    )
 
 
 def _class_scores(
     coco: CocoMetrics,
     causes: dict[int, Counter[str]],
     right: NDArray[np.bool_],
+    group: NDArray[np.int64],
     truth: GroundTruth,
     taxonomy: Taxonomy,
     train_boxes: NDArray[np.int64] | None,
@@ -185,7 +146,7 @@ def _class_scores(
                 ap50=coco.ap(one.id, iou=0.5),
                 ar=coco.ar(one.id),
                 recall=why[HIT] / count if count else None,
-                sorting=Proportion.from_counts(BinomialProportion(int(right[items].sum()), count)),
+                sorting=Proportion.from_groups(ClusteredProportion.count(right, group, items)),
                 causes={cause: why[cause] for cause in (HIT, *CAUSES)},
             )
         )

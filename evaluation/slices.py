@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from evaluation.coco import CocoMetrics, coco_metrics
 from evaluation.flat_arrays import AREA_RANGES, GroundTruth, Predictions
+from evaluation.intervals import ClusteredProportion
 from evaluation.scorecard import Proportion, SliceScore
-from evaluation.sorting_accuracy import BinomialProportion
 
 MAX_BIN_SLICES = 50  # the bins with most frames: nobody reads a longer table
 
@@ -18,6 +18,7 @@ def score_slices(
     truth: GroundTruth,
     predictions: Predictions,
     right: NDArray[np.bool_],
+    group: NDArray[np.int64],
     coco: CocoMetrics,
     bins: Sequence[str | None],
 ) -> Iterable[SliceScore]:
@@ -27,6 +28,7 @@ def score_slices(
         truth: The boxes of all images.
         predictions: The detections on the same images.
         right: bool ``(N,)``, whether a ground-truth box went to its own stream.
+        group: int64 ``(N,)``, the number of its frame's group.
         coco: The metrics of the whole split.
         bins: Per image the bin that captured it, ``None`` where nobody knows; may be empty.
     """
@@ -38,24 +40,24 @@ def score_slices(
             kind="box size",
             value=size,
             frames=len(np.unique(truth.image[here])),
-            accuracy=Proportion.from_counts(BinomialProportion(int(right[here].sum()), int(here.sum()))),
+            accuracy=Proportion.from_groups(ClusteredProportion.count(right, group, here)),
             ap=coco.summary[f"ap_{size}"],
             ap50=coco.mean_ap(0.5, size),
         )
     items_in = np.bincount(truth.image[item], minlength=len(truth.images))
-    groups = {
+    by_items = {
         "none": items_in == 0,
         "1": items_in == 1,
         "2 to 4": (items_in >= 2) & (items_in <= 4),
         "5 or more": items_in >= 5,
     }
     yield from (
-        _score_images("items in frame", value, np.flatnonzero(here), truth, predictions, right, coco)
-        for value, here in groups.items()
+        _score_images("items in frame", value, np.flatnonzero(here), truth, predictions, right, group, coco)
+        for value, here in by_items.items()
     )
     for bin_id, _ in Counter(b for b in bins if b is not None).most_common(MAX_BIN_SLICES):
         positions = np.array([i for i, b in enumerate(bins) if b == bin_id])
-        yield _score_images("bin", bin_id, positions, truth, predictions, right, coco)
+        yield _score_images("bin", bin_id, positions, truth, predictions, right, group, coco)
 
 
 def _score_images(
@@ -65,6 +67,7 @@ def _score_images(
     truth: GroundTruth,
     predictions: Predictions,
     right: NDArray[np.bool_],
+    group: NDArray[np.int64],
     coco: CocoMetrics,
 ) -> SliceScore:
     here = np.isin(truth.image, positions) & ~truth.crowd
@@ -73,7 +76,7 @@ def _score_images(
         kind=kind,  # type: ignore[arg-type]
         value=value,
         frames=len(positions),
-        accuracy=Proportion.from_counts(BinomialProportion(int(right[here].sum()), int(here.sum()))),
+        accuracy=Proportion.from_groups(ClusteredProportion.count(right, group, here)),
         ap=metrics.summary["ap"],
         ap50=metrics.summary["ap50"],
     )

@@ -19,6 +19,7 @@ out of every count.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from evaluation.flat_arrays import MATCH_IOU, GroundTruth, Predictions
 from trashnet.boxes import iou
 
+Outcome = Literal["right", "wrong", "missed"]
 MISSED = -1  # an item that no detection met
 UNMATCHED = -1  # a detection that met no item
 IGNORED = -2  # a crowd region; a detection within one
@@ -79,8 +81,8 @@ def match_items(ground_truth: GroundTruth, predictions: Predictions, min_iou: fl
 
 
 @dataclass(frozen=True)
-class BinomialProportion:
-    """``hits`` of ``of``, and the 95% interval of the share behind them."""
+class Share:
+    """``hits`` of ``of``; :mod:`evaluation.intervals` says how sure it is."""
 
     hits: int
     of: int
@@ -90,18 +92,13 @@ class BinomialProportion:
         """The share, ``None`` of nothing."""
         return self.hits / self.of if self.of else None
 
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Wilson's score interval at 95% (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4), ``None`` of
-        nothing.
 
-        It takes items to be independent. Frames of one bin are not quite, so the truth is somewhat wider.
-        """
-        return wilson_interval(self.hits, self.of) if self.of else None
+def wilson_interval(hits: float, of: float, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval at 95% (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4).
 
-
-def wilson_interval(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; within [0, 1], sensible at 0 and at 1."""
+    Within [0, 1], sensible at 0 and at 1. It takes the items to be independent; their number may be an
+    effective one, and so no integer.
+    """
     p = hits / of
     centre = (p + z**2 / (2 * of)) / (1 + z**2 / of)
     half = z / (1 + z**2 / of) * sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
@@ -132,19 +129,19 @@ class SortingCounts:
     streams: dict[str, StreamCounts]
 
     @property
-    def accuracy(self) -> BinomialProportion:
+    def accuracy(self) -> Share:
         """Right, of all items."""
-        return BinomialProportion(self.right, self.items)
+        return Share(self.right, self.items)
 
     @property
-    def accuracy_of_found(self) -> BinomialProportion:
+    def accuracy_of_found(self) -> Share:
         """Right, of the items that a detection met."""
-        return BinomialProportion(self.right, self.right + self.wrong)
+        return Share(self.right, self.right + self.wrong)
 
     @property
-    def contamination(self) -> BinomialProportion:
+    def contamination(self) -> Share:
         """Items in a stream where they do not belong, of all items sent anywhere."""
-        return BinomialProportion(self.wrong, self.right + self.wrong)
+        return Share(self.wrong, self.right + self.wrong)
 
 
 def count_sorted_items(
@@ -152,12 +149,10 @@ def count_sorted_items(
 ) -> SortingCounts:
     """Count what went where. ``stream_of``: stream by class id, its order gives the order of streams."""
     streams = list(dict.fromkeys(stream_of.values()))
-    belongs = _streams(ground_truth.class_ids, stream_of, streams)
-    sends = _streams(predictions.class_ids, stream_of, streams)
+    sends = stream_numbers(predictions.class_ids, stream_of, streams)
+    belongs, goes = destinations(ground_truth, predictions, matches, stream_of)
     item = matches.detection_indices != IGNORED
     found = matches.detection_indices >= 0
-    goes = np.full(len(ground_truth), MISSED)
-    goes[found] = sends[matches.detection_indices[found]]
     false = matches.item_indices == UNMATCHED
     by_stream = {
         name: StreamCounts(
@@ -181,10 +176,28 @@ def count_sorted_items(
     )
 
 
-def _streams(
+def destinations(
+    ground_truth: GroundTruth, predictions: Predictions, matches: Matches, stream_of: Mapping[int, str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per ground-truth box the number of the stream it belongs to, and of the one a detection sends it to.
+
+    Both int64 ``(N,)``; ``MISSED`` without a detection. Streams are numbered in the order of ``stream_of``.
+    """
+    streams = list(dict.fromkeys(stream_of.values()))
+    belongs = stream_numbers(ground_truth.class_ids, stream_of, streams)
+    sends = stream_numbers(predictions.class_ids, stream_of, streams)
+    found = matches.detection_indices >= 0
+    goes = np.full(len(ground_truth), MISSED)
+    goes[found] = sends[matches.detection_indices[found]]
+    return belongs, goes
+
+
+def stream_numbers(
     class_ids: NDArray[np.int64], stream_of: Mapping[int, str], streams: list[str]
 ) -> NDArray[np.int64]:
-    return np.array([streams.index(stream_of[int(c)]) for c in class_ids], np.int64).reshape(-1)
+    """The number of each class's stream in ``streams``, int64 ``(N,)``."""
+    number = {class_id: streams.index(stream) for class_id, stream in stream_of.items()}
+    return np.array([number[int(c)] for c in class_ids], np.int64).reshape(-1)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dataset import GateSet
 from evaluation import Comparison, Contender, EvaluationParams, GroundTruth, compare_models
-from evaluation.gate import Check, GateParams, Outcome, Verdict, worst
+from evaluation.gate import Check, GateParams, Verdict
+from evaluation.gate.verdict import Outcome, worst
 from export.candidates import (
     Candidate,
     DamagedCandidate,
     Version,
     candidate_key,
     download_model,
-    load_candidate,
 )
 from export.champions import load_best_champion, load_champion, promote
 from export.edgetpu import check_edgetpu
@@ -37,8 +37,6 @@ from trashnet.taxonomy import Taxonomy
 
 FOLDER = "judgements"
 MAX_JUDGEMENT_BYTES = 8 << 20
-# Of a model that brought no scorecard, such as the student that the demo begins with.
-FALLBACK_SORT_SCORE = 0.3
 
 
 class ModelJudgement(BaseModel):
@@ -78,7 +76,9 @@ class Judgement(BaseModel):
 
     def markdown(self) -> str:
         """A page for people: each model's outcome and every finding as a sentence."""
-        origins = ", ".join(f"{count} {origin}" for origin, count in sorted(self.frames.items())) or "no frame"
+        origins = (
+            ", ".join(f"{count} {origin}" for origin, count in sorted(self.frames.items())) or "no frame"
+        )
         lines = [
             f"# Candidate {self.challenger}",
             "",
@@ -222,7 +222,7 @@ class _Files:
         return Contender(
             candidate.version,
             open_detector(path, self._court.taxonomy),
-            float(score) if score is not None else FALLBACK_SORT_SCORE,
+            float(score) if score is not None else self._court.params.fallback_score,
         )
 
     def checks(self, candidate: Candidate, champion: Candidate | None) -> list[Check]:

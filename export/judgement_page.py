@@ -1,4 +1,4 @@
-"""A judgement as one HTML page that needs nothing but itself: verdicts, sentences, and frames that show why."""
+"""A judgement as one HTML page that needs nothing but itself: verdicts, sentences, frames that show why."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -127,7 +127,6 @@ class FlowContext:
         path = download_model(self.store, champion, MODEL_OF_ROLE[role].file, folder)
         return CandidateDetector(champion.version, open_detector(path, self.taxonomy))
 
-
     @cached_property
     def gate_set(self) -> "GateSet":
         """The frames that models are compared on, of the clone's dataset."""

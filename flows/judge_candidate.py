@@ -12,7 +12,7 @@ def gate(version: str | None = None) -> str | None:
     """Judge a candidate against the champions, and use what passes; the outcome, ``None`` if there is none.
 
     ``version``: the newest candidate unless given."""
-    judgement = judge(version or None)
+    judgement: Judgement | None = judge(version or None)
     if judgement is None:
         get_run_logger().info("there is no candidate to judge")
         return None
@@ -24,7 +24,7 @@ def gate(version: str | None = None) -> str | None:
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def judge(version: str | None) -> Judgement | None:
-    """Run both files on the gate set of the newest dataset version; the judgement is an artifact of the run."""
+    """Run both files on the gate set of the newest dataset version; the judgement, an artifact of the run."""
     with open_context() as context:
         candidate: Candidate | None = (
             export.load_candidate(context.store, version)

@@ -270,8 +270,8 @@ def _summary(
 ) -> str:
     """The steps with their seconds, changes in the ledger, scores, verdicts, and where to look further."""
     after = context.ledger.count_by_state()
-    changes = {state: after.get(state, 0) - before.get(state, 0) for state in after}
-    moved = ", ".join(f"{change:+d} {state}" for state, change in changes.items() if change)
+    counts = {state: after.get(state, 0) - before.get(state, 0) for state in after}
+    moved = ", ".join(f"{change:+d} {state}" for state, change in counts.items() if change)
     addresses = [
         f"annotators' tasks   {context.project.url}",
         f"flows and artifacts {os.environ.get('PREFECT_API_URL', '').removesuffix('/api')}",
@@ -280,7 +280,9 @@ def _summary(
         f"dataset and models  git log {BRANCH}; git tag",
     ]
     scores = compare_scores({}, candidate.scores)
-    return "\n".join(["", progress.table(), "", f"ledger: {moved}", "", scores, "", judgement.markdown(), *addresses])
+    return "\n".join(
+        ["", progress.table(), "", f"ledger: {moved}", "", scores, "", judgement.markdown(), *addresses]
+    )
 
 
 def annotate(context: FlowContext, truths: Mapping[str, Sequence[Box]]) -> None:

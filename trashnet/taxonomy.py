@@ -29,11 +29,14 @@ class WasteClass:
 class Taxonomy:
     """All classes in the order of their ids, and the colour of each stream as ``#rrggbb``.
 
-    Models predict a class's *index*, which is its id minus one.
+    Models predict a class's *index*, which is its id minus one. ``default_stream`` is where an item goes that
+    no detection met; ``None`` in a taxonomy written before version 0.4, where such an item arrives nowhere
+    and so is never sorted right.
     """
 
     classes: tuple[WasteClass, ...]
     streams: dict[str, str]
+    default_stream: str | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -73,6 +76,7 @@ def load_taxonomy(path: Path = Path("taxonomy.yaml")) -> Taxonomy:
     return Taxonomy(
         classes=tuple(WasteClass(c.id, c.name, c.supercategory, stream_of[c.name]) for c in document.classes),
         streams={stream: entry.colour for stream, entry in document.streams.items()},
+        default_stream=document.default_stream,
     )
 
 
@@ -98,6 +102,7 @@ class _Document(BaseModel):
 
     classes: list[_Class]
     streams: dict[Name, _Stream]
+    default_stream: Name | None = None
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "_Document":
@@ -117,6 +122,11 @@ class _Document(BaseModel):
         ]
         faults += [f"class {name!r} is in no stream" for name in names if name not in sorted_names]
         faults += [f"stream class {name!r} is not in `classes`" for name in sorted_names if name not in names]
+        if self.default_stream is not None and self.default_stream not in self.streams:
+            faults.append(
+                f"default_stream {self.default_stream!r} is not in `streams`, which has "
+                f"{', '.join(self.streams)}"
+            )
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -15,7 +15,7 @@ from trashnet.box_drawing import BoxOverlay
 from trashnet.detectors import Detections, Detector, open_detector
 from trashnet.taxonomy import Taxonomy
 
-DEFAULT_CONFIDENCE = 0.3  # where the confidence slider begins: the sorting score of params.yaml
+DEFAULT_CONFIDENCE = 0.3  # where the confidence slider begins without a scorecard that says it
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from trashnet.taxonomy import Taxonomy
 from viewer import inference
 from viewer.comparison import compare_streams, find_items, item_rows, sort_photo
 from viewer.photo_picker import pick_photo
+from viewer.scorecards import bins_score, describe_scores, read_scorecards
 from viewer.server import ViewerOptions
 
 FILTER_HELP = "Display only: the comparison counts every class."
@@ -56,16 +57,24 @@ class DisplayFilters:
     ground_truth: bool
 
 
-def show_filters(taxonomy: Taxonomy, *, labelled: bool) -> DisplayFilters:
-    """The lower half of the sidebar; ``labelled``: whether the photo has ground truth to show."""
+def show_filters(taxonomy: Taxonomy, scorecards: Path, *, labelled: bool) -> DisplayFilters:
+    """The lower half of the sidebar; ``labelled``: whether the photo has ground truth to show.
+
+    The confidence begins at the score from which bins act on a detection, which the student's scorecard says.
+    """
+    cards, _ = read_scorecards(scorecards)
+    score = bins_score(cards)
     min_score = st.slider(
         "Minimum confidence",
         0.0,
         1.0,
-        inference.DEFAULT_CONFIDENCE,
-        0.05,
+        inference.DEFAULT_CONFIDENCE if score is None else score,
+        0.01,
         key="score",
         persist_state="session",
+        help=f"It begins where bins act on a detection. Sorting scores: {describe_scores(cards)}."
+        if cards
+        else "No model has a scorecard yet, which would say from which score on bins act on a detection.",
     )
     names = st.multiselect(
         "Show only",
@@ -90,7 +99,9 @@ def show_photo_page(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Non
     with st.sidebar:
         photo = pick_photo(options, taxonomy, key)
         st.divider()
-        filters = show_filters(taxonomy, labelled=photo is not None and photo.labels is not None)
+        filters = show_filters(
+            taxonomy, options.scorecards, labelled=photo is not None and photo.labels is not None
+        )
     if photo is None:
         st.info("Choose a photo on the left.", icon=":material/photo_camera:")
         return

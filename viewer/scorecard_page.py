@@ -22,7 +22,7 @@ from viewer.scorecards import (
 LOWER_IS_BETTER = ("Latency", "Size")
 BASELINES = {SSD_INT8.title: SSD_FLOAT.title}  # the difference is what quantisation costs
 UNITS = {"Latency": "%.1f ms", "Size": "%.1f MiB"}
-METRICS = ("Sorted right", "AP at IoU 0.5", "Latency", "Size")
+METRICS = ("Utility", "AP at IoU 0.5", "Latency", "Size")
 
 
 def show_scorecard_page(folder: Path) -> None:
@@ -35,7 +35,7 @@ def show_scorecard_page(folder: Path) -> None:
         return
     if not comparable(cards):
         st.warning(
-            "These scorecards are of different frames, labels or sorting scores and cannot be compared. "
+            "These scorecards are of different frames or labels and cannot be compared. "
             "`dvc repro` writes new ones."
         )
     rows = model_rows(cards)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation import Scorecard
+from evaluation.scorecard import SCORE_SOURCES, Interval
 from trashnet.errors import UserError
-from trashnet.models import MODELS
+from trashnet.models import MODELS, SSD_INT8
 
 TableValue = str | int | float | None
 MEASURES = {"AP": "ap", "AP at IoU 0.5": "ap50", "Recall": "recall"}
@@ -29,17 +30,30 @@ def read_scorecards(folder: Path) -> tuple[dict[str, Scorecard], list[str]]:
 
 
 def comparable(cards: Mapping[str, Scorecard]) -> bool:
-    """Whether all were judged on the same frames with the same labels, and sorted at the same score."""
-    return len({(card.split.digest, card.sorting.score) for card in cards.values()}) <= 1
+    """Whether all were judged on the same frames with the same labels; each sorts from its own score on."""
+    return len({card.split.digest for card in cards.values()}) <= 1
+
+
+def bins_score(cards: Mapping[str, Scorecard]) -> float | None:
+    """The score from which bins act on a detection: the int8 student's, ``None`` without its scorecard."""
+    return cards[SSD_INT8.name].sorting.score if SSD_INT8.name in cards else None
+
+
+def describe_scores(cards: Mapping[str, Scorecard]) -> str:
+    """From which score on each model's detections count in sorting, and where that score comes from."""
+    return "; ".join(
+        f"{TITLES[name]} {card.sorting.score:.3g}, {SCORE_SOURCES[card.sorting.score_from]}"
+        for name, card in cards.items()
+    )
 
 
 def describe_measurement(cards: Mapping[str, Scorecard]) -> str:
     """What the numbers were measured on, in one line of Markdown."""
     card = next(iter(cards.values()))
     return (
-        f"{card.split.frames:,} test frames with {card.split.items:,} items. Sorting counts detections that "
-        f"score {card.sorting.score:g} or"
-        f" more. Latency is the median of {card.latency.calls:,} photos on {card.latency.cpu}, "
+        f"{card.split.frames:,} test frames in {card.split.groups:,} groups with {card.split.items:,} items. "
+        f"Sorting counts detections from these scores on: {describe_scores(cards)}. Intervals are clustered "
+        f"by group. Latency is the median of {card.latency.calls:,} photos on {card.latency.cpu}, "
         f"{card.latency.threads} threads."
     )
 
@@ -49,13 +63,19 @@ def model_rows(cards: Mapping[str, Scorecard]) -> list[dict[str, TableValue]]:
     return [
         {
             "Model": TITLES[name],
+            "Utility": _percent(card.sorting.utility),
+            "Utility, 95 %": _interval_of(card.sorting.utility_interval),
+            "Frames right": _percent(card.sorting.frame_accuracy.value),
+            "From score": f"{card.sorting.score:.3g}",
             "Sorted right": _percent(card.sorting.accuracy.value),
             "95 % interval": _interval(card.sorting.accuracy.low, card.sorting.accuracy.high),
             "Of items found": _percent(card.sorting.accuracy_of_found.value),
             "Contamination": _percent(card.sorting.contamination.value),
             "Missed": _percent(card.sorting.missed / card.sorting.items if card.sorting.items else None),
             "AP": _percent(card.coco["ap"]),
+            "AP, 95 %": _interval_of(card.coco_intervals.get("ap")),
             "AP at IoU 0.5": _percent(card.coco["ap50"]),
+            "AP at IoU 0.5, 95 %": _interval_of(card.coco_intervals.get("ap50")),
             "AR": _percent(card.coco["ar_100"]),
             "Latency": None if card.latency.median_s is None else card.latency.median_s * 1000,
             "Size": None if card.model.bytes is None else card.model.bytes / 2**20,
@@ -112,3 +132,7 @@ def _percent(value: float | None) -> float | None:
 
 def _interval(low: float | None, high: float | None) -> str | None:
     return None if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
+
+
+def _interval_of(interval: Interval | None) -> str | None:
+    return None if interval is None else _interval(interval.low, interval.high)

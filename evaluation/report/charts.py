@@ -95,14 +95,14 @@ def precision_recall(cards: Mapping[str, Scorecard]) -> str:
 
 
 def operating_points(cards: Mapping[str, Scorecard]) -> str:
-    """Sorting accuracy and contamination against the score from which a bin acts.
+    """Utility, sorting accuracy and contamination against the score from which a bin acts.
 
     The dot is the score in use.
     """
     with matplotlib.rc_context(_STYLE):
         figure = _figure(10.6, 3.1)
-        panels = figure.subplots(1, 3)
-        titles = ("sorting accuracy", "contamination", "false detections per frame")
+        panels = figure.subplots(1, 4)
+        titles = ("sorting utility", "sorting accuracy", "contamination", "false detections per frame")
         for axes, title in zip(panels, titles, strict=True):
             axes.set_title(title)
             axes.set_xlabel("score threshold")
@@ -112,17 +112,21 @@ def operating_points(cards: Mapping[str, Scorecard]) -> str:
                 axes.plot([x for x, _ in known], [y for _, y in known], color=colour, linewidth=2, label=name)
                 here = [(x, y) for x, y in known if abs(x - card.sorting.score) < 1e-9]
                 axes.plot([x for x, _ in here], [y for _, y in here], "o", color=colour, markersize=6)
-            axes.set_ylim(bottom=0)
+            if title != "sorting utility":  # which may be negative
+                axes.set_ylim(bottom=0)
         panels[0].legend(fontsize=8.5)
         return _svg(
-            figure, "Sorting accuracy, contamination and false detections against the score threshold"
+            figure, "Utility, accuracy, contamination and false detections against the score threshold"
         )
 
 
 def _of_point(point: OperatingPoint, title: str) -> float | None:
-    return {"sorting accuracy": point.accuracy, "contamination": point.contamination}.get(
-        title, point.false_per_frame
-    )
+    return {
+        "sorting utility": point.utility,
+        "sorting accuracy": point.accuracy,
+        "contamination": point.contamination,
+        "false detections per frame": point.false_per_frame,
+    }[title]
 
 
 def streams(cards: Mapping[str, Scorecard], what: str) -> str:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dataset import Frames
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.sorting_accuracy import MISSED, UNMATCHED, match_items
+from evaluation.sorting_accuracy import MISSED, UNMATCHED, Matches, match_items
 from trashnet.box_drawing import draw_thumbnail_box
 from trashnet.taxonomy import Taxonomy
 
@@ -57,21 +56,19 @@ def find_worst_frames(
     clear = (matches.item_indices == UNMATCHED) & (acted.scores >= CLEAR_SCORE)
     num_mistakes += np.bincount(acted.image[clear], minlength=len(num_mistakes))
     worst = [int(i) for i in np.argsort(-num_mistakes, kind="stable")[:limit] if num_mistakes[i] > 0]
-    return [
-        _draw(frames, i, truth, acted, matches.detection_indices, matches.item_indices, taxonomy)
-        for i in worst
-    ]
+    return [draw_frame(frames, i, truth, acted, matches, taxonomy) for i in worst]
 
 
-def _draw(
+def draw_frame(
     frames: Frames,
     position: int,
     truth: GroundTruth,
     acted: Predictions,
-    detection_indices: NDArray[np.int64],
-    item_indices: NDArray[np.int64],
+    matches: Matches,
     taxonomy: Taxonomy,
 ) -> Example:
+    """A frame with what a model made of it. ``acted``: the detections that it acts on, with their matches."""
+    detection_indices, item_indices = matches.detection_indices, matches.item_indices
     image = frames[position].image()
     scale = THUMBNAIL_SIDE / max(image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.scorecard import Proportion, Scorecard, percent
+from evaluation.scorecard import SCORE_SOURCES, Interval, Proportion, Scorecard, percent
 from trashnet.models import MODEL_NAMES
 
 NOT_RUN = "not run"
@@ -38,11 +38,19 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-Value = float | Proportion | None
+@dataclass(frozen=True)
+class Resampled:
+    """A number that is no proportion of items, with its interval from resampling groups of frames."""
+
+    value: float | None
+    interval: Interval | None
+
+
+Value = float | Proportion | Resampled | None
 
 
 def _coco(name: str) -> Callable[[Scorecard], Value]:
-    return lambda card: card.coco[name]
+    return lambda card: Resampled(card.coco[name], card.coco_intervals.get(name))
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -59,6 +67,23 @@ _ROWS: tuple[tuple[str, str, int, int, str, Callable[[Scorecard], Value]], ...] 
     ("AP medium", "%", 1, 1, "up to 96 x 96 pixels", _coco("ap_medium")),
     ("AP large", "%", 1, 1, "beyond 96 x 96 pixels", _coco("ap_large")),
     ("AR100", "%", 1, 1, "recall with 100 detections, over IoU 0.50 to 0.95", _coco("ar_100")),
+    (
+        "sorting utility",
+        "%",
+        1,
+        1,
+        "right less wrong items and false detections, of all items",
+        lambda c: Resampled(c.sorting.utility, c.sorting.utility_interval),
+    ),
+    (
+        "frames right",
+        "%",
+        1,
+        1,
+        "every item arrives in its stream, nothing false detected",
+        lambda c: c.sorting.frame_accuracy,
+    ),
+    ("from score", "", 3, 0, "from which on a bin acts on a detection", lambda c: c.sorting.score),
     (
         "sorting accuracy",
         "%",
@@ -132,7 +157,7 @@ def headline_rows(cards: Mapping[str, Scorecard | None]) -> list[Row]:
     rows = []
     for name, unit, digits, sense, note, read in _ROWS:
         values = [read(card) if card else None for card in cards.values()]
-        numbers = [v.value if isinstance(v, Proportion) else v for v in values]
+        numbers = [v.value if isinstance(v, Proportion | Resampled) else v for v in values]
         there = [n for n in numbers if n is not None]
         best = None if not sense or len(there) < 2 else max(there) if sense > 0 else min(there)
         scale = 100 if unit == "%" else 1
@@ -143,12 +168,15 @@ def headline_rows(cards: Mapping[str, Scorecard | None]) -> list[Row]:
             elif number is None:
                 cells.append(Cell("n/a"))
             else:
-                interval = (
-                    f"{percent(value.low)} to {percent(value.high)}" if isinstance(value, Proportion) else ""
-                )
-                cells.append(Cell(f"{scale * number:.{digits}f}", interval, number == best))
+                cells.append(Cell(f"{scale * number:.{digits}f}", _interval(value), number == best))
         rows.append(Row(name, unit, note, tuple(cells)))
     return rows
+
+
+def _interval(value: Value) -> str:
+    if isinstance(value, Proportion):
+        return f"{percent(value.low)} to {percent(value.high)}"
+    return str(value.interval) if isinstance(value, Resampled) and value.interval else ""
 
 
 def headline_table(build: Path) -> str:
@@ -164,9 +192,15 @@ def headline_table(build: Path) -> str:
         card = next(iter(found.values()))
         lines += [
             "",
-            f"{card.split.frames} test frames, {card.split.items} items; in brackets 95% intervals; "
+            f"{card.split.frames} test frames in {card.split.groups} groups, {card.split.items} items; in "
+            "brackets 95% intervals, clustered by group; "
             f"{card.latency.cpu}, "
             f"{card.latency.threads} threads",
+        ]
+        lines += [
+            f"{name} counts detections in sorting from score {c.sorting.score:g} on "
+            f"({SCORE_SOURCES[c.sorting.score_from]})"
+            for name, c in found.items()
         ]
         if len({c.split.digest for c in found.values()}) > 1:
             lines.append(

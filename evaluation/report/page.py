@@ -19,7 +19,7 @@ from evaluation.report import charts
 from evaluation.report.examples import Example, find_worst_frames
 from evaluation.report.headline import headline_rows, load_scorecards
 from evaluation.report.inputs import read_curves, read_edgetpu, read_rebalanced
-from evaluation.scorecard import ClassScore, Scorecard, percent
+from evaluation.scorecard import SCORE_SOURCES, ClassScore, Scorecard, percent
 from trashnet.errors import UserError
 from trashnet.files import write_text
 from trashnet.models import MODEL_NAMES, SSD_FLOAT, SSD_INT8
@@ -115,7 +115,7 @@ def write_html_report(
             truth,
             Predictions.read(build / "predictions" / f"{name}.json", truth.images),
             taxonomy,
-            params.sort_score,
+            cards[name].sorting.score,
             params.examples,
         )
         for name in cards
@@ -162,6 +162,9 @@ def _render(
         "examples": examples,
         "streams": taxonomy.streams,
         "percent": percent,
+        "params": params,
+        "default_stream": taxonomy.default_stream,
+        "score_sources": SCORE_SOURCES,
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("evaluation.report", "."),

@@ -326,21 +326,16 @@ def scores() -> None:
 @click.option("--address", default="127.0.0.1", show_default=True)
 @click.option("--port", default=5151, show_default=True)
 @data_option
-@params_option
 @taxonomy_option
-def fiftyone_(
-    model: str | None, address: str, port: int, data: Path, params_file: Path, taxonomy_file: Path
-) -> None:
+def fiftyone_(model: str | None, address: str, port: int, data: Path, taxonomy_file: Path) -> None:
     """Open the dataset in FiftyOne: ground truth, predictions, matches, and saved views of mistakes."""
     from dataset import Log
-    from evaluation import EvaluationParams, open_fiftyone
+    from evaluation import open_fiftyone
     from operations.mongod import ensure_database
-    from trashnet.params import load_params
 
     taxonomy = _taxonomy(taxonomy_file)
-    params = load_params("evaluation", EvaluationParams, params_file)
     log, database = Log(data, taxonomy), ensure_database(BUILD / "fiftyone" / "db")
-    open_fiftyone(log, BUILD, taxonomy, params, database, model=model, address=address, port=port)
+    open_fiftyone(log, BUILD, taxonomy, database, model=model, address=address, port=port)
 
 
 @cli.command()

@@ -15,7 +15,8 @@ def add(root: Path, taxonomy: Taxonomy, name: str, tests: range, others: range =
     """Append a turn with these test frames, and others to train on; the gate set then."""
     frames = [frame(n, split="test", group=f"group {n}") for n in tests]
     frames += [frame(n, split="train", group=f"group {n}") for n in others]
-    append_turn(root, taxonomy, name, frames, [(one.sha256, labels((1, 1, 1, 5, 5))) for one in frames])
+    drawn = [(one.sha256, labels((1, 1, 1, 5, 5))) for one in frames]
+    append_turn(root, name, frames, drawn, taxonomy)
     return newest_gate_set(Log(root, taxonomy), STEP)
 
 
@@ -44,7 +45,7 @@ def test_a_test_frame_whose_label_was_taken_back_is_in_none(tmp_path: Path, taxo
     """Nothing can be said about a frame without labels."""
     root = tmp_path / "data"
     add(root, taxonomy, "bins", range(2))
-    append_turn(root, taxonomy, "bins", [], [(frame(0).sha256, None)])
+    append_turn(root, "bins", [], [(frame(0).sha256, None)], taxonomy)
     assert names(newest_gate_set(Log(root, taxonomy), STEP)) == ["1.jpg"]
 
 

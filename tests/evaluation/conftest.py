@@ -67,7 +67,7 @@ class JitteringDetector:
 
 @pytest.fixture(scope="session")
 def jittering(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., JitteringDetector]:
-    """Make a detector that errs on the sample's test split as told."""
+    """Make a detector that errs on the sample's test and val splits as told."""
 
     def make(
         name: str,
@@ -80,7 +80,7 @@ def jittering(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., JitteringDet
     ) -> JitteringDetector:
         return JitteringDetector(
             name,
-            sample_log.frames("test"),
+            sample_log.frames("test") + sample_log.frames("val"),
             taxonomy,
             blur=blur,
             confuse=confuse,

@@ -1,12 +1,18 @@
 """Two models on the same frames: what the gate says of models that err as told."""
 
+import hashlib
+import io
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dataset import Frames, Log
+from dataset import Frame, Frames, Labels, Log, append_turn
 from evaluation import Comparison, Contender, EvaluationParams, compare_models
 from evaluation.gate import Check, GateParams
+from synthetic import draw_scene
 from tests.evaluation.conftest import JitteringDetector
 from trashnet.taxonomy import Taxonomy
 
@@ -14,51 +20,75 @@ Make = Callable[..., JitteringDetector]
 
 
 @pytest.fixture(scope="module")
-def compare(sample_log: Log, taxonomy: Taxonomy) -> Callable[..., Comparison]:
-    """Compare a challenger with a champion, or with nothing, on the sample's test frames."""
+def frames(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Frames:
+    """Sixty drawn test frames, each a group of its own, with three items of the first five classes."""
+    root = tmp_path_factory.mktemp("gate") / "data"
+    made, labels = [], []
+    for number in range(60):
+        rng = np.random.default_rng([20, number])
+        items = [1 + (number + step) % 5 for step in range(3)]
+        image, boxes, class_ids = draw_scene(rng, items, 160, taxonomy)
+        jpeg = io.BytesIO()
+        Image.fromarray(image).save(jpeg, "JPEG")
+        sha256 = hashlib.sha256(jpeg.getvalue()).hexdigest()
+        group, bin_id = f"group {number}", f"bin {number % 4}"
+        frame = Frame(
+            sha256, jpeg.getvalue(), 160, 160, "test", group, number + 1, f"{number}.jpg", bin_id=bin_id
+        )
+        made.append(frame)
+        labels.append((sha256, Labels(boxes.astype(float), class_ids, np.zeros(len(class_ids), bool))))
+    append_turn(root, "bins", made, labels, taxonomy)
+    return Log(root, taxonomy).frames("test")
+
+
+@pytest.fixture(scope="module")
+def make(frames: Frames, taxonomy: Taxonomy) -> Make:
+    """Make a detector that errs on these frames as told; without a word it knows them."""
+
+    def made(name: str, **errors: Any) -> JitteringDetector:
+        how = {"blur": 0.0, "confuse": 0.0, "lose": 0.0, "clutter": 0} | errors
+        return JitteringDetector(name, frames, taxonomy, **how)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def compare(frames: Frames, taxonomy: Taxonomy) -> Callable[..., Comparison]:
+    """Compare a challenger with a champion, or with nothing."""
 
     def run(
         challenger: JitteringDetector,
         champion: JitteringDetector | None,
-        frames: Frames | None = None,
+        on: Frames = frames,
         checks: tuple[Check, ...] = (),
     ) -> Comparison:
         def contender(detector: JitteringDetector) -> Contender:
             return Contender(detector.name, detector, 0.3)
 
+        # on a machine with other work the clock says nothing about two detectors that look answers up
+        gate = GateParams(max_latency_ratio=1000.0, resamples=200, flips=1000)
+        rival = contender(champion) if champion else None
         return compare_models(
-            contender(challenger),
-            contender(champion) if champion else None,
-            None,
-            sample_log.frames("test") if frames is None else frames,
-            taxonomy,
-            EvaluationParams(),
-            # on a machine with other work the clock says nothing about two detectors that look answers up
-            GateParams(max_latency_ratio=1000.0, resamples=200, flips=1000),
-            20,
-            checks,
+            contender(challenger), rival, None, on, taxonomy, EvaluationParams(), gate, 20, checks
         )
 
     return run
 
 
-def test_a_copy_of_the_champion_does_not_block(compare: Callable[..., Comparison], jittering: Make) -> None:
+def test_a_copy_of_the_champion_does_not_block(compare: Callable[..., Comparison], make: Make) -> None:
     """Both detect the same, so no slice can have got worse and no difference is found."""
     same = {"blur": 0.05, "confuse": 0.1, "lose": 0.1, "clutter": 1}
-    verdict = compare(jittering("copy", **same), jittering("copy", **same)).verdict
+    verdict = compare(make("copy", **same), make("copy", **same)).verdict
     assert verdict.outcome in ("passes", "holds")
     assert [f.estimate for f in verdict.findings if f.test in ("utility", "ap50")] == [0.0, 0.0]
 
 
 def test_a_model_that_is_worse_on_one_class_is_blocked_and_the_class_named(
-    compare: Callable[..., Comparison], jittering: Make, sample_log: Log, taxonomy: Taxonomy
+    compare: Callable[..., Comparison], make: Make, taxonomy: Taxonomy
 ) -> None:
     """It is better on all others; frames that show what is lost come with the verdict."""
-    counts = sample_log.box_counts("test")
-    worst = int(counts.argmax()) + 1
-    comparison = compare(
-        jittering("challenger", blur=0.02, lose_class=worst), jittering("champion", blur=0.02, confuse=0.1)
-    )
+    worst = next(c for c in range(1, 6) if taxonomy.stream_of[c] != taxonomy.default_stream)
+    comparison = compare(make("challenger", lose_class=worst), make("champion", confuse=0.3))
     assert comparison.verdict.outcome == "blocks"
     harmed = [f.slice for f in comparison.verdict.findings if f.slice is not None]
     assert ("class", taxonomy.name_of[worst]) in [(one.kind, one.name) for one in harmed]
@@ -70,38 +100,36 @@ def test_a_model_that_is_worse_on_one_class_is_blocked_and_the_class_named(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_model_that_learnt_shuffled_labels_never_passes(
-    compare: Callable[..., Comparison], jittering: Make, seed: int
+    compare: Callable[..., Comparison], make: Make, seed: int
 ) -> None:
     """Its boxes are right and its classes are drawn at random."""
-    champion = jittering("champion", blur=0.05, confuse=0.2, lose=0.1)
-    shuffled = jittering(f"shuffled {seed}", blur=0.05, confuse=1.0, lose=0.1)
+    champion = make("champion", blur=0.05, confuse=0.2, lose=0.1)
+    shuffled = make(f"shuffled {seed}", blur=0.05, confuse=1.0, lose=0.1)
     assert compare(shuffled, champion).verdict.outcome == "blocks"
     assert compare(shuffled, None).verdict.outcome != "passes"
 
 
-def test_the_first_champion_must_reach_the_minima(
-    compare: Callable[..., Comparison], jittering: Make
-) -> None:
+def test_the_first_champion_must_reach_the_minima(compare: Callable[..., Comparison], make: Make) -> None:
     """A model that finds nothing but noise is blocked; a good one passes."""
-    assert compare(jittering("untrained", lose=1.0, clutter=20), None).verdict.outcome == "blocks"
-    assert compare(jittering("good", blur=0.02), None).verdict.outcome == "passes"
+    assert compare(make("untrained", lose=1.0, clutter=20), None).verdict.outcome == "blocks"
+    assert compare(make("good", blur=0.02), None).verdict.outcome == "passes"
 
 
 def test_without_a_frame_nothing_is_used(
-    compare: Callable[..., Comparison], jittering: Make, sample_log: Log
+    compare: Callable[..., Comparison], make: Make, frames: Frames
 ) -> None:
     """Before there are test frames every candidate is held, the first one too."""
-    nothing = sample_log.frames("test")[:0]
-    good = jittering("good", blur=0.02)
+    nothing = frames[:0]
+    good = make("good", blur=0.02)
     assert compare(good, None, nothing).verdict.outcome == "holds"
-    assert compare(good, jittering("champion", blur=0.02), nothing).verdict.outcome == "holds"
+    assert compare(good, make("champion", blur=0.02), nothing).verdict.outcome == "holds"
 
 
 def test_a_limit_that_is_broken_blocks_whatever_the_frames_say(
-    compare: Callable[..., Comparison], jittering: Make
+    compare: Callable[..., Comparison], make: Make
 ) -> None:
     """Such as the EdgeTPU's conditions."""
     broken = Check(name="EdgeTPU conditions broken", value=1, limit=0, bound="at most")
-    verdict = compare(jittering("good", blur=0.02), jittering("bad", lose=0.5), checks=(broken,)).verdict
+    verdict = compare(make("good", blur=0.02), make("bad", lose=0.5), checks=(broken,)).verdict
     assert verdict.outcome == "blocks"
     assert any("EdgeTPU conditions broken" in reason for reason in verdict.reasons)

@@ -73,7 +73,7 @@ def test_dataset_agrees_with_the_scorecards(
     """
     import fiftyone as fo
 
-    opened = open_fiftyone(sample_log, build, taxonomy, params, database, launch=False, name="agrees")
+    opened = open_fiftyone(sample_log, build, taxonomy, database, launch=False, name="agrees")
     dataset = fo.load_dataset("agrees")
     assert dataset.persistent
     for name in ("efficientdet", "ssd_float", "ssd_int8"):
@@ -100,15 +100,11 @@ def test_opening_twice_changes_nothing(
     database: str, build: Path, sample_log: Log, taxonomy: Taxonomy, params: EvaluationParams
 ) -> None:
     """The dataset is rebuilt, not added to, and the images already written are kept."""
-    first = open_fiftyone(
-        sample_log, build, taxonomy, params, database, launch=False, name="twice", model="ssd_int8"
-    )
+    first = open_fiftyone(sample_log, build, taxonomy, database, launch=False, name="twice", model="ssd_int8")
     images = build / "fiftyone/images"
     before = {path: path.stat().st_mtime_ns for path in images.iterdir()}
     assert (
-        open_fiftyone(
-            sample_log, build, taxonomy, params, database, launch=False, name="twice", model="ssd_int8"
-        )
+        open_fiftyone(sample_log, build, taxonomy, database, launch=False, name="twice", model="ssd_int8")
         == first
     )
     assert {path: path.stat().st_mtime_ns for path in images.iterdir()} == before
@@ -140,7 +136,7 @@ def test_quantised_scores_agree_too(
             ]
 
     card = evaluate(Quantised(), sample_log, taxonomy, params, tmp_path)
-    opened = open_fiftyone(sample_log, tmp_path, taxonomy, params, database, launch=False, name="tied")
+    opened = open_fiftyone(sample_log, tmp_path, taxonomy, database, launch=False, name="tied")
     assert opened.mean_ap["tied"] == pytest.approx(card.coco["ap"], abs=1e-6)
 
 

@@ -15,6 +15,7 @@ def test_more_is_better_for_accuracy_and_worse_for_contamination() -> None:
     """
     table = compare_scores(LAST, NOW)
     assert "| AP, % | 12.5 (+2.5 better) | 30.0 |" in table
+    assert "| sorting utility, of 100 | n/a | n/a |" in table, "a candidate from before 0.4 has none"
     assert "| contamination, % | 25.0 (+5.0 **worse**) | n/a |" in table
     assert "| latency, median, ms | 8.0 (+0.0) | n/a |" in table
 

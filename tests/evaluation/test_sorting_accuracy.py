@@ -13,7 +13,7 @@ from evaluation.sorting_accuracy import (
     IGNORED,
     MISSED,
     UNMATCHED,
-    BinomialProportion,
+    Share,
     confusion_pairs,
     count_sorted_items,
     find_worst_confusions,
@@ -97,8 +97,8 @@ def test_where_items_go() -> None:
         2,
         1,
     )
-    assert sorting.accuracy == BinomialProportion(2, 5)
-    assert sorting.accuracy_of_found == BinomialProportion(2, 3)
+    assert sorting.accuracy == Share(2, 5)
+    assert sorting.accuracy_of_found == Share(2, 3)
     recycling, landfill, organics = (sorting.streams[s] for s in ("recycling", "landfill", "organics"))
     # recycling received three items, of which the landfill one does not belong: contamination 1/3
     assert (
@@ -215,8 +215,7 @@ def test_wilson(hits: int, of: int, low: float, high: float) -> None:
 
 def test_a_share_of_nothing_is_nothing() -> None:
     """No items means no accuracy, which is not an accuracy of 0."""
-    assert BinomialProportion(0, 0).value is None
-    assert BinomialProportion(0, 0).interval is None
+    assert Share(0, 0).value is None
 
 
 def test_every_cause_once() -> None:

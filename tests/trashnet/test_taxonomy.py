@@ -55,6 +55,13 @@ def test_a_valid_file_loads(tmp_path: Path) -> None:
     assert load_taxonomy(write(tmp_path, BASE)).names == ("Can", "Peel")
 
 
+def test_the_default_stream_may_be_left_out(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A taxonomy from before version 0.4 has none; the shipped one sends what nobody met to landfill."""
+    assert load_taxonomy(write(tmp_path, BASE)).default_stream is None
+    assert load_taxonomy(write(tmp_path, BASE | {"default_stream": "organics"})).default_stream == "organics"
+    assert taxonomy.default_stream == "landfill"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -77,6 +84,7 @@ def test_a_valid_file_loads(tmp_path: Path) -> None:
             "streams.recycling.colour",
         ),
         ({"colours": {}}, "colours"),
+        ({"default_stream": "landfill"}, "default_stream 'landfill' is not in `streams`"),
     ],
 )
 def test_an_invalid_file_is_refused_and_the_error_is_named(

@@ -6,9 +6,11 @@ import pytest
 
 from evaluation import Scorecard
 from viewer.scorecards import (
+    bins_score,
     class_rows,
     comparable,
     describe_measurement,
+    describe_scores,
     model_rows,
     read_scorecards,
     stream_rows,
@@ -78,12 +80,18 @@ def test_streams_show_accuracy_and_contamination(cards: dict[str, Scorecard]) ->
 
 
 def test_scorecards_of_other_frames_are_not_comparable(cards: dict[str, Scorecard]) -> None:
-    """Scorecards are comparable if the digest of frames and labels and the sorting score are equal."""
+    """Scorecards are comparable if the digest of frames and labels is equal; each model has its own sorting
+    score.
+    """
     assert comparable(cards)
     split = cards["ssd_int8"].split.model_copy(update={"digest": "another"})
     assert not comparable(cards | {"ssd_int8": cards["ssd_int8"].model_copy(update={"split": split})})
     sorting = cards["ssd_int8"].sorting.model_copy(update={"score": 0.5})
-    assert not comparable(cards | {"ssd_int8": cards["ssd_int8"].model_copy(update={"sorting": sorting})})
+    changed = cards | {"ssd_int8": cards["ssd_int8"].model_copy(update={"sorting": sorting})}
+    assert comparable(changed)
+    assert bins_score(changed) == 0.5, "the confidence slider begins where bins act"
+    assert bins_score({}) is None
+    assert "SSD int8 0.5, given in params.yaml" in describe_scores(changed)
 
 
 def test_the_description_names_the_frames_and_the_machine(cards: dict[str, Scorecard]) -> None:

@@ -1,11 +1,10 @@
 """COCO AP on the validation frames, to watch during training; ``evaluation`` makes the scorecard."""
 
-import contextlib
-import io
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms  # type: ignore[import-untyped]
 
@@ -55,50 +54,47 @@ def average_precision(
     Returns:
         ``ap50`` (IoU 0.5) and ``ap`` (IoU 0.5 to 0.95); both 0 where no frame has a box.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
+    from hotcoco import COCO, COCOeval
 
-    annotations = _annotations(frames)
-    results = [
-        {
-            "image_id": index,
-            "category_id": int(row[5]) + 1,
-            "bbox": [row[0], row[1], row[2] - row[0], row[3] - row[1]],
-            "score": row[4],
-        }
-        for index, rows in detections.items()
-        for row in rows.astype(float).tolist()
-    ]
-    if not annotations or not results:
+    truth = _annotations(frames)
+    rows = [np.column_stack((np.full(len(found), index), found)) for index, found in detections.items()]
+    results = np.concatenate([*rows, np.empty((0, 7))])
+    results[:, 3:5] -= results[:, 1:3]  # from corners to width and height
+    if not len(truth) or not len(results):
         return {"ap50": 0.0, "ap": 0.0}
-    truth = {
-        "images": [{"id": index} for index in range(len(frames))],
-        "annotations": annotations,
-        "categories": [{"id": i + 1} for i in range(num_classes)],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):  # the library prints its tables
-        coco = COCO(truth)
-        evaluation = COCOeval_faster(coco, coco.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {"ap50": max(0.0, float(evaluation.stats[1])), "ap": max(0.0, float(evaluation.stats[0]))}
+    results[:, 6] += 1
+    image, class_ids, boxes, crowd = truth[:, 0], truth[:, 1], truth[:, 2:6], truth[:, 6]
+    coco = COCO.from_arrays(
+        [{"id": index, "width": 1, "height": 1} for index in range(len(frames))],
+        [{"id": i + 1, "name": str(i + 1)} for i in range(num_classes)],
+        image.astype(np.int64),
+        class_ids.astype(np.int64),
+        boxes,
+        area=boxes[:, 2] * boxes[:, 3],
+        iscrowd=crowd.astype(np.int64),
+    )
+    evaluation = COCOeval(coco, coco.load_res(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    tables = evaluation.eval
+    assert tables is not None  # accumulate() filled it
+    precision = tables["precision"][:, :, :, 0, -1]  # all areas, 100 detections an image
+    return {"ap50": _mean(precision[0]), "ap": _mean(precision)}
 
 
-def _annotations(frames: Frames) -> list[dict[str, Any]]:
-    """The boxes of all frames as COCO annotations."""
-    annotations: list[dict[str, Any]] = []
+def _mean(precision: NDArray[np.float64]) -> float:
+    """The mean over classes that have boxes; 0 where none has."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else 0.0
+
+
+def _annotations(frames: Frames) -> NDArray[np.float64]:
+    """The boxes of all frames, ``(N, 7)``: index of the frame, class id, x, y, w, h, whether a crowd."""
+    tables: list[NDArray[np.float64]] = [np.empty((0, 7))]
     for index in range(len(frames)):
         labels = frames.labels(index)
         assert labels is not None  # Log.frames() gives labelled frames
-        rows = zip(labels.boxes.tolist(), labels.class_ids.tolist(), labels.crowd.tolist(), strict=True)
-        for box, class_id, crowd in rows:
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": index,
-                "category_id": class_id,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": int(crowd),
-            }
-            annotations.append(annotation)
-    return annotations
+        tables.append(
+            np.column_stack((np.full(len(labels), index), labels.class_ids, labels.boxes, labels.crowd))
+        )
+    return np.concatenate(tables)

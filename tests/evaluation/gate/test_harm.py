@@ -55,9 +55,7 @@ def test_slices_without_a_difference_are_not_harmed() -> None:
 
 @settings(max_examples=30)
 @given(arrays(np.float64, (4, 6), elements=st.integers(-3, 3).map(float)), st.permutations(range(4)))
-def test_p_values_are_ordered_adjusted_and_follow_their_slices(
-    sums: np.ndarray, order: list[int]
-) -> None:
+def test_p_values_are_ordered_adjusted_and_follow_their_slices(sums: np.ndarray, order: list[int]) -> None:
     """The worse the slice the smaller its p; never below the single slice's; whatever the slices' order."""
     p = max_t_p_values(sums, 2000, seed=3)
     scale = np.sqrt((sums**2).sum(axis=1))
