@@ -42,7 +42,7 @@ MAX_JUDGEMENT_BYTES = 8 << 20
 class ModelJudgement(BaseModel):
     """One model's verdict, and the candidates that it was compared with (``None``: there was none)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, regex_engine="python-re")
 
     champion: Version | None
     best: Version | None

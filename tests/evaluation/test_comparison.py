@@ -1,19 +1,14 @@
 """Two models on the same frames: what the gate says of models that err as told."""
 
-import hashlib
-import io
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from dataset import Frame, Frames, Labels, Log, append_turn
+from dataset import Frames
 from evaluation import Comparison, Contender, EvaluationParams, compare_models
 from evaluation.gate import Check, GateParams
-from synthetic import draw_scene
 from tests.evaluation.conftest import JitteringDetector
+from tests.evaluation.drawn_gate_set import detector_maker, draw_gate_set
 from trashnet.taxonomy import Taxonomy
 
 Make = Callable[..., JitteringDetector]
@@ -21,35 +16,14 @@ Make = Callable[..., JitteringDetector]
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Frames:
-    """Sixty drawn test frames, each a group of its own, with three items of the first five classes."""
-    root = tmp_path_factory.mktemp("gate") / "data"
-    made, labels = [], []
-    for number in range(60):
-        rng = np.random.default_rng([20, number])
-        items = [1 + (number + step) % 5 for step in range(3)]
-        image, boxes, class_ids = draw_scene(rng, items, 160, taxonomy)
-        jpeg = io.BytesIO()
-        Image.fromarray(image).save(jpeg, "JPEG")
-        sha256 = hashlib.sha256(jpeg.getvalue()).hexdigest()
-        group, bin_id = f"group {number}", f"bin {number % 4}"
-        frame = Frame(
-            sha256, jpeg.getvalue(), 160, 160, "test", group, number + 1, f"{number}.jpg", bin_id=bin_id
-        )
-        made.append(frame)
-        labels.append((sha256, Labels(boxes.astype(float), class_ids, np.zeros(len(class_ids), bool))))
-    append_turn(root, "bins", made, labels, taxonomy)
-    return Log(root, taxonomy).frames("test")
+    """The gate set."""
+    return draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy).frames("test")
 
 
 @pytest.fixture(scope="module")
 def make(frames: Frames, taxonomy: Taxonomy) -> Make:
-    """Make a detector that errs on these frames as told; without a word it knows them."""
-
-    def made(name: str, **errors: Any) -> JitteringDetector:
-        how = {"blur": 0.0, "confuse": 0.0, "lose": 0.0, "clutter": 0} | errors
-        return JitteringDetector(name, frames, taxonomy, **how)
-
-    return made
+    """Make a detector that errs on these frames as told."""
+    return detector_maker(frames, taxonomy)
 
 
 @pytest.fixture(scope="module")

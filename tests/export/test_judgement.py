@@ -1,0 +1,145 @@
+"""Candidates are judged against the champions: what is written, what is used, and when it is due again.
+
+The files in this store are names of detectors that know the frames and err as told, so that the verdicts are
+known; real files are judged by the tests of the flows.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.support.memory_store import MemoryStore
+from dataset import GateSet, newest_gate_set
+from evaluation import EvaluationParams
+from evaluation.gate import GateParams
+from export import (
+    Candidate,
+    Court,
+    compare_candidates,
+    judge_candidate,
+    judgement_due,
+    load_champion,
+    load_judgement,
+    override,
+    publish_candidate,
+)
+from tests.evaluation.conftest import JitteringDetector
+from tests.evaluation.drawn_gate_set import detector_maker, draw_gate_set
+from trashnet.errors import UserError
+from trashnet.models import TEACHER
+from trashnet.taxonomy import Taxonomy
+
+# on a machine with other work the clock says nothing about two detectors that look answers up
+GATE = GateParams(max_latency_ratio=1000.0, max_size_ratio=2.0, resamples=200, flips=1000)
+ERRORS: dict[str, dict[str, Any]] = {
+    "good": {},
+    "copy": {},
+    "fair": {"confuse": 0.3},
+    "untrained": {"lose": 1.0, "clutter": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def gate_set(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> GateSet:
+    """Sixty drawn frames."""
+    return newest_gate_set(draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy), 50)
+
+
+@pytest.fixture
+def court(gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Court:
+    """Files are opened as the detectors that they name."""
+    make: Callable[..., JitteringDetector] = detector_maker(gate_set.frames, taxonomy)
+
+    def open_detector(path: Path, _taxonomy: Taxonomy) -> JitteringDetector:
+        name = path.read_text().partition(" ")[0]
+        return make(name, **ERRORS[name])
+
+    monkeypatch.setattr("export.judgement.open_detector", open_detector)
+    return Court(gate_set, taxonomy, EvaluationParams(), GATE, 20, tmp_path / "models")
+
+
+def publish(store: MemoryStore, folder: Path, detector: str, number: int) -> Candidate:
+    """A candidate of this dataset number whose teacher is this detector."""
+    path = folder / TEACHER.file
+    path.write_text(f"{detector} of {number}")
+    models, dataset = {TEACHER.file: path}, f"data-{number:05}"
+    return publish_candidate(store, models, {}, dataset=dataset, turns=(), commit="c0ffee", scores={})
+
+
+def in_use(store: MemoryStore) -> str | None:
+    """The teacher's version."""
+    champion = load_champion(store, "teacher")
+    return champion and champion.version
+
+
+def test_what_passes_is_used_and_what_does_not_is_not(court: Court, tmp_path: Path) -> None:
+    """An untrained one does not reach the minima; a fair one does, a good one is better, a fair one worse."""
+    store = MemoryStore()
+    untrained = publish(store, tmp_path, "untrained", 1)
+    assert judge_candidate(store, untrained, court).outcome == "blocks"
+    assert in_use(store) is None
+    fair, good = publish(store, tmp_path, "fair", 2), publish(store, tmp_path, "good", 3)
+    assert judge_candidate(store, fair, court).outcome == "passes"
+    assert judge_candidate(store, good, court).outcome == "passes"
+    assert in_use(store) == good.version
+    worse = publish(store, tmp_path, "fair", 4)
+    judgement = judge_candidate(store, worse, court)
+    assert (judgement.outcome, judgement.models["teacher"].champion) == ("blocks", good.version)
+    assert in_use(store) == good.version
+
+
+def test_a_judgement_is_kept_with_a_page(court: Court, tmp_path: Path) -> None:
+    """It names the gate set, the rivals and every finding; the page shows frames of what decided."""
+    store = MemoryStore()
+    judge_candidate(store, publish(store, tmp_path, "good", 1), court)
+    worse = publish(store, tmp_path, "fair", 2)
+    judgement = judge_candidate(store, worse, court)
+    assert load_judgement(store, worse.version) == judgement
+    assert (judgement.gate_set, judgement.frames) == ("gate-00001", {"bins": 60})
+    [page] = [store.get(one.key).decode() for one in store.list("models/") if one.key.endswith(".html")][-1:]
+    for reason in judgement.models["teacher"].verdict.reasons:
+        assert reason in judgement.markdown()
+    assert "blocks" in page
+    assert "data:image/jpeg;base64," in page
+
+
+def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_grew(
+    court: Court, tmp_path: Path
+) -> None:
+    """One that a person put into use without a judgement is left alone."""
+    store, name = MemoryStore(), court.gate_set.name
+    assert not judgement_due(store, lambda: name)
+    first = publish(store, tmp_path, "good", 1)
+    override(store, first.version, ["teacher"], by="ann", reason="to begin with")
+    assert not judgement_due(store, lambda: name)
+    second = publish(store, tmp_path, "good", 2)
+    assert judgement_due(store, lambda: name)
+    nothing = GateSet("gate-00000", court.gate_set.frames[:0], {})
+    assert judge_candidate(store, second, replace(court, gate_set=nothing)).outcome == "holds"
+    assert not judgement_due(store, lambda: "gate-00000")
+    assert judgement_due(store, lambda: name)
+    assert judge_candidate(store, second, court).outcome == "passes"
+    assert not judgement_due(store, lambda: "gate-00009")
+
+
+def test_two_candidates_are_compared_without_consequences(court: Court, tmp_path: Path) -> None:
+    """`trashnet gate A B` says what the gate would say; nothing is written and nothing is used."""
+    store = MemoryStore()
+    good, fair = publish(store, tmp_path, "good", 1), publish(store, tmp_path, "fair", 2)
+    before = sorted(one.key for one in store.list(""))
+    assert compare_candidates(store, fair, good, court).outcome == "blocks"
+    assert compare_candidates(store, good, fair, court).outcome == "passes"
+    assert sorted(one.key for one in store.list("")) == before
+    assert in_use(store) is None
+
+
+def test_a_damaged_judgement_says_what_to_do(court: Court, tmp_path: Path) -> None:
+    """The message names the object."""
+    store = MemoryStore()
+    candidate = publish(store, tmp_path, "good", 1)
+    store.put(f"models/{candidate.version}/judgements/20261126T000000.json", b"{}")
+    with pytest.raises(UserError, match="is not a judgement"):
+        load_judgement(store, candidate.version)
