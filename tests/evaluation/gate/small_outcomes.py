@@ -26,7 +26,9 @@ def frames_of(groups: Sequence[int], items: Sequence[tuple[int, int]], classes: 
     )
 
 
-def model_of(frames: GateFrames, right: Sequence[bool], detections: Sequence[Detection] = ()) -> ModelOutcomes:
+def model_of(
+    frames: GateFrames, right: Sequence[bool], detections: Sequence[Detection] = ()
+) -> ModelOutcomes:
     """One model, whose utility is right items minus wrong ones."""
     gains = np.where(np.array(right, np.bool_), 1.0, -1.0)
     return ModelOutcomes(

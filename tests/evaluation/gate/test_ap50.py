@@ -105,9 +105,7 @@ def test_agrees_with_coco(seed: int) -> None:
 def test_only_the_first_hundred_of_a_class_count() -> None:
     """A hit behind a hundred better detections of its class in its frame is none, and is not counted."""
     here, away = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0)
-    truth = GroundTruth(
-        ("frame",), np.array([0]), np.array([here]), np.array([1]), np.array([False])
-    )
+    truth = GroundTruth(("frame",), np.array([0]), np.array([here]), np.array([1]), np.array([False]))
     boxes, scores = np.array([away] * 100 + [here]), np.linspace(0.9, 0.1, 101)
     predictions = Predictions.from_arrays(
         ("frame",), np.zeros(101, np.int64), boxes, np.ones(101, np.int64), scores
