@@ -1,6 +1,6 @@
 """The gate's speed on 1,000 frames; with `--power`, its error rates, written into docs/gate.md.
 
-`python benchmarks/gate.py` takes seconds, `python benchmarks/gate.py --power` about a quarter of an hour.
+`python benchmarks/gate.py` takes seconds, `python benchmarks/gate.py --power` some minutes.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.support.fleet_outcomes import Difference, FleetShape, draw_outcomes
-from benchmarks.support.gate_simulation import harm_blocks, harm_power, utility_shares, verdict_shares
+from benchmarks.support.gate_simulation import harm_blocks, harm_power, utility_shares
 from evaluation.gate import GateParams, judge_challenger
 from evaluation.gate.noninferiority import items_needed
 
@@ -41,24 +41,6 @@ def size_of(groups: int, background: float = 1.0) -> FleetShape:
     """A gate set with the same scenes, only more or fewer of them."""
     boxes = FleetShape().class_boxes.sum()
     return FleetShape(groups=groups, scale=groups * BOXES_PER_GROUP / float(boxes), background=background)
-
-
-def verdicts_table(trials: int) -> str:
-    rows = []
-    for label, difference in (
-        ("equally good", Difference()),
-        ("loses just the margin of 2 points", Difference(overall=0.01)),
-        ("loses 10 points", Difference(overall=0.05)),
-    ):
-        for groups in (60, 600):
-            shares = verdict_shares(size_of(groups), difference, FEWER_DRAWS, trials, seed=11)
-            rows.append(
-                [label, str(groups), f"{shares.frames:.0f}", f"{shares.items:.0f}"]
-                + [percent(share) for share in (shares.passes, shares.holds, shares.blocks)]
-            )
-            print(rows[-1], flush=True)
-    head = ["the challenger truly", "groups", "frames", "items", "passes", "holds", "blocks"]
-    return table(head, rows)
 
 
 def utility_table(trials: int) -> str:
@@ -155,7 +137,6 @@ TABLES: dict[str, Callable[[int], str]] = {
     "frames": frames_table,
     "slices": slices_table,
     "churn": churn_table,
-    "verdicts": verdicts_table,
 }
 
 

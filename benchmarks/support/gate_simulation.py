@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.support.fleet_outcomes import Difference, FleetShape, draw_outcomes
-from evaluation.gate import GateParams, PairedOutcomes, Verdict, judge_challenger
+from evaluation.gate import GateParams, PairedOutcomes, Verdict
 from evaluation.gate.judgement import slice_results, utility_estimate
 
 FALSE_ALARM = 0.001  # of a test that counts errors: how often it fails though the level is held
@@ -25,39 +25,6 @@ def comparisons(
     """Independent comparisons with the same true difference."""
     for trial in range(trials):
         yield draw_outcomes(shape, difference, seed * 1_000_000 + trial)
-
-
-@dataclass(frozen=True)
-class VerdictShares:
-    """What share of verdicts said what, and on how much they were reached."""
-
-    passes: float
-    holds: float
-    blocks: float
-    utility_passes: float
-    harm_blocks: float
-    frames: float
-    items: float
-
-
-def verdict_shares(
-    shape: FleetShape, difference: Difference, params: GateParams, trials: int, seed: int
-) -> VerdictShares:
-    """The whole gate on each comparison."""
-    verdicts = [
-        judge_challenger(outcomes, params, trial)
-        for trial, outcomes in enumerate(comparisons(shape, difference, trials, seed))
-    ]
-    outcome = [v.outcome for v in verdicts]
-    return VerdictShares(
-        passes=outcome.count("passes") / trials,
-        holds=outcome.count("holds") / trials,
-        blocks=outcome.count("blocks") / trials,
-        utility_passes=float(np.mean([finding(v, "utility") == "passes" for v in verdicts])),
-        harm_blocks=float(np.mean([finding(v, "harm") == "blocks" for v in verdicts])),
-        frames=float(np.mean([v.frames for v in verdicts])),
-        items=float(np.mean([v.items for v in verdicts])),
-    )
 
 
 def harm_blocks(
