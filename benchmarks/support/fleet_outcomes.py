@@ -1,8 +1,8 @@
 """Two models' outcomes as a fleet would give them, with a known difference: for the gate's error rates.
 
 57 classes with 3 to 200 boxes in four streams, items that a burst shows from several sides, and two models
-that agree on most of them. What a model gets wrong in one view of an item it mostly gets wrong in the others too, so
-outcomes, and differences of outcomes, depend on each other within a group.
+that agree on most of them. What a model gets wrong in one view of an item it mostly gets wrong in the others
+too, so outcomes, and differences of outcomes, depend on each other within a group.
 """
 
 from dataclasses import dataclass, field

@@ -1,8 +1,9 @@
 """AP50 over the classes that have boxes enough and one pooled tail, with whole groups resampled.
 
-Nothing is matched or sorted again. A resample gives every group a weight (how often it was drawn). Detections stay in their order, so a weighted
-precision-recall curve is a pair of cumulative sums. Precision only falls between two hits, so the curve's
-envelope needs the hits alone: one sparse product counts what lies between them.
+Nothing is matched or sorted again: a resample gives every group a weight (how often it was drawn), and a
+weighted precision-recall curve is a pair of cumulative sums over detections in their old order. Precision
+only falls between two hits, so the curve's envelope needs the hits alone, and one sparse product counts what
+lies between them.
 """
 
 import warnings
@@ -136,6 +137,8 @@ def ap50_interval(
         ]
         return np.concatenate(parts).reshape(drawn.shape[:-1])
 
+    if not frames.groups:
+        return Estimate(0.0, -inf, inf, inf)
     everything = np.arange(frames.groups)
     value = float(difference(everything[None])[0])
     if frames.groups < 3 or np.isnan(value):

@@ -9,11 +9,12 @@ FLIPS_AT_ONCE = 1000  # bounds the memory
 def max_t_p_values(sums: NDArray[np.float64], flips: int, seed: int) -> NDArray[np.float64]:
     """P values of "this slice got worse", adjusted for looking at all of them, ``(S,)``.
 
-    ``sums``: float64 ``(S, G)``, each slice's difference (challenger minus champion) in each group. If
-    both models are equally good, a group's differences could as well have the other sign, in all slices at once:
-    so whole groups change sign, and the largest of all studentised losses is compared, step by step from the
-    worst slice on (Westfall and Young 1993, algorithm 4.1). Slices may overlap and depend on each other. The
-    observed signs count as one of the flips, so a p value is never below 1 / (flips + 1).
+    ``sums``: float64 ``(S, G)``, each slice's difference (challenger minus champion) in each group.
+
+    If both models are equally good, a group's differences could as well have the other sign, in all slices at
+    once. So whole groups change sign, and the largest of all studentised losses is compared, step by step
+    from the worst slice on (Westfall and Young 1993, algorithm 4.1). Slices may overlap and depend on each
+    other. The observed signs count as one of the flips: a p value is never below 1 / (flips + 1).
     """
     slices, groups = sums.shape
     scale = np.sqrt((sums**2).sum(axis=1, keepdims=True))

@@ -249,7 +249,8 @@ def _frames_needed(
         return from_groups
     psi_and_design_effect = max(estimate.variance * items, least_variance)
     planned = ceil(items_needed(psi_and_design_effect, 1.0, margin) * len(frames) / items)
-    return max(from_groups, planned if planned > len(frames) else 2 * len(frames))
+    enough = planned <= len(frames) and from_groups <= len(frames)
+    return 2 * len(frames) if enough else max(from_groups, planned)
 
 
 def _verdict(

@@ -126,7 +126,8 @@ def gate_frames(
     """The shared half of a comparison.
 
     ``groups``, ``bins``: of each of ``truth.images``, in their order; a bin is ``None`` where nobody
-    knows it. Raises :class:`UserError` where these lists are not as long as the images, or a label's class is unknown.
+    knows it. Raises :class:`UserError` where these lists are not as long as the images, or a label's
+    class is unknown.
     """
     if not len(groups) == len(bins) == len(truth.images):
         raise UserError(

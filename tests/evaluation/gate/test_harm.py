@@ -33,7 +33,7 @@ def test_two_slices_by_hand() -> None:
     # bad with 1 - (7/8)² = 15/64, and both have the same observed value, so the same p
     sums = np.array([[-1.0, -1, -1, 0, 0, 0], [0, 0, 0, -1, -1, -1]])
     assert max_t_p_values(sums, 20_000, seed=1) == pytest.approx([15 / 64] * 2, abs=0.01)
-    # a slice that gained cannot be harmed: the first is compared with a largest of two, the second with itself
+    # a slice that gained is not harmed: the first is compared with the larger of two, the second with itself
     sums = np.array([[-1.0, -1, -1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
     p = max_t_p_values(sums, 20_000, seed=1)
     assert p == pytest.approx([15 / 64, 1.0], abs=0.01)
