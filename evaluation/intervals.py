@@ -98,11 +98,12 @@ def bca_interval(values: NDArray[np.float64], groups: int) -> tuple[float, float
     """The bias-corrected and accelerated interval (Efron 1987; Efron & Tibshirani 1993, section 14.3).
 
     ``values``: a statistic at each column of :func:`group_weights`, NaN where a resample has nothing to say.
-    ``None`` for a single group, and where nothing can be said.
+    ``None`` for a single group, and where every resample says the same (an AP of 0 or 1, say): that groups do
+    not differ here does not mean that they never would.
     """
     estimate, jackknife, drawn = values[-1], values[-1 - groups : -1], values[: -1 - groups]
     drawn, jackknife = drawn[~np.isnan(drawn)], jackknife[~np.isnan(jackknife)]
-    if groups < 2 or np.isnan(estimate) or not len(drawn):
+    if groups < 2 or np.isnan(estimate) or not len(drawn) or drawn.min() == drawn.max():
         return None
     below = (np.sum(drawn < estimate) + np.sum(drawn == estimate) / 2) / len(drawn)
     bias = stats.norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))

@@ -11,7 +11,7 @@ from evaluation.error_causes import CAUSES, HIT, count_causes, find_causes
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.intervals import ClusteredProportion, group_weights, number_groups
 from evaluation.params import EvaluationParams
-from evaluation.resampling import match_as_coco, mean_ap, resample_ap
+from evaluation.resamples import match_as_coco, mean_ap, resample_ap
 from evaluation.scorecard import (
     ClassScore,
     ConfusionCell,

@@ -21,7 +21,7 @@ from viewer.scorecards import (
 
 LOWER_IS_BETTER = ("Latency", "Size")
 BASELINES = {SSD_INT8.title: SSD_FLOAT.title}  # the difference is what quantisation costs
-UNITS = {"Latency": "%.1f ms", "Size": "%.1f MiB"}
+UNITS = {"Utility": "%.1f of 100", "Latency": "%.1f ms", "Size": "%.1f MiB"}
 METRICS = ("Utility", "AP at IoU 0.5", "Latency", "Size")
 
 

@@ -69,7 +69,7 @@ _ROWS: tuple[tuple[str, str, int, int, str, Callable[[Scorecard], Value]], ...] 
     ("AR100", "%", 1, 1, "recall with 100 detections, over IoU 0.50 to 0.95", _coco("ar_100")),
     (
         "sorting utility",
-        "%",
+        "of 100",
         1,
         1,
         "right less wrong items and false detections, of all items",
@@ -160,7 +160,7 @@ def headline_rows(cards: Mapping[str, Scorecard | None]) -> list[Row]:
         numbers = [v.value if isinstance(v, Proportion | Resampled) else v for v in values]
         there = [n for n in numbers if n is not None]
         best = None if not sense or len(there) < 2 else max(there) if sense > 0 else min(there)
-        scale = 100 if unit == "%" else 1
+        scale = 100 if unit in ("%", "of 100") else 1
         cells = []
         for card, value, number in zip(cards.values(), values, numbers, strict=True):
             if card is None:

@@ -104,6 +104,11 @@ def test_bca_agrees_with_scipy() -> None:
     assert ours == pytest.approx((theirs.confidence_interval.low, theirs.confidence_interval.high), abs=0.015)
 
 
+def test_resamples_that_all_agree_say_nothing() -> None:
+    """An AP of 0 in every resample is no proof that it is 0 elsewhere."""
+    assert bca_interval(np.zeros(105), 4) is None
+
+
 def test_one_group_has_no_bootstrap_interval() -> None:
     """From one burst nothing can be said of others."""
     assert bca_interval(np.ones(102), 1) is None

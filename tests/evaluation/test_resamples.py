@@ -9,7 +9,7 @@ from benchmarks.coco import draw_problem
 from evaluation.coco import coco_metrics
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.intervals import group_weights
-from evaluation.resampling import match_as_coco, mean_ap, resample_ap
+from evaluation.resamples import match_as_coco, mean_ap, resample_ap
 from tests.evaluation.test_sorting_accuracy import HERE, THERE, found_of, truth_of
 
 
