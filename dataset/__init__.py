@@ -10,7 +10,7 @@ from dataset.turn_files import turns_of
 
 if TYPE_CHECKING:
     from dataset.cache import clean_cache
-    from dataset.gate_set import GateSet, newest_gate_set
+    from dataset.gate_set import GateSet, gate_versions, read_gate_set
     from dataset.growth import GrownTurn, grow, grow_due
     from dataset.params import GrowthParams
     from dataset.summary import describe
@@ -22,9 +22,10 @@ _LAZY = {
     "GrownTurn": "dataset.growth",
     "clean_cache": "dataset.cache",
     "describe": "dataset.summary",
+    "gate_versions": "dataset.gate_set",
     "grow": "dataset.growth",
     "grow_due": "dataset.growth",
-    "newest_gate_set": "dataset.gate_set",
+    "read_gate_set": "dataset.gate_set",
 }
 
 __all__ = [
@@ -40,9 +41,10 @@ __all__ = [
     "append_turn",
     "clean_cache",
     "describe",
+    "gate_versions",
     "grow",
     "grow_due",
-    "newest_gate_set",
+    "read_gate_set",
     "turns_of",
 ]
 

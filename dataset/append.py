@@ -208,6 +208,7 @@ def _labels_table(labels: Sequence[tuple[str, Labels | None]], taxonomy: Taxonom
             "sha256": sha,
             "labelled_at": None if frame_labels is None else frame_labels.labelled_at,
             "annotator": None if frame_labels is None else frame_labels.annotator,
+            "prelabelled": None if frame_labels is None else frame_labels.prelabelled,
             "boxes": _box_rows(frame_labels),
         }
         for sha, frame_labels in labels

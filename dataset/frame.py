@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trashnet.choice import FrameChoice, SelectedBy, UploadReason, read_choice
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -18,7 +20,8 @@ class Labels:
 
     ``boxes``: float64 ``(N, 4)``, COCO ``(x, y, w, h)`` in pixels; ``class_ids``: int64 ``(N,)``, ids of the
     taxonomy; ``crowd``: bool ``(N,)``, COCO's ``iscrowd``; ``extra``: per box, the keys of its source that
-    have no field here. Raises ``ValueError`` if the lengths differ.
+    have no field here; ``prelabelled``: whether the annotator started from a model's boxes, ``None`` if
+    nobody knows. Raises ``ValueError`` if the lengths differ.
     """
 
     boxes: NDArray[np.float64]
@@ -27,6 +30,7 @@ class Labels:
     extra: tuple[dict[str, Any], ...] = ()
     labelled_at: datetime | None = None
     annotator: str | None = None
+    prelabelled: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.extra:
@@ -70,6 +74,13 @@ class Frame:
     burst: str | None = None
     captured_at: datetime | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    upload_reason: UploadReason | None = None
+    selected_by: SelectedBy | None = None
+
+    @property
+    def choice(self) -> FrameChoice:
+        """How the frame was chosen. Raises ``UserError`` for a word of a newer program."""
+        return read_choice(self.upload_reason, self.selected_by)
 
     def image(self) -> NDArray[np.uint8]:
         """Decode to RGB, uint8 ``(height, width, 3)``, as stored: an EXIF orientation is not applied.

@@ -9,6 +9,7 @@ A frame that cannot grow is set aside with its reason (``dataset.admission``); t
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,20 +25,27 @@ from dataset.admission import (
     verified_jpeg,
 )
 from dataset.append import append_to, open_to_append
-from dataset.frame import Frame, Labels
+from dataset.frame import Frame, Labels, Split
+from dataset.gate_set import step_gate_set
 from dataset.log import Log
 from dataset.params import GrowthParams
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import Origin
 from dataset.splits.params import SplitParams
-from dataset.turn_files import BINS, COMPACTED, WITHDRAWN, name_of_turn
+from dataset.summary import describe_shortfall
+from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn
 from dataset.versions import DATA, commit_version
 from trashnet.boxes import stack
+from trashnet.choice import HELD_OUT
 from trashnet.clone import Clone
 from trashnet.due import Due
 from trashnet.ledger import FrameLabels, Ledger, TurnRow
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
+
+logger = logging.getLogger(__name__)
+
+TURN_NAME = "bins"  # in the names of turns that hold bins' frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class GrownTurn:
     """One finished turn: its name in the log, the dataset's version (a git tag) and commit, and how much it
     brought.
 
-    ``set_aside``: labelled frames of its plan that could not grow.
+    ``set_aside``: labelled frames of its plan that could not grow. ``gate``: the version of the gate set that
+    the turn made, if it did. ``shortfall``: a sentence where val or test has too few frames.
     """
 
     turn: str
@@ -54,6 +63,8 @@ class GrownTurn:
     frames: int
     boxes: int
     set_aside: int = 0
+    gate: str | None = None
+    shortfall: str | None = None
 
 
 def grow_due(ledger: Ledger, params: GrowthParams, at_least: int | None = None) -> Due:
@@ -116,13 +127,21 @@ def grow_turn(
         if turn is None:  # every annotation of the plan was changed since, or every frame was set aside
             ledger.finish_turn(plan.digest, turn=None, version=None)
             return None
+        with open_to_append(clone.path / DATA, taxonomy) as log:
+            gate, shortfall = step_gate_set(log, params), describe_shortfall(log, split)
+        if shortfall is not None:
+            logger.warning("turn %s: %s", turn, shortfall)
         boxes = _count_boxes(labels)
-        version = commit_version(clone, turn, f"{len(labels)} labelled frames from the bins, {boxes} boxes")
+        summary = f"{len(labels)} labelled frames from the bins, {boxes} boxes"
+        version = commit_version(
+            clone, turn, "; ".join(filter(None, [summary, gate and f"gate set {gate}", shortfall]))
+        )
         unlabelled = [frame.sha256 for frame in labels if frame.newest is None]
         size = (len(labels), boxes)
         ledger.finish_turn(plan.digest, turn=turn, version=version, unlabelled=unlabelled, size=size)
         commit = clone.head()
-    return GrownTurn(turn, version, commit, len(labels), boxes, len(planned) - len(labels))
+    aside = len(planned) - len(labels)
+    return GrownTurn(turn, version, commit, len(labels), boxes, aside, gate, shortfall)
 
 
 def _count_boxes(labels: Sequence[FrameLabels]) -> int:
@@ -181,7 +200,7 @@ def _append_turn(
             try:
                 by_frame = [(frame.sha256, _log_labels(frame, taxonomy)) for frame in labels]
                 frames = _frames(log, store, ledger, by_frame, taxonomy, split)
-                turn = append_to(log, BINS, frames, by_frame)
+                turn = append_to(log, TURN_NAME, frames, by_frame)
                 old = [turn for turn in log.turns if name_of_turn(turn) not in (WITHDRAWN, COMPACTED)]
                 return turn or (old[-1] if old else None), labels
             except UnusableFrame as fault:  # one is enough to look at all: most turns have none
@@ -199,6 +218,7 @@ def _log_labels(labels: FrameLabels, taxonomy: Taxonomy) -> Labels | None:
         crowd=np.zeros(len(boxes), bool),
         labelled_at=labels.newest.labelled_at,
         annotator=labels.newest.annotator,
+        prelabelled=labels.newest.prelabelled,
     )
 
 
@@ -220,7 +240,12 @@ def _frames(
     for index, (_, label) in enumerate(new):
         np.add.at(counts[index], label.class_ids - 1, 1)
     origins = [Origin(row.sha256, int(row.phash or "0", 16), row.bin_id, row.burst) for row, _ in new]
-    groups, splits = assign_groups_and_splits(log, origins, counts, split)
+    choices = [row.choice for row, _ in new]
+    # No training may see a bin that is held out. Of every bin, val and test are made of fair samples alone.
+    held_out: list[Split | None] = ["test" if choice.origin == HELD_OUT else None for choice in choices]
+    groups, splits = assign_groups_and_splits(
+        log, origins, counts, split, wanted=held_out, may_judge=[choice.is_random for choice in choices]
+    )
     for (row, _), group, to in zip(new, groups, splits, strict=True):
         yield Frame(
             sha256=row.sha256,
@@ -235,4 +260,6 @@ def _frames(
             burst=row.burst,
             captured_at=row.captured_at,
             extra={"release": row.release} if row.release else {},
+            upload_reason=row.upload_reason,
+            selected_by=row.selected_by,
         )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dataset.frame import Frame, Labels, Split
 from dataset.turn_files import FRAMES_SCHEMA, LABELS_SCHEMA, map_frames, read_labels, read_withdrawn, turns_of
+from trashnet.choice import FrameChoice, read_choice
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -144,6 +145,12 @@ class Log:
         stored = by_stored_row if self._kept is None else by_stored_row[self._kept]
         return [self._turn_of_batch[batch] for batch in stored.tolist()]
 
+    @cached_property
+    def choices(self) -> list[FrameChoice]:
+        """How every frame was chosen, in the order of the rows."""
+        reasons = zip(self.column("upload_reason"), self.column("selected_by"), strict=True)
+        return [read_choice(upload, selected) for upload, selected in reasons]
+
     def column(self, name: str) -> list[Any]:
         """Return one column of all frames; ``jpeg`` is read frame by frame instead."""
         if name == "jpeg":
@@ -185,9 +192,10 @@ class Log:
         return offsets, boxes, values("class_id", np.int64), values("crowd", np.bool_), flat.field("extra")
 
     @cached_property
-    def _signatures(self) -> tuple[pa.Array, pa.Array]:
-        """The time and the annotator of each row of labels."""
-        return self._labels["labelled_at"].combine_chunks(), self._labels["annotator"].combine_chunks()
+    def _signatures(self) -> tuple[pa.Array, ...]:
+        """Of each row of labels the time, the annotator, and whether it was pre-labelled."""
+        names = ("labelled_at", "annotator", "prelabelled")
+        return tuple(self._labels[name].combine_chunks() for name in names)
 
     def labels(self, row: int) -> Labels | None:
         """Return the newest labels of a frame, ``None`` for an unlabelled one."""
@@ -196,7 +204,7 @@ class Log:
             return None
         offsets, boxes, class_ids, crowd, extra = self._boxes
         span = slice(int(offsets[label_row]), int(offsets[label_row + 1]))
-        labelled_at, annotator = self._signatures
+        labelled_at, annotator, prelabelled = self._signatures
         return Labels(
             boxes=boxes[span].copy(),
             class_ids=class_ids[span].copy(),
@@ -204,6 +212,7 @@ class Log:
             extra=tuple(_parse_extra(extra[i].as_py()) for i in range(span.start, span.stop)),
             labelled_at=labelled_at[label_row].as_py(),
             annotator=annotator[label_row].as_py(),
+            prelabelled=prelabelled[label_row].as_py(),
         )
 
     def frame(self, row: int) -> Frame:
@@ -220,12 +229,8 @@ class Log:
         """Select the frames of one split, or all; unlabelled ones only if ``labelled`` is false."""
         keep = np.ones(len(self), bool) if split is None else self.splits == split
         if labelled:
-            keep &= self.labelled_rows()
+            keep &= self._label_row >= 0
         return Frames([(self, np.flatnonzero(keep))])
-
-    def labelled_rows(self) -> NDArray[np.bool_]:
-        """Whether each row's frame has labels, ``(N,)``."""
-        return self._label_row >= 0
 
     def boxes_by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return row and class index (id - 1) of all newest boxes but crowds, both int64 ``(M,)``."""

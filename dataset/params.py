@@ -9,3 +9,5 @@ class GrowthParams(Params):
     min_frames: int = Field(100, ge=1)
     max_frames: int = Field(5000, ge=1)
     recheck_frames: int = Field(500, ge=1)
+    gate_frames: int = Field(25, ge=1)
+    gate_imports: bool = True

@@ -1,11 +1,15 @@
 """A summary of the dataset log: frames per turn and split, boxes per class and split."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset.frame import SPLITS
+from dataset.gate_set import gate_versions, read_gate_set
 from dataset.log import Log
+from dataset.splits.params import SplitParams
 from dataset.turn_files import COMPACTED, WITHDRAWN, name_of_turn, read_withdrawn
 
 
@@ -33,6 +37,7 @@ def describe(log: Log) -> str:
         [
             f"{log.root}: {len(log):,} frames, {total.sum():,} boxes, {len(log.turns)} turns",
             *turns,
+            *(f"  {_describe_gate_set(log, version)}" for version in gate_versions(log.root)),
             "  ".join(
                 [f"{'frames':{width}}", *(f"{frames[split]:7,}" for split in SPLITS), f"{len(log):7,}"]
             ),
@@ -47,6 +52,31 @@ def describe(log: Log) -> str:
             *rows,
         ]
     )
+
+
+def describe_shortfall(log: Log, split: SplitParams) -> str | None:
+    """A sentence where val or test has less than half of its wanted frames; ``None`` where both have."""
+    labelled = {name: len(log.frames(name)) for name in SPLITS}
+    total = sum(labelled.values())
+    wanted = {"val": split.val, "test": split.test}
+    short = [
+        f"{name} has {labelled[name]} of {total} labelled frames, and {share:.0%} are wanted"
+        for name, share in wanted.items()
+        if labelled[name] < share * total / 2
+    ]
+    if not short:
+        return None
+    return (
+        f"{'; '.join(short)}: val and test come from exploration frames alone. Let bins upload more frames "
+        "at random, or raise selection.exploration_share"
+    )
+
+
+def _describe_gate_set(log: Log, version: str) -> str:
+    gate = read_gate_set(log, version)
+    kinds = ", ".join(f"{count:,} {origin}" for origin, count in sorted(Counter(gate.origins).items()))
+    left = f"; {len(gate.left)} left since" if gate.left else ""
+    return f"{version}: {len(gate.frames):,} frames to judge models on ({kinds}){left}"
 
 
 def _describe_turn(log: Log, turn: str) -> str:

@@ -26,8 +26,15 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("burst", pa.string()),
         pa.field("captured_at", UTC_MICROSECONDS),
         pa.field("extra", pa.string(), nullable=False),  # JSON: keys of its source without a column here
+        # How the frame was chosen (`trashnet.choice`); null: unknown, as in turns from before version 0.4.
+        pa.field("upload_reason", pa.string()),
+        pa.field("selected_by", pa.string()),
     ]
 )
+# Columns that older turns lack: they are read as null.
+NEW_FRAME_COLUMNS = ("upload_reason", "selected_by")
+NEW_LABEL_COLUMNS = ("prelabelled",)
+OLD_FRAMES_SCHEMA = pa.schema([f for f in FRAMES_SCHEMA if f.name not in NEW_FRAME_COLUMNS])
 BOX_TYPE = pa.struct(
     [
         pa.field("class_id", pa.int32(), nullable=False),
@@ -46,6 +53,8 @@ LABELS_SCHEMA = pa.schema(
         pa.field("annotator", pa.string()),
         # An empty list is a background frame. Null takes the label back: the frame has none any more.
         pa.field("boxes", pa.list_(BOX_TYPE)),
+        # Whether the annotator started from a model's boxes; null: unknown.
+        pa.field("prelabelled", pa.bool_()),
     ]
 )
 WITHDRAWN_SCHEMA = pa.schema(
@@ -58,7 +67,6 @@ WITHDRAWN_SCHEMA = pa.schema(
         pa.field("withdrawn_at", UTC_MICROSECONDS, nullable=False),
     ]
 )
-BINS = "bins"  # the name of turns that hold bins' frames
 # Names of turns that bring no frames: one says which frames are withdrawn, the other that files were
 # rewritten without them.
 WITHDRAWN, COMPACTED = "withdrawn", "compacted"
@@ -93,9 +101,9 @@ def map_frames(root: Path, turn: str) -> list[pa.RecordBatch]:
     path = root / "frames" / f"{turn}.arrow"
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            if not reader.schema.equals(FRAMES_SCHEMA):
+            if not (reader.schema.equals(FRAMES_SCHEMA) or reader.schema.equals(OLD_FRAMES_SCHEMA)):
                 raise pa.ArrowInvalid("its columns are not those of a frames file")
-            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            return [_with_all_columns(reader.get_batch(i)) for i in range(reader.num_record_batches)]
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(
             f"{path}: frames of turn {turn} are missing or damaged ({error}). `dvc checkout` restores them."
@@ -112,6 +120,8 @@ def read_labels(root: Path, turn: str, taxonomy: Taxonomy) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read(use_threads=False)  # faster, because the files are small
         names = json.loads((table.schema.metadata or {})[TAXONOMY_KEY])
+        for name in set(NEW_LABEL_COLUMNS) - set(table.column_names):
+            table = table.append_column(LABELS_SCHEMA.field(name), pa.nulls(len(table), pa.bool_()))
         table = table.cast(LABELS_SCHEMA)
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
         raise UserError(
@@ -155,6 +165,14 @@ def read_withdrawn(root: Path, turns: Sequence[str]) -> pa.Table:
                 f"{withdrawn_path(root, turn)}: missing or damaged ({error}). `dvc checkout` restores it."
             ) from None
     return pa.concat_tables(tables)
+
+
+def _with_all_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch, of an older turn with nulls for the columns that it lacks; no image is copied."""
+    if batch.schema.equals(FRAMES_SCHEMA):
+        return batch
+    missing = [pa.nulls(len(batch), pa.string()) for _ in NEW_FRAME_COLUMNS]
+    return pa.RecordBatch.from_arrays([*batch.columns, *missing], schema=FRAMES_SCHEMA)
 
 
 def _used_classes(labels: pa.Table) -> set[int]:

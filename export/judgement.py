@@ -6,6 +6,7 @@ judgements that differ there say nothing about each other. What passes becomes t
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,9 +164,9 @@ def _judge(
     judgement = Judgement(
         challenger=candidate.version,
         at=datetime.now(UTC),
-        gate_set=court.gate_set.name,
+        gate_set=court.gate_set.version,
         digest=GroundTruth.from_frames(court.gate_set.frames).digest(),
-        frames=dict(court.gate_set.origins),
+        frames=dict(Counter(court.gate_set.origins)),
         models=models,
     )
     return judgement, comparisons

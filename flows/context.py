@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trashnet.detectors import Detections, Detector
 
 
+NO_GATE_SET = "no gate set"
+
+
 @dataclass(frozen=True)
 class CandidateDetector:
     """A candidate's detector, named by the candidate's version: bins and the ledger name it so too."""
@@ -129,12 +132,13 @@ class FlowContext:
 
     @cached_property
     def gate_set(self) -> "GateSet":
-        """The frames that models are compared on, of the clone's dataset."""
-        from dataset import Log, newest_gate_set
-        from dataset.splits import SplitParams
+        """The newest frames that models are compared on; empty before there are any."""
+        from dataset import Frames, GateSet, Log, gate_versions, read_gate_set
 
-        log = Log(self.settings.clone / "data", self.taxonomy)
-        return newest_gate_set(log, load_params("split", SplitParams).gate_set_step)
+        root = self.settings.clone / "data"
+        if not gate_versions(root):
+            return GateSet(NO_GATE_SET, Frames([]), (), {})
+        return read_gate_set(Log(root, self.taxonomy))
 
     @property
     def court(self) -> "Court":

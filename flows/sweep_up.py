@@ -30,7 +30,7 @@ DEPLOYMENTS: dict[str, Callable[[FlowContext], Due]] = {
     "retrain/retrain": lambda context: training.retrain_due(
         context.ledger, load_params("retraining", RetrainingParams)
     ),
-    "gate/gate": lambda context: export.judgement_due(context.store, lambda: context.gate_set.name),
+    "gate/gate": lambda context: export.judgement_due(context.store, lambda: context.gate_set.version),
 }
 
 

@@ -22,6 +22,7 @@ from ingest.object_keys import (
 )
 from ingest.params import IngestParams
 from ingest.sidecar import BadSidecar, Sidecar, capture_time, parse_sidecar, shorten, usable_boxes
+from trashnet.choice import upload_reason
 from trashnet.images import UnfitImage, check_size, clean_jpeg
 from trashnet.ledger import FrameRow
 from trashnet.quarantine import QuarantineReason
@@ -168,6 +169,7 @@ class UploadValidator:
             captured_at=time,
             release=sidecar.release,
             reason=sidecar.reason,
+            upload_reason=upload_reason(sidecar.reason),
             note=shorten("; ".join(notes)) or None,
         )
 

@@ -156,7 +156,10 @@ class _Collection:
         if frame.task_id is None or frame.task_id != task["id"]:
             return  # a second task of this frame, made by hand
         self.collected.add(frame.sha256)
-        annotations = [self._validate(annotation, frame) for annotation in task["annotations"]]
+        annotations = [
+            self._validate(annotation, frame, task["data"].get("prelabelled"))
+            for annotation in task["annotations"]
+        ]
         annotations, foreign = self._split_foreign(frame, annotations)
         if foreign and FOREIGN not in task["data"].get("feedback", ""):
             self.counts["refused"] += len(foreign)
@@ -174,7 +177,7 @@ class _Collection:
             note = f"no further answer in {days:g} days"
             self.counts["labelled"] += self.ledger.move(sha256, "tasked", "labelled", note=note)
 
-    def _validate(self, annotation: dict[str, Any], frame: FrameRow) -> AnnotationRow:
+    def _validate(self, annotation: dict[str, Any], frame: FrameRow, prelabelled: object) -> AnnotationRow:
         validated = validate_annotation(annotation, frame, self.class_names, self.params)
         person = annotation.get("completed_by")
         email = self.annotators.get(person, f"user {person}") if isinstance(person, int) else "unknown"
@@ -190,6 +193,8 @@ class _Collection:
             boxes=validated.boxes,
             reason=validated.reason,
             seconds=annotation.get("lead_time"),
+            # A task of before version 0.4 does not say.
+            prelabelled=prelabelled if isinstance(prelabelled, bool) else None,
         )
 
     def _split_foreign(

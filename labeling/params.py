@@ -8,6 +8,7 @@ class LabelingParams(Params):
 
     hotkeys: int = Field(12, ge=0, le=23)
     prelabel_score: float = Field(0.3, ge=0, le=1)
+    blind_share: float = Field(0.1, ge=0, le=1)
     prelabel_boxes: int = Field(30, ge=0)
     import_batch_size: int = Field(500, ge=1, le=10_000)
     presign_minutes: int = Field(60, ge=1)

@@ -50,6 +50,7 @@ HIDDEN_COLUMNS = (
     "avg_lead_time",
     "draft_exists",
     "data.sha256",
+    "data.prelabelled",
     "created_at",
     "updated_at",
 )

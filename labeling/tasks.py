@@ -20,6 +20,7 @@ from trashnet.store import ObjectStore
 # Label Studio starts an annotator from the predictions of one version only, and a queue holds tasks of many:
 # which model it really was is in the task's data.
 PRELABELS = "pre-labels"
+BLIND = "without a model's boxes: please look for everything"  # instead of an explanation
 LOOKUP_BATCH_SIZE = (
     80  # SHA-256s in one query, which travels in the address: under the 8 KB that proxies allow
 )
@@ -152,19 +153,24 @@ def tasks_of(client: Client, project: Project, shas: Sequence[str]) -> dict[str,
 
 
 def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams) -> dict[str, Any]:
-    """A frame as Label Studio imports it: its image, its explanation, and the boxes to start from."""
-    model, boxes = _prelabels(row)
+    """A frame as Label Studio imports it: its image, its explanation, and the boxes to start from.
+
+    A blind task (:func:`is_blind`) shows neither boxes nor what any model thought of the frame.
+    """
+    blind = is_blind(row, params)
+    model, boxes = ("", ()) if blind else _prelabels(row)
+    regions = list(_regions(boxes, row, project, params))
     data = {
         "image": f"s3://{bucket}/{row.key or f'frames/{row.sha256}.jpg'}",
-        "why": row.explanation or row.reason or "",
-        "value": row.score or 0.0,
+        "why": BLIND if blind else row.explanation or row.reason or "",
+        "value": 0.0 if blind else row.score or 0.0,
         "feedback": "",
         "bin_id": row.bin_id or "",
         "captured_at": row.captured_at.isoformat() if row.captured_at else "",
         "model": model,
         "sha256": row.sha256,
+        "prelabelled": bool(regions),
     }
-    regions = list(_regions(boxes, row, project, params))
     if not regions:
         return {"data": data}
     score = max(region["score"] for region in regions)
@@ -173,7 +179,20 @@ def task_of(row: FrameRow, project: Project, bucket: str, params: LabelingParams
 
 def needs_second_annotator(sha256: str, share: float) -> bool:
     """Whether two people should answer this frame: the same frames on every machine, whoever asks."""
-    return int.from_bytes(hashlib.sha256(f"double {sha256}".encode()).digest()[:8], "big") < share * 2**64
+    return _is_in_share("double", sha256, share)
+
+
+def is_blind(row: FrameRow, params: LabelingParams) -> bool:
+    """Whether the frame is annotated without pre-labels: they draw people towards what the model thinks.
+
+    So are all frames that val and test may get, and ``params.blind_share`` of the others, the same ones on
+    every machine.
+    """
+    return row.choice.is_random or _is_in_share("blind", row.sha256, params.blind_share)
+
+
+def _is_in_share(purpose: str, sha256: str, share: float) -> bool:
+    return int.from_bytes(hashlib.sha256(f"{purpose} {sha256}".encode()).digest()[:8], "big") < share * 2**64
 
 
 def _prelabels(row: FrameRow) -> tuple[str, tuple[Box, ...]]:

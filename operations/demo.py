@@ -46,6 +46,7 @@ FIRST_STUDENT = Path("operations/demo_student.tflite")  # fetched by `dvc pull o
 IMAGE_SIZE = 320  # pixels a side
 MAX_ITEMS = 5  # in a scene
 NUM_BINS = 3
+EXPLORE_EVERY = 4  # every so many captures one is uploaded whatever the bin's model thinks of it
 # Accounts in Label Studio; the second one labels the frames that two people should label.
 ANNOTATORS = ("demo-annotator", "demo-annotator-2")
 # So little training that two cores need minutes, and random backbones, so that no network is needed. The
@@ -84,6 +85,7 @@ class Capture:
     jpeg: bytes
     truth: tuple[Box, ...]
     detections: tuple[Box, ...]
+    at_random: bool = False  # whether the bin would upload it whatever its model detects
 
     @property
     def sha256(self) -> str:
@@ -123,6 +125,7 @@ def draw_captures(
             jpeg=jpeg.getvalue(),
             truth=_boxes(taxonomy, boxes, drawn_ids),
             detections=detections,
+            at_random=index % EXPLORE_EVERY == 0,
         )
 
 
@@ -152,7 +155,9 @@ def upload(context: FlowContext, capture: Capture, release: str | None) -> None:
         "captured_at": capture.captured_at.isoformat(),
         "release": release,
         "detections": [box.to_json() for box in capture.detections],
-        "reason": "no model yet: at random" if release is None else f"least sure of {capture.confidence:.2f}",
+        "reason": "exploration"
+        if capture.at_random or release is None
+        else f"least sure of {capture.confidence:.2f}",
         "burst": capture.burst,
     }
     stem = f"inbox/{capture.bin_id}/{capture.captured_at:%Y-%m-%d}/{capture.sha256}"
@@ -212,7 +217,9 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
 def _upload_uncertain(
     context: FlowContext, frames: int, released: Candidate | None, progress: "_Progress"
 ) -> list[Capture]:
-    """Let the bins upload the frames that their model is least sure of; any frames if they have no model."""
+    """Let the bins upload frames at random, and those that their model is least sure of; any if they have
+    none.
+    """
     student = context.detector("student")
     release = released.version if released and student else None
     progress.report(f"bins run {release}" if release else "bins have no model yet: they upload at random")
@@ -220,10 +227,12 @@ def _upload_uncertain(
     min_score = load_params("labeling", LabelingParams).prelabel_score
     count = frames * (2 if student else 1)
     captures = list(draw_captures(seed, count, student, context.taxonomy, min_score))
-    uploads = sorted(captures, key=lambda capture: capture.confidence)[:frames]
+    # A capture at random comes first, whatever its score: that is a share of all captures, not of the unsure.
+    uploads = sorted(captures, key=lambda capture: (not capture.at_random, capture.confidence))[:frames]
     for capture in uploads:
         upload(context, capture, release)
-    how = "those that their model was least sure of" if student else "at random"
+    at_random = sum(capture.at_random for capture in uploads)
+    how = f"{at_random} at random, the others their model was least sure of" if student else "at random"
     progress.finish_step("uploaded", f"{len(uploads)} of {len(captures)} frames from {NUM_BINS} bins, {how}")
     return uploads
 

@@ -11,6 +11,8 @@ class SelectionParams(Params):
     budget: int = Field(200, ge=1)
     bin_share: float = Field(0.1, gt=0, le=1)
     exploration_share: float = Field(0.1, ge=0, le=1)
+    held_out_share: float = Field(0.0, ge=0, lt=1)
+    held_out_bins: tuple[str, ...] = ()
     min_score: float = Field(0.1, ge=0, le=1)
     confidence_threshold: float = Field(0.3, ge=0, le=1)
     match_iou: float = Field(0.5, gt=0, le=1)

@@ -22,6 +22,7 @@ from dataset.splits.assignment import assign_splits
 from dataset.turn_files import turns_of
 from synthetic.params import SampleParams
 from synthetic.scenes import FLOORS, compose_scene, draw_light, draw_scene, draw_view
+from trashnet.choice import IMPORT
 from trashnet.images import perceptual_hash
 from trashnet.taxonomy import Taxonomy
 
@@ -183,6 +184,7 @@ def _frame(image: NDArray[np.uint8], quality: int, burst: _Burst, number: int, s
         bin_id=bin_id,
         burst=name,
         captured_at=start + timedelta(seconds=2 * number),
+        upload_reason=IMPORT,  # drawn, and split by group as an imported data set is
     )
 
 

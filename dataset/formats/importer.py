@@ -25,6 +25,7 @@ from dataset.frame import Frame, Labels, Split
 from dataset.splits.assignment import assign_groups_and_splits
 from dataset.splits.groups import GROUP_KEY, Origin
 from dataset.splits.params import SplitParams
+from trashnet.choice import IMPORT
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -272,6 +273,7 @@ def _frame(entry: _Entry, group: str, split: Split) -> Frame:
         burst=source.burst,
         captured_at=source.captured_at,
         extra=extra,
+        upload_reason=IMPORT,
     )
 
 

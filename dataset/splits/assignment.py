@@ -1,7 +1,8 @@
 """The split of a group of frames: chosen once, when its first frame enters the log, and never changed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ def assign_splits(
     *,
     val: float = 0.15,
     test: float = 0.15,
+    train_only: Collection[str] = (),
 ) -> dict[str, Split]:
     """Choose the split of every group; the result depends on the groups' content, not on order or chance.
 
@@ -42,6 +44,8 @@ def assign_splits(
         recorded: Split of the groups that have one already; it stays.
         val: Fraction of the frames, and of every class's boxes, wanted in val.
         test: Fraction wanted in test.
+        train_only: Groups that train unless they have a split already. The fractions above stay those of all
+            frames and boxes: where the other groups are too few for them, val and test share these.
 
     Returns:
         The split by group.
@@ -53,6 +57,8 @@ def assign_splits(
     np.add.at(counts, group_index, np.hstack([boxes, np.ones((len(boxes), 1), np.int64)]))
     split = np.array([SPLITS.index(recorded[name]) if name in recorded else FREE for name in names.tolist()])
     assignment = _Assignment(names, counts, split, np.array([1 - val - test, val, test]))
+    for index in np.flatnonzero((split == FREE) & np.isin(names, list(train_only))).tolist():
+        assignment.assign(index, TRAIN)
     num_groups = assignment.groups_per_class()
     assignment.cover_classes(TEST, num_groups >= MIN_GROUPS)
     assignment.cover_classes(TRAIN, num_groups >= 1)
@@ -68,6 +74,7 @@ def assign_groups_and_splits(
     params: SplitParams,
     *,
     wanted: Sequence[Split | None] | None = None,
+    may_judge: Sequence[bool] | None = None,
 ) -> tuple[list[str], list[Split]]:
     """Choose group and split of frames that are about to be appended; call it within ``open_to_append``.
 
@@ -80,6 +87,9 @@ def assign_groups_and_splits(
         params: How frames are grouped and split.
         wanted: The split that its source gives each frame. It counts if the group is new and all its frames
             agree.
+        may_judge: Whether each frame is a fair sample, so that its group may become val or test; by default
+            all are. One such frame is enough: a bin uploads frames because its model is unsure in scenes that
+            are hard, and without the groups that hold such frames too, val and test would be of easy scenes.
 
     Returns:
         The groups and the splits, in the order of ``origins``.
@@ -97,8 +107,14 @@ def assign_groups_and_splits(
                 recorded[group] = split
     old_boxes = np.zeros((len(log), boxes.shape[1]), np.int64)
     np.add.at(old_boxes, log.boxes_by_row(), 1)
+    fair = set(groups) if may_judge is None else set(compress(groups, may_judge))
     chosen = assign_splits(
-        [*old_groups, *groups], np.vstack([old_boxes, boxes]), recorded, val=params.val, test=params.test
+        [*old_groups, *groups],
+        np.vstack([old_boxes, boxes]),
+        recorded,
+        val=params.val,
+        test=params.test,
+        train_only=set(groups) - fair,
     )
     return groups, [chosen[group] for group in groups]
 

@@ -11,4 +11,3 @@ class SplitParams(Params):
     group_hash_distance: int = Field(6, ge=0, le=16)
     val: float = Field(0.15, ge=0, lt=0.5)
     test: float = Field(0.15, ge=0, lt=0.5)
-    gate_set_step: int = Field(50, ge=1)

@@ -160,7 +160,7 @@ def model_outcomes(
     truth: GroundTruth,
     predictions: Predictions,
     sort_score: float,
-    default_stream: str,
+    default_stream: str | None,
     utility: NDArray[np.float64],
 ) -> ModelOutcomes:
     """Match one model's predictions, for sorting and for average precision.
@@ -171,13 +171,14 @@ def model_outcomes(
     """
     if truth.images != predictions.images:
         raise ValueError("ground truth and predictions speak of different images")
-    if default_stream not in frames.stream_names:
+    if default_stream is not None and default_stream not in frames.stream_names:
         raise UserError(
             f"default stream {default_stream!r} is none of {', '.join(frames.stream_names)}; name one of them"
         )
     acted_on = predictions.above(sort_score)
     met = match_items(truth, acted_on).detection_indices
-    sent = np.full(len(truth), frames.stream_names.index(default_stream))
+    nowhere = -1 if default_stream is None else frames.stream_names.index(default_stream)
+    sent = np.full(len(truth), nowhere)
     sent[met >= 0] = frames.class_stream[acted_on.class_ids[met[met >= 0]] - 1]
     right = sent == frames.class_stream[truth.class_ids - 1]
     hit, counted = match_classes(truth, predictions)

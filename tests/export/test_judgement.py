@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.support.memory_store import MemoryStore
-from dataset import GateSet, newest_gate_set
+from dataset import GateSet
 from evaluation import EvaluationParams
 from evaluation.gate import GateParams
 from export import (
@@ -45,7 +45,8 @@ ERRORS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def gate_set(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> GateSet:
     """Sixty drawn frames."""
-    return newest_gate_set(draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy), 50)
+    log = draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy)
+    return GateSet("gate-00001", log.frames("test"), ("exploration",) * 60, {})
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_judgement_is_kept_with_a_page(court: Court, tmp_path: Path) -> None:
     worse = publish(store, tmp_path, "fair", 2)
     judgement = judge_candidate(store, worse, court)
     assert load_judgement(store, worse.version) == judgement
-    assert (judgement.gate_set, judgement.frames) == ("gate-00001", {"bins": 60})
+    assert (judgement.gate_set, judgement.frames) == ("gate-00001", {"exploration": 60})
     [page] = [store.get(one.key).decode() for one in store.list("models/") if one.key.endswith(".html")][-1:]
     for reason in judgement.models["teacher"].verdict.reasons:
         assert reason in judgement.markdown()
@@ -110,14 +111,14 @@ def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_
     court: Court, tmp_path: Path
 ) -> None:
     """One that a person put into use without a judgement is left alone."""
-    store, name = MemoryStore(), court.gate_set.name
+    store, name = MemoryStore(), court.gate_set.version
     assert not judgement_due(store, lambda: name)
     first = publish(store, tmp_path, "good", 1)
     override(store, first.version, ["teacher"], by="ann", reason="to begin with")
     assert not judgement_due(store, lambda: name)
     second = publish(store, tmp_path, "good", 2)
     assert judgement_due(store, lambda: name)
-    nothing = GateSet("gate-00000", court.gate_set.frames[:0], {})
+    nothing = GateSet("gate-00000", court.gate_set.frames[:0], (), {})
     assert judge_candidate(store, second, replace(court, gate_set=nothing)).outcome == "holds"
     assert not judgement_due(store, lambda: "gate-00000")
     assert judgement_due(store, lambda: name)

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Connection, func, select, update
 
 from trashnet.boxes import Box
+from trashnet.ledger.counters import TASKS_MADE, count_up
 from trashnet.ledger.database import Database, LedgerError, batched
 from trashnet.ledger.frames import move_frame, move_frames
 from trashnet.ledger.tables import annotations, frames
@@ -33,6 +34,7 @@ AnnotationKey = tuple[str, int]  # installation and id
 class AnnotationRow:
     """One annotation of a task, boxes in pixels; ``turn`` is ``None`` until it has grown into the dataset.
 
+    ``prelabelled`` says whether its task showed a model's boxes to start from; ``None`` is unknown.
     ``installation`` is empty for annotations that a ledger before 0.3 recorded, until they are seen again.
     """
 
@@ -47,6 +49,7 @@ class AnnotationRow:
     reason: str | None = None
     seconds: float | None = None
     turn: str | None = None
+    prelabelled: bool | None = None
 
     @property
     def key(self) -> AnnotationKey:
@@ -76,7 +79,9 @@ class AnnotationQueries(Database):
         """
         columns = {sha256: {"task_id": task_id} for sha256, task_id in task_ids.items()}
         with self.transaction() as connection:
-            return move_frames(connection, columns, "accepted", "tasked")
+            if moved := move_frames(connection, columns, "accepted", "tasked"):
+                count_up(connection, TASKS_MADE, moved)
+        return moved
 
     def annotations_of(self, sha256: str) -> list[AnnotationRow]:
         """A frame's annotations, oldest first."""

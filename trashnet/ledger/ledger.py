@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError
 
 from trashnet.ledger.annotations import AnnotationQueries
 from trashnet.ledger.bin_days import BinDayQueries
+from trashnet.ledger.counters import CounterQueries
 from trashnet.ledger.database import LedgerError
 from trashnet.ledger.deduplication import DeduplicationQueries
 from trashnet.ledger.frames import FrameQueries
@@ -34,6 +35,7 @@ class Ledger(
     GrowthQueries,
     TurnQueries,
     CursorQueries,
+    CounterQueries,
     WithdrawalQueries,
     RetentionQueries,
 ):

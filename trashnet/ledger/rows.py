@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from trashnet.boxes import Box
+from trashnet.choice import FrameChoice, SelectedBy, UploadReason
 
 State = Literal[
     "received", "accepted", "duplicate", "quarantined", "tasked", "labelled", "released", "withdrawn"
@@ -27,7 +28,8 @@ class FrameRow:
     the object's key in the store now. ``detections`` are the bin's, ``prediction`` is the teacher's, ``None``
     until a teacher has scored the frame. ``phash`` is 16 hexadecimal digits, ``None`` for a frame too plain
     to have one; ``descriptor`` holds the mean RGB of 8 x 8 cells, 192 bytes. ``score`` is the acquisition
-    score.
+    score. ``reason`` is what the sidecar says, ``upload_reason`` what that means, and ``selected_by`` how
+    selection chose the frame last; ``None`` where nobody knows.
     """
 
     sha256: str
@@ -40,6 +42,8 @@ class FrameRow:
     captured_at: datetime | None = None
     release: str | None = None
     reason: str | None = None
+    upload_reason: UploadReason | None = None
+    selected_by: SelectedBy | None = None
     detections: tuple[Box, ...] = ()
     width: int | None = None
     height: int | None = None
@@ -56,3 +60,8 @@ class FrameRow:
     model: str | None = None
     task_id: int | None = None
     turn: str | None = None
+
+    @property
+    def choice(self) -> FrameChoice:
+        """How the frame was chosen."""
+        return FrameChoice(self.upload_reason, self.selected_by)

@@ -2,13 +2,28 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, bindparam, case, column, func, select, text, update, values
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    bindparam,
+    case,
+    column,
+    func,
+    select,
+    text,
+    update,
+    values,
+)
 
+from trashnet import choice
 from trashnet.boxes import Box
+from trashnet.choice import SelectedBy
 from trashnet.ledger import tables
 from trashnet.ledger.database import MAX_IN_VALUES, Database, batched
 from trashnet.ledger.frames import move_frame
@@ -111,14 +126,17 @@ class SelectionQueries(Database):
     def save_scores(self, scores: Iterable[FrameScore]) -> int:
         """Write the scores of frames that are still accepted, together; returns how many those are.
 
-        The explanation of a frame that was drawn at random goes on saying so.
+        The explanation of a frame that was drawn at random goes on saying so. A frame that its bin uploaded
+        at random gets no number: chosen for its score it would be lost as a fair sample, and so would the
+        frames that are left.
         """
         drawn, saved = frames.c.explanation.startswith(EXPLORATION), 0
+        at_random = frames.c.upload_reason == choice.EXPLORATION
         with self.transaction() as connection:
             for score in scores:
                 accepted = (frames.c.sha256 == score.sha256) & (frames.c.state == "accepted")
                 values = {
-                    "score": score.score,
+                    "score": case((at_random, None), else_=score.score),
                     "explanation": case(
                         (drawn, f"{EXPLORATION}; {score.explanation}"), else_=score.explanation
                     ),
@@ -254,30 +272,49 @@ class SelectionQueries(Database):
         SHA-256s are spread evenly, so the frames that follow points drawn by the seed are a fair sample. Each
         point costs one search in an index, however many frames there are.
         """
-        drawn: list[str] = []
         with self.reading() as connection:
-            for draw in range(count):
-                point = hashlib.sha256(f"{seed}:{draw}".encode()).hexdigest()
-                for lower in (point, ""):  # behind the last frame follows the first
-                    after = select(frames.c.sha256).where(ACCEPTED, frames.c.sha256 > lower)
-                    query = after.order_by(frames.c.sha256).limit(len(drawn) + 1)
-                    new = [sha256 for sha256 in connection.execute(query).scalars() if sha256 not in drawn]
-                    if new:
-                        drawn.append(new[0])
-                        break
-        return drawn
+            return _sample(connection, select(frames.c.sha256).where(ACCEPTED), count, seed)
 
-    def mark_exploration(self, sha256s: Sequence[str]) -> None:
-        """Write into the explanation of these frames that they were drawn at random.
+    def sample_exploration_uploads(self, count: int, seed: int) -> list[str]:
+        """Likewise, of accepted frames that their bins uploaded at random."""
+        at_random = frames.c.upload_reason == choice.EXPLORATION
+        with self.reading() as connection:
+            return _sample(connection, select(frames.c.sha256).where(ACCEPTED, at_random), count, seed)
 
-        Again changes nothing.
+    def queued_descriptors(self) -> list[bytes]:
+        """The descriptors, 192 bytes each, of frames that wait as tasks; costs what is in the queue."""
+        query = select(frames.c.descriptor).where(frames.c.state == "tasked")
+        with self.reading() as connection:
+            return [found for found in connection.execute(query).scalars() if found is not None]
+
+    def record_selection(self, selected: Mapping[str, SelectedBy]) -> None:
+        """Write down how these frames, by SHA-256, were selected; what was there before counts no more.
+
+        The explanation of those drawn at random says so, once.
         """
         explanation = func.coalesce(frames.c.explanation, "")
         with self.transaction() as connection:
-            for sha256 in sha256s:
-                unmarked = (frames.c.sha256 == sha256) & ~explanation.startswith(EXPLORATION)
-                changed = {"explanation": EXPLORATION + "; " + explanation}
-                connection.execute(update(frames).where(unmarked).values(changed))
+            for sha256, by in selected.items():
+                same = frames.c.sha256 == sha256
+                connection.execute(update(frames).where(same).values(selected_by=by))
+                if by != choice.SCORE:
+                    unmarked = same & ~explanation.startswith(EXPLORATION)
+                    changed = {"explanation": EXPLORATION + "; " + explanation}
+                    connection.execute(update(frames).where(unmarked).values(changed))
+
+
+def _sample(connection: Connection, among: Select[tuple[str]], count: int, seed: int) -> list[str]:
+    drawn: list[str] = []
+    for draw in range(count):
+        point = hashlib.sha256(f"{seed}:{draw}".encode()).hexdigest()
+        for lower in (point, ""):  # behind the last frame follows the first
+            after = among.where(frames.c.sha256 > lower)
+            query = after.order_by(frames.c.sha256).limit(len(drawn) + 1)
+            new = [sha256 for sha256 in connection.execute(query).scalars() if sha256 not in drawn]
+            if new:
+                drawn.append(new[0])
+                break
+    return drawn
 
 
 def _unscored(sha256: str, key: str, release: str | None, detections: Any, *rest: Any) -> UnscoredFrame:

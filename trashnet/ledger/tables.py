@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -99,6 +100,8 @@ frames = Table(
     Column("captured_at", UtcDateTime),
     Column("release", String(128)),
     Column("reason", Text),
+    Column("upload_reason", String(16)),
+    Column("selected_by", String(16)),
     Column("detections", BoxesJson),
     Column("width", Integer),
     Column("height", Integer),
@@ -124,13 +127,14 @@ frames = Table(
     Index("ix_frames_state_captured", "state", "captured_at", "sha256"),
     Index("ix_frames_state_turn", "state", "turn", "bin_id"),
     Index("ix_frames_bin_id", "bin_id"),
-    # Every index that a row is not in makes each of its transitions cheaper. The next three are partial on
+    # Every index that a row is not in makes each of its transitions cheaper. The next four are partial on
     # SQLite alone, and the state comes first although it is the same in all entries: SQLite has no statistics
     # here, and would else prefer another index that begins with the state. PostgreSQL in turn does not search
     # a partial index by a column that its condition fixes: it would read such an index from its beginning.
     Index("ix_frames_state_bin_score", "state", "bin_id", "score", "sha256", sqlite_where=text(ACCEPTED)),
     Index("ix_frames_state_model", "state", "model", sqlite_where=text(ACCEPTED)),
     Index("ix_frames_state_sha256", "state", "sha256", sqlite_where=text(ACCEPTED)),
+    Index("ix_frames_state_upload_sha256", "state", "upload_reason", "sha256", sqlite_where=text(ACCEPTED)),
     _partial_index("ix_frames_quarantine_reason", QUARANTINED, "state", "quarantine_reason"),
     _partial_index("ix_frames_asked_burst", ASKED, "burst", "bin_id"),
     _partial_index("ix_frames_task_id", "task_id IS NOT NULL", "task_id"),
@@ -163,6 +167,7 @@ annotations = Table(
     Column("reason", Text),
     Column("seconds", Float),
     Column("turn", String(128)),
+    Column("prelabelled", Boolean),
     Index("ix_annotations_turn", "turn", "outcome"),
     Index("ix_annotations_sha256_outcome", "sha256", "outcome", "annotator"),
 )
@@ -231,6 +236,14 @@ locks = Table(
     Column("name", String(64), primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("held_until", UtcDateTime, nullable=False),
+)
+
+# How often something has happened; see `trashnet.ledger.counters`.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 
 # How much retention has removed so far, of each kind.

@@ -23,6 +23,7 @@ SIDECAR_COLUMNS = (
     "captured_at",
     "release",
     "reason",
+    "upload_reason",
     "detections",
     "note",
 )

@@ -263,7 +263,7 @@ def test_what_bins_have_of_a_turn_is_counted(ledger: Ledger) -> None:
 def test_the_mark_of_a_frame_drawn_at_random_outlasts_its_next_score(ledger: Ledger) -> None:
     """Another score explains itself behind the mark."""
     add(ledger, 1, "accepted")
-    ledger.mark_exploration([sha(1)])
+    ledger.record_selection({sha(1): "exploration"})
     ledger.save_scores([score(1, 0.5)])
     row = ledger.frame(sha(1))
     assert row is not None
@@ -290,8 +290,8 @@ def test_accepted_frames_are_drawn_at_random_and_marked_once(ledger: Ledger) -> 
     assert len(set(drawn)) == 10
     assert ledger.sample_accepted(10, seed=1) == drawn
     assert set(ledger.sample_accepted(99, seed=1)) == {sha(number) for number in range(40)}
-    ledger.mark_exploration([sha(1), sha(2)])
-    ledger.mark_exploration([sha(1)])
+    ledger.record_selection({sha(1): "exploration", sha(2): "held_out"})
+    ledger.record_selection({sha(1): "exploration"})
     explanations = [row.explanation for number in (1, 2, 3) if (row := ledger.frame(sha(number)))]
     assert explanations == [f"{EXPLORATION}; why", f"{EXPLORATION}; ", "why"]
 

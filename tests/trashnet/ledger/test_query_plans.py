@@ -48,6 +48,9 @@ READS: dict[str, Callable[[Ledger], Any]] = {
     "bins_of": lambda ledger: ledger.bins_of([f"{i:064x}" for i in range(600)]),
     "count_asked_per_burst": lambda ledger: ledger.count_asked_per_burst([("bin5", "burst5")]),
     "sample_accepted": lambda ledger: ledger.sample_accepted(3, seed=1),
+    "sample_exploration_uploads": lambda ledger: ledger.sample_exploration_uploads(3, seed=1),
+    "queued_descriptors": lambda ledger: ledger.queued_descriptors(),
+    "tasks_made": lambda ledger: ledger.tasks_made(),
     "annotations_of": lambda ledger: ledger.annotations_of(SHA),
     "frames_awaiting_second_annotation": lambda ledger: ledger.frames_awaiting_second_annotation(NOON),
     "count_queue": lambda ledger: ledger.count_queue(),
@@ -93,6 +96,7 @@ def fill(ledger: Ledger) -> None:
             | {"captured_at": NOON - timedelta(minutes=number), "received_at": NOON, "changed_at": NOON}
             | {"duplicate_of": f"{number - 1:064x}" if state == "duplicate" else None}
             | {"bin_id": f"bin{number % 100}", "burst": f"burst{number // 3}", "phash": phash}
+            | {"upload_reason": ("exploration", "model", None)[number % 3]}
             | {"descriptor": bytes(192), "score": number % 1000 / 1000, "model": "m1", "turn": turn}
             | hash_bands(phash if state in UNIQUE_STATES else None)
         )
@@ -201,6 +205,7 @@ OWN_INDEX = {
     "best_scored": "ix_frames_state_bin_score",
     "count_accepted_per_bin": "ix_frames_state_bin_score",
     "sample_accepted": "ix_frames_state_sha256",
+    "sample_exploration_uploads": "ix_frames_state_upload_sha256",
     "count_asked_per_burst": "ix_frames_asked_burst",
     "count_quarantined": "ix_frames_quarantine_reason",
 }
