@@ -66,6 +66,7 @@ def test_nothing_found_is_zero_and_nothing_there_is_nothing() -> None:
     assert np.isnan(mean_ap(samples.ap)[1])
 
 
+@pytest.mark.slow
 def test_two_thousand_resamples_take_seconds() -> None:
     """A thousand frames in groups of two, 57 classes, 7,200 items, 100 detections each: well within a minute
     on a busy machine.
