@@ -113,7 +113,7 @@ def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_
     """One that a person put into use without a judgement is left alone."""
     store, name = MemoryStore(), court.gate_set.version
     assert not judgement_due(store, lambda: name)
-    first = publish(store, tmp_path, "good", 1)
+    first = publish(store, tmp_path, "fair", 1)
     override(store, first.version, ["teacher"], by="ann", reason="to begin with")
     assert not judgement_due(store, lambda: name)
     second = publish(store, tmp_path, "good", 2)
@@ -122,7 +122,8 @@ def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_
     assert judge_candidate(store, second, replace(court, gate_set=nothing)).outcome == "holds"
     assert not judgement_due(store, lambda: "gate-00000")
     assert judgement_due(store, lambda: name)
-    assert judge_candidate(store, second, court).outcome == "passes"
+    again = judge_candidate(store, second, court)
+    assert again.outcome == "passes", again.markdown()
     assert not judgement_due(store, lambda: "gate-00009")
 
 
