@@ -144,7 +144,7 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def params() -> LabelingParams:
-    """The shipped parameters, but every frame needs one annotation, and pre-labels; other tests change that."""
+    """The shipped parameters, but every frame needs one annotation and has pre-labels; tests change that."""
     return load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
         update={"double_share": 0.0, "blind_share": 0.0}
     )
