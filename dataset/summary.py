@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset.frame import SPLITS
+from dataset.frame import SPLITS, Split
 from dataset.gate_set import gate_versions, read_gate_set
 from dataset.log import Log
 from dataset.splits.params import SplitParams
@@ -58,7 +58,7 @@ def describe_shortfall(log: Log, split: SplitParams) -> str | None:
     """A sentence where val or test has less than half of its wanted frames; ``None`` where both have."""
     labelled = {name: len(log.frames(name)) for name in SPLITS}
     total = sum(labelled.values())
-    wanted = {"val": split.val, "test": split.test}
+    wanted: dict[Split, float] = {"val": split.val, "test": split.test}
     short = [
         f"{name} has {labelled[name]} of {total} labelled frames, and {share:.0%} are wanted"
         for name, share in wanted.items()

@@ -144,9 +144,9 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def params() -> LabelingParams:
-    """The shipped parameters, but every frame needs one annotation; tests of two annotations change that."""
+    """The shipped parameters, but every frame needs one annotation and has pre-labels; tests change that."""
     return load_params("labeling", LabelingParams, REPOSITORY / "params.yaml").model_copy(
-        update={"double_share": 0.0}
+        update={"double_share": 0.0, "blind_share": 0.0}
     )
 
 

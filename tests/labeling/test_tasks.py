@@ -58,6 +58,7 @@ def test_a_task_holds_what_an_annotator_should_know(desk: Desk) -> None:
         "bin_id": "bin07",
         "captured_at": "2026-11-02T09:30:00+00:00",
         "model": "bin r1",
+        "prelabelled": True,
     }
 
 

@@ -303,7 +303,7 @@ class SelectionQueries(Database):
                     connection.execute(update(frames).where(unmarked).values(changed))
 
 
-def _sample(connection: Connection, among: Select[tuple[str]], count: int, seed: int) -> list[str]:
+def _sample(connection: Connection, among: Select[Any], count: int, seed: int) -> list[str]:
     drawn: list[str] = []
     for draw in range(count):
         point = hashlib.sha256(f"{seed}:{draw}".encode()).hexdigest()
