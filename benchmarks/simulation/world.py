@@ -117,8 +117,9 @@ class World:
                 self.loop.run_until_complete(self._live())
             finally:
                 self.loop.close()
-                self._run.ledger.close()
-                self._sweep.ledger.close()
+                for process in (self._run, self._sweep):
+                    process.begin(None)  # whoever looks at what is left does not die of it
+                    process.ledger.close()
 
     async def _live(self) -> None:
         self._debouncer = Debouncer(self._emit)

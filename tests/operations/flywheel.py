@@ -148,9 +148,10 @@ class Flywheel:
         if self._postgres_server is not None:
             self._postgres_server.stop()  # reaps what is left of it
             self._postgres_server = None
-            while any(Path(f"/proc/{pid}").exists() for pid in killed):  # it takes a zombie for a server
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        # A process that ends has no environment any more while it still holds files and locks.
+        while any(Path(f"/proc/{pid}").exists() for pid in killed):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert find_run(StackPaths(self.root / ".trashnet")) is None
         return len(killed)
 
