@@ -210,6 +210,13 @@ def judgement_due(store: ObjectStore, gate_set: Callable[[], str]) -> Due:
     return Due(False, f"the gate's word on candidate {newest.version} is: {last.outcome}")
 
 
+def frames_wanted(store: ObjectStore) -> int:
+    """How many exploration frames more would decide what the gate holds of the newest candidate; 0 for none."""
+    newest = load_newest_candidate(store)
+    last = load_judgement(store, newest.version) if newest is not None else None
+    return last.more_frames if last is not None else 0
+
+
 class _Files:
     """The files of candidates in one role."""
 

@@ -1,5 +1,6 @@
 from prefect import flow, get_run_logger, task
 
+import export
 import labeling
 import selection
 from flows.context import open_context
@@ -36,6 +37,9 @@ def select_frames(room: int) -> list[str]:
             get_run_logger().warning(
                 "no teacher is in use yet: diversity alone samples frames, the bins' detections pre-label"
             )
+        if wanted := export.frames_wanted(context.store):
+            get_run_logger().info("the gate holds a candidate until it has %d frames more", wanted)
+            params = params.on_hold()
         return selection.select_frames(
             context.store, context.ledger, models, context.class_counts, params, load_seed(), room
         )

@@ -11,6 +11,7 @@ class SelectionParams(Params):
     budget: int = Field(200, ge=1)
     bin_share: float = Field(0.1, gt=0, le=1)
     exploration_share: float = Field(0.1, ge=0, le=1)
+    exploration_share_on_hold: float = Field(0.5, ge=0, le=1)
     held_out_share: float = Field(0.0, ge=0, lt=1)
     held_out_bins: tuple[str, ...] = ()
     min_score: float = Field(0.1, ge=0, le=1)
@@ -29,3 +30,8 @@ class SelectionParams(Params):
     batch_size: int = Field(16, ge=1)
     batch_pixels: int = Field(50_000_000, ge=1)
     threads: int = Field(8, ge=1)
+
+    def on_hold(self) -> "SelectionParams":
+        """The same, with the share of exploration that there is while the gate lacks evidence."""
+        share = max(self.exploration_share, self.exploration_share_on_hold)
+        return self.model_copy(update={"exploration_share": share})

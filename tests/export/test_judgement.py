@@ -19,6 +19,7 @@ from export import (
     Candidate,
     Court,
     compare_candidates,
+    frames_wanted,
     judge_candidate,
     judgement_due,
     load_champion,
@@ -121,9 +122,11 @@ def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_
     nothing = GateSet("gate-00000", court.gate_set.frames[:0], (), {})
     assert judge_candidate(store, second, replace(court, gate_set=nothing)).outcome == "holds"
     assert not judgement_due(store, lambda: "gate-00000")
+    assert frames_wanted(store) > 0
     assert judgement_due(store, lambda: name)
     again = judge_candidate(store, second, court)
     assert again.outcome == "passes", again.markdown()
+    assert frames_wanted(store) == 0
     assert not judgement_due(store, lambda: "gate-00009")
 
 

@@ -135,3 +135,10 @@ def test_the_queue_is_read_from_the_ledger(tmp_path: object) -> None:
     ledger.mark_tasked({shas[1]: 1})
     assert ledger.queued_descriptors() == [bytes([1] * 192)]
     ledger.close()
+
+
+def test_while_the_gate_lacks_evidence_more_is_drawn_at_random() -> None:
+    """The greater of both shares holds; nothing else changes."""
+    params = SelectionParams(exploration_share=0.1, exploration_share_on_hold=0.4)
+    assert params.on_hold() == SelectionParams(exploration_share=0.4, exploration_share_on_hold=0.4)
+    assert SelectionParams(exploration_share=0.7).on_hold().exploration_share == 0.7
