@@ -211,7 +211,7 @@ def judgement_due(store: ObjectStore, gate_set: Callable[[], str]) -> Due:
 
 
 def frames_wanted(store: ObjectStore) -> int:
-    """How many exploration frames more would decide what the gate holds of the newest candidate; 0 for none."""
+    """How many exploration frames more would decide what is held of the newest candidate; 0 for none."""
     newest = load_newest_candidate(store)
     last = load_judgement(store, newest.version) if newest is not None else None
     return last.more_frames if last is not None else 0
