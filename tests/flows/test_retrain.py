@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from export import load_newest_candidate
+from export import load_champion, load_judgement, load_newest_candidate
 from operations.demo import SMALL_PARAMS
 from tests.flows.conftest import Deployment
 from trashnet.clone import Clone, training_clone_path
+from trashnet.models import ROLES
 
 # Of these the outputs are the same to the last bit on a CPU. The others' hold milliseconds: scorecards, the
 # report, training's own journal.
@@ -30,7 +31,10 @@ PASSING = ("build/live", "build/metrics")
 def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_it(
     deployment: Deployment,
 ) -> None:
-    """Same stages, same inputs: equal hashes in dvc.lock; the run publishes the candidate."""
+    """Same stages, same inputs: equal hashes in dvc.lock; the run publishes the candidate.
+
+    The gate judges it by event. It was hardly trained, and nobody drew a test frame: it is not used.
+    """
     deployment.run_flow("retrain/retrain", at_least=0, changes=SMALL_PARAMS)
     deployment.wait_for(
         "the candidate is published by the run that trained it",
@@ -39,6 +43,15 @@ def test_the_retrain_flow_and_dvc_repro_by_hand_agree_and_a_candidate_comes_of_i
     )
     candidate = load_newest_candidate(deployment.store)
     assert candidate is not None
+    deployment.wait_for(
+        "the gate has judged it", lambda: load_judgement(deployment.store, candidate.version) is not None, 300
+    )
+    judgement = load_judgement(deployment.store, candidate.version)
+    assert judgement is not None
+    assert {role: one.verdict.outcome for role, one in judgement.models.items()} == dict.fromkeys(
+        ROLES, "holds"
+    )
+    assert [load_champion(deployment.store, role) for role in ROLES] == [None, None]
     training = Clone(training_clone_path(Clone(deployment.settings.clone)))
     tag = f"models-{candidate.version}"
     deployment.wait_for("its commit is tagged at the clone", lambda: tag in training.git("tag").split(), 120)

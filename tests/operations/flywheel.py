@@ -21,7 +21,7 @@ import stamina
 
 from benchmarks.support.postgres import PostgresCluster, new_database
 from dataset import Log
-from export import list_candidates, load_newest_candidate
+from export import judgement_due, list_candidates, load_newest_candidate
 from flows.active_runs import ACTIVE
 from flows.prefect_api import open_api
 from labeling import Client, connect
@@ -271,7 +271,10 @@ class Flywheel:
             and not list(self.store.list("inbox/"))
             and (
                 not trained
-                or not any(flow.startswith(("retrain", "publish")) for flow in self.active_flows())
+                or (
+                    not any(flow.startswith(("retrain", "publish", "gate")) for flow in self.active_flows())
+                    and not judgement_due(self.store, lambda: "any")
+                )
             )
         )
 
@@ -337,9 +340,11 @@ class Flywheel:
         if not trained or newest is None:
             return facts
         prefix = f"models/{newest.version}/"
+        files = sorted(key.removeprefix(prefix) for key in keys if key.startswith(prefix))
         return facts | {
             "of the newest dataset": newest.dataset == clone.dataset_version(),
-            "files": sorted(key.removeprefix(prefix) for key in keys if key.startswith(prefix)),
+            "files": [name for name in files if not name.startswith("judgements/")],
+            "judged": any(name.startswith("judgements/") and name.endswith(".json") for name in files),
         }
 
 
