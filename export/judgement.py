@@ -1,40 +1,23 @@
-"""Judges a candidate: its files against the champions', on the gate set, in one run.
+"""Judgements: what the gate said of candidates, kept beside them in the store.
 
 A judgement is written to ``models/<version>/judgements/<moment>.json``, with a page for people beside it, and
 is never changed; the newest one counts. It names the gate set and the digest of its frames and labels: two
-judgements that differ there say nothing about each other. What passes becomes the champion.
+judgements that differ there say nothing about each other. :mod:`export.judging` makes them.
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dataset import GateSet
-from evaluation import Comparison, Contender, EvaluationParams, GroundTruth, compare_models
-from evaluation.gate import Check, GateParams, Verdict
+from evaluation.gate import Verdict
 from evaluation.gate.verdict import Outcome, worst
-from export.candidates import (
-    Candidate,
-    DamagedCandidate,
-    Version,
-    candidate_key,
-    download_model,
-)
-from export.champions import load_best_champion, load_champion, promote
-from export.edgetpu import check_edgetpu
-from export.judgement_page import judgement_page
+from export.candidates import DamagedCandidate, Version, candidate_key
+from export.champions import load_champion
 from export.newest import load_newest_candidate
-from trashnet.detectors import open_detector
 from trashnet.due import Due
-from trashnet.models import MODEL_OF_ROLE, ROLES, SSD_FLOAT, SSD_INT8, Role
+from trashnet.models import MODEL_OF_ROLE, ROLES, Role
 from trashnet.store import ObjectStore
-from trashnet.taxonomy import Taxonomy
 
 FOLDER = "judgements"
 MAX_JUDGEMENT_BYTES = 8 << 20
@@ -72,8 +55,8 @@ class Judgement(BaseModel):
 
     @property
     def more_frames(self) -> int:
-        """How many more exploration frames would decide what is held; 0 if nothing is."""
-        return max((one.verdict.more_frames or 0 for one in self.models.values()), default=0)
+        """How many more exploration frames would decide what is held; 0 if more would not."""
+        return max((_more_frames(one.verdict) for one in self.models.values()), default=0)
 
     def markdown(self) -> str:
         """A page for people: each model's outcome and every finding as a sentence."""
@@ -90,86 +73,6 @@ class Judgement(BaseModel):
             lines += ["", f"## The {role} {one.verdict.outcome} ({rival})", ""]
             lines += [f"- {finding.outcome}: {finding.sentence}" for finding in one.verdict.findings]
         return "\n".join([*lines, ""])
-
-
-@dataclass(frozen=True)
-class Court:
-    """What a candidate is judged by: the frames, the classes, what errors cost, and what must be shown.
-
-    ``models``: the folder that models are downloaded to.
-    """
-
-    gate_set: GateSet
-    taxonomy: Taxonomy
-    params: EvaluationParams
-    gate: GateParams
-    seed: int
-    models: Path
-
-
-def judge_candidate(store: ObjectStore, candidate: Candidate, court: Court) -> Judgement:
-    """Judge a candidate's models against the champions, write the judgement, and promote what passes.
-
-    Raises :class:`UserError` if a file is missing or damaged.
-    """
-    rivals = {role: (load_champion(store, role), load_best_champion(store, role)) for role in ROLES}
-    judgement, comparisons = _judge(store, candidate, rivals, court)
-    _write(store, judgement, comparisons)
-    for role, one in judgement.models.items():
-        if one.verdict.outcome == "passes":
-            promote(store, candidate, role, _reason(one), is_best=_is_best(one))
-    return judgement
-
-
-def compare_candidates(
-    store: ObjectStore, challenger: Candidate, champion: Candidate, court: Court
-) -> Judgement:
-    """What the gate would say if this champion were in use; nothing is written or promoted.
-
-    Raises :class:`UserError` if a file is missing or damaged.
-    """
-    return _judge(store, challenger, dict.fromkeys(ROLES, (champion, None)), court)[0]
-
-
-def _judge(
-    store: ObjectStore,
-    candidate: Candidate,
-    rivals: Mapping[Role, tuple[Candidate | None, Candidate | None]],
-    court: Court,
-) -> tuple[Judgement, dict[Role, Comparison]]:
-    comparisons, models = dict[Role, Comparison](), dict[Role, ModelJudgement]()
-    for role in ROLES:
-        file = MODEL_OF_ROLE[role].file
-        if file not in candidate.files:
-            continue
-        champion, best = (one if one and file in one.files else None for one in rivals[role])
-        files = _Files(store, court, role)
-        is_other = best is not None and champion is not None and best.version != champion.version
-        comparisons[role] = compare_models(
-            files.contender(candidate),
-            files.contender(champion) if champion else None,
-            files.contender(best) if best and is_other else None,
-            court.gate_set.frames,
-            court.taxonomy,
-            court.params,
-            court.gate,
-            court.seed,
-            files.checks(candidate, champion),
-        )
-        models[role] = ModelJudgement(
-            champion=champion.version if champion else None,
-            best=best.version if best else None,
-            verdict=comparisons[role].verdict,
-        )
-    judgement = Judgement(
-        challenger=candidate.version,
-        at=datetime.now(UTC),
-        gate_set=court.gate_set.version,
-        digest=GroundTruth.from_frames(court.gate_set.frames).digest(),
-        frames=dict(Counter(court.gate_set.origins)),
-        models=models,
-    )
-    return judgement, comparisons
 
 
 def load_judgement(store: ObjectStore, version: str) -> Judgement | None:
@@ -217,78 +120,7 @@ def frames_wanted(store: ObjectStore) -> int:
     return last.more_frames if last is not None else 0
 
 
-class _Files:
-    """The files of candidates in one role."""
-
-    def __init__(self, store: ObjectStore, court: Court, role: Role) -> None:
-        self._store, self._court, self._model = store, court, MODEL_OF_ROLE[role]
-
-    def contender(self, candidate: Candidate) -> Contender:
-        """The model with the score that was chosen for it when it was trained."""
-        path = self._download(candidate)
-        score = self._scorecard(candidate, self._model.name).get("sorting", {}).get("score")
-        return Contender(
-            candidate.version,
-            open_detector(path, self._court.taxonomy),
-            float(score) if score is not None else self._court.params.fallback_score,
-        )
-
-    def checks(self, candidate: Candidate, champion: Candidate | None) -> list[Check]:
-        """The limits that do not depend on frames: size, and for the student the EdgeTPU and int8."""
-        name, checks = self._model.file, list[Check]()
-        if champion is not None:
-            ratio = candidate.files[name].bytes / champion.files[name].bytes
-            limit = self._court.gate.max_size_ratio
-            checks.append(
-                Check(name="size, times the champion's", value=round(ratio, 3), limit=limit, bound="at most")
-            )
-        if self._model is SSD_INT8:
-            failures = check_edgetpu(self._download(candidate)).failures
-            what = "EdgeTPU conditions broken"
-            checks.append(Check(name=what, value=len(failures), limit=0, bound="at most"))
-            checks.append(self._quantisation(candidate))
-        return checks
-
-    def _quantisation(self, candidate: Candidate) -> Check:
-        """AP points that int8 loses to float, on the test split of the training."""
-        cards = [self._scorecard(candidate, model.name) for model in (SSD_FLOAT, SSD_INT8)]
-        aps = [card.get("coco", {}).get("ap") for card in cards]
-        lost = None if None in aps else round(100 * (aps[0] - aps[1]), 3)
-        limit = self._court.params.quantisation_gate
-        return Check(name="AP lost by int8", value=lost, limit=limit, bound="at most", unit="points")
-
-    def _download(self, candidate: Candidate) -> Path:
-        return download_model(self._store, candidate, self._model.file, self._court.models)
-
-    def _scorecard(self, candidate: Candidate, model: str) -> dict[str, Any]:
-        """A scorecard that the candidate brought, empty if it has none, as the demo's first student."""
-        name = f"scorecards/{model}.json"
-        if name not in candidate.files:
-            return {}
-        path = download_model(self._store, candidate, name, self._court.models)
-        card: dict[str, Any] = json.loads(path.read_bytes())
-        return card
-
-
-def _write(store: ObjectStore, judgement: Judgement, comparisons: dict[Role, Comparison]) -> None:
-    """The page first: a judgement that is there has one."""
-    stem = candidate_key(judgement.challenger, f"{FOLDER}/{judgement.at:%Y%m%dT%H%M%S.%f}")
-    store.put(f"{stem}.html", judgement_page(judgement, comparisons).encode(), "text/html; charset=utf-8")
-    store.put(f"{stem}.json", judgement.model_dump_json(indent=2).encode(), "application/json")
-
-
-def _reason(judged: ModelJudgement) -> str:
-    if judged.champion is None:
-        return "it reaches the minima of a first champion"
-    return "; ".join(judged.verdict.reasons)
-
-
-def _is_best(judged: ModelJudgement) -> bool:
-    """Whether it sorts no worse than the best champion so far, on the same frames."""
-    rival = "best champion" if judged.best not in (None, judged.champion) else "champion"
-    gains = [
-        finding.estimate
-        for finding in judged.verdict.findings
-        if finding.test == "utility" and finding.against == rival
-    ]
-    return all(gain is None or gain >= 0 for gain in gains)
+def _more_frames(verdict: Verdict) -> int:
+    if verdict.outcome != "holds":
+        return 0
+    return verdict.more_frames or max(verdict.params.min_groups - verdict.groups, 0)

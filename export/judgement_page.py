@@ -1,18 +1,15 @@
 """A judgement as one HTML page that needs nothing but itself: verdicts, sentences, frames that show why."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import jinja2
 
 from evaluation import Comparison
+from export.judgement import Judgement
 from trashnet.models import Role
 
-if TYPE_CHECKING:
-    from export.judgement import Judgement
 
-
-def judgement_page(judgement: "Judgement", comparisons: Mapping[Role, Comparison]) -> str:
+def judgement_page(judgement: Judgement, comparisons: Mapping[Role, Comparison]) -> str:
     """Render the page. ``comparisons``: those that the judgement was made from, with their examples."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("export", "."),
