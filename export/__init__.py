@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         roll_back,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
+    from export.gatekeeper import Court, compare_candidates, judge_candidate
     from export.judgement import Judgement, frames_wanted, judgement_due, load_judgement
-    from export.judging import Court, compare_candidates, judge_candidate
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
@@ -61,19 +61,19 @@ __all__ = [
 _MODULES = {
     "Candidate": "export.candidates",
     "ChampionChange": "export.champions",
-    "Court": "export.judging",
+    "Court": "export.gatekeeper",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "Judgement": "export.judgement",
     "OnnxReport": "export.onnx",
     "TfliteReport": "export.tflite",
     "check_edgetpu": "export.edgetpu",
-    "compare_candidates": "export.judging",
+    "compare_candidates": "export.gatekeeper",
     "download_model": "export.candidates",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
     "frames_wanted": "export.judgement",
-    "judge_candidate": "export.judging",
+    "judge_candidate": "export.gatekeeper",
     "judgement_due": "export.judgement",
     "last_change": "export.champions",
     "list_candidates": "export.candidates",

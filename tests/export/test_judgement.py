@@ -59,7 +59,7 @@ def court(gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: py
         name = path.read_text().partition(" ")[0]
         return make(name, **ERRORS[name])
 
-    monkeypatch.setattr("export.judging.open_detector", open_detector)
+    monkeypatch.setattr("export.gatekeeper.open_detector", open_detector)
     return Court(gate_set, taxonomy, EvaluationParams(), GATE, 20, tmp_path / "models")
 
 
