@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for v in 3.11 3.12; do command -v python$$v >/dev/null && python$$v -c '' 2>/dev/null && { echo $$v; exit; }; done; echo 3.12)
 TORCH ?= default
+PROCESSES ?= 2
 # uv searches the PATH and the Pythons that it installed itself; pyenv keeps its versions elsewhere. If there is none, uv downloads one.
 INTERPRETER = $(or $(shell $(UV) python find $(PYTHON) 2>/dev/null),$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/$(PYTHON).*/bin/python))),$(PYTHON))
 REQUIRE_PYTHON = $(UV) python find $(INTERPRETER) >/dev/null 2>&1 || $(UV) python install --quiet $(PYTHON) >/dev/null 2>&1 \
@@ -44,7 +45,7 @@ test-quick: install ## The inner loop, under 2 minutes: no server, no network, n
 	$(DOCTESTS)
 
 test: install .tools/mongod .tools/label-studio browser postgres ## All but the slow ones, on real servers: at most 15 minutes
-	$(BIN)/pytest -m "not slow and not alone"
+	$(BIN)/pytest -m "not slow and not alone" --numprocesses $(PROCESSES) --dist loadfile
 	$(BIN)/pytest -m "alone and not slow"
 	$(DOCTESTS)
 
