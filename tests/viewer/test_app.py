@@ -217,7 +217,7 @@ def test_an_uploaded_photo_is_turned_upright_and_goes_through_the_models(page: P
     expect(page.get_by_text("lunch.jpg · 60 × 120 pixels")).to_be_visible()
     expect(page.get_by_alt_text("The photo with boxes: Drink can 0.90")).to_be_visible()
     page.get_by_role("link", name="Scorecards").click()
-    expect(page.get_by_text("Sorted right").first).to_be_visible()
+    expect(page.get_by_text("Utility", exact=True).first).to_be_visible()
     page.get_by_role("link", name="Photos").click()
     expect(page.get_by_text("lunch.jpg · 60 × 120 pixels")).to_be_visible()
 
