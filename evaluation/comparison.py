@@ -29,6 +29,7 @@ from evaluation.utility import frame_utilities
 from trashnet.detectors import Detector
 from trashnet.taxonomy import Taxonomy
 
+OF_CHAMPION = "times the champion's"
 EXAMPLES = 4  # frames that show each slice that decided
 
 
@@ -139,8 +140,8 @@ def _latency_checks(champion: _Run, challenger: _Run, gate: GateParams) -> list[
     if champion.latency_ms is None or challenger.latency_ms is None:
         return []
     ratio = challenger.latency_ms / champion.latency_ms
-    name = "latency, times the champion's"
-    return [Check(name=name, value=round(ratio, 3), limit=gate.max_latency_ratio, bound="at most")]
+    limit, value = gate.max_latency_ratio, round(ratio, 3)
+    return [Check(name="Latency", value=value, limit=limit, bound="at most", unit=OF_CHAMPION)]
 
 
 def _examples(

@@ -10,6 +10,7 @@ from typing import Any
 
 from dataset import GateSet
 from evaluation import Comparison, Contender, EvaluationParams, GroundTruth, compare_models
+from evaluation.comparison import OF_CHAMPION
 from evaluation.gate import Check, GateParams
 from export.candidates import Candidate, candidate_key, download_model
 from export.champions import load_best_champion, load_champion, promote
@@ -125,11 +126,11 @@ class _Files:
             ratio = candidate.files[name].bytes / champion.files[name].bytes
             limit = self._court.gate.max_size_ratio
             checks.append(
-                Check(name="size, times the champion's", value=round(ratio, 3), limit=limit, bound="at most")
+                Check(name="Size", value=round(ratio, 3), limit=limit, bound="at most", unit=OF_CHAMPION)
             )
         if self._model is SSD_INT8:
             failures = check_edgetpu(self._download(candidate)).failures
-            what = "EdgeTPU conditions broken"
+            what = "Broken conditions of the EdgeTPU"
             checks.append(Check(name=what, value=len(failures), limit=0, bound="at most"))
             checks.append(self._quantisation(candidate))
         return checks
@@ -140,7 +141,7 @@ class _Files:
         aps = [card.get("coco", {}).get("ap") for card in cards]
         lost = None if None in aps else round(100 * (aps[0] - aps[1]), 3)
         limit = self._court.params.quantisation_gate
-        return Check(name="AP lost by int8", value=lost, limit=limit, bound="at most", unit="points")
+        return Check(name="AP that int8 loses", value=lost, limit=limit, bound="at most", unit="points")
 
     def _download(self, candidate: Candidate) -> Path:
         return download_model(self._store, candidate, self._model.file, self._court.models)

@@ -70,7 +70,7 @@ class Judgement(BaseModel):
         ]
         for role, one in self.models.items():
             rival = f"against candidate {one.champion}" if one.champion else "the first of its role"
-            lines += ["", f"## The {role} {one.verdict.outcome} ({rival})", ""]
+            lines += ["", f"## The gate {one.verdict.outcome} the {role} ({rival})", ""]
             lines += [f"- {finding.outcome}: {finding.sentence}" for finding in one.verdict.findings]
         return "\n".join([*lines, ""])
 

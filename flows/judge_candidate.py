@@ -17,7 +17,9 @@ def gate(version: str | None = None) -> str | None:
         get_run_logger().info("there is no candidate to judge")
         return None
     for role, one in judgement.models.items():
-        get_run_logger().info("the %s %s: %s", role, one.verdict.outcome, " ".join(one.verdict.reasons))
+        get_run_logger().info(
+            "the gate %s the %s: %s", one.verdict.outcome, role, " ".join(one.verdict.reasons)
+        )
     emit(JUDGED, version=judgement.challenger, outcome=judgement.outcome)
     return judgement.outcome
 

@@ -209,8 +209,8 @@ def run_demo(context: FlowContext, frames: int, report: Report) -> str:
         return [judgement] if judgement is not None else []
 
     judgement = progress.wait_for("judgement", judgements, 1, JUDGEMENT_TIMEOUT_SECONDS)[0]
-    outcomes = ", ".join(f"the {role} {one.verdict.outcome}" for role, one in judgement.models.items())
-    progress.finish_step("judged", f"{outcomes}; what does not pass is not used")
+    outcomes = ", ".join(f"{one.verdict.outcome} the {role}" for role, one in judgement.models.items())
+    progress.finish_step("judged", f"the gate {outcomes}; what it does not pass is not used")
     return _summary(context, candidate, judgement, before, progress)
 
 

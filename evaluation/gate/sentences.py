@@ -70,8 +70,8 @@ def check(result: Check) -> str:
     allowed = f"{result.bound} {result.limit:g}{unit}"
     if result.value is None:
         return f"{result.name} was not measured; it must be {allowed}."
-    verb = "is within the limit" if result.outcome == "passes" else "breaks the limit"
-    return f"{result.name} of {result.value:g}{unit} {verb}: {allowed}."
+    verdict = "" if result.outcome == "passes" else ", which is outside the limit"
+    return f"{result.name}: {result.value:g}{unit}{verdict}; {allowed} is allowed."
 
 
 def points(share: float) -> str:

@@ -152,14 +152,18 @@ def test_the_best_champion_ever_is_a_second_bar() -> None:
 @pytest.mark.parametrize(
     ("check", "outcome", "sentence"),
     [
-        (LATENCY, "passes", "latency of 8 ms is within the limit: at most 10 ms."),
-        (LATENCY.model_copy(update={"value": 10.0}), "passes", "latency of 10 ms is within the limit"),
-        (LATENCY.model_copy(update={"value": 12.5}), "blocks", "latency of 12.5 ms breaks the limit"),
+        (LATENCY, "passes", "latency: 8 ms; at most 10 ms is allowed."),
+        (LATENCY.model_copy(update={"value": 10.0}), "passes", "latency: 10 ms; at most 10 ms is allowed."),
+        (
+            LATENCY.model_copy(update={"value": 12.5}),
+            "blocks",
+            "latency: 12.5 ms, which is outside the limit; at most",
+        ),
         (LATENCY.model_copy(update={"value": None}), "holds", "latency was not measured"),
         (
             Check(name="EdgeTPU operations", value=0.8, limit=1.0, bound="at least"),
             "blocks",
-            "EdgeTPU operations of 0.8 breaks the limit: at least 1.",
+            "EdgeTPU operations: 0.8, which is outside the limit; at least 1 is allowed.",
         ),
     ],
 )
