@@ -61,6 +61,7 @@ def streamlit_command(
         "server.port": port,
         "server.headless": str(not browser).lower(),
         "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",  # else Streamlit offers its own cloud in the corner
         "server.showEmailPrompt": "false",  # Streamlit would ask at the first start, and wait
     }
     streamlit = [
