@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluation.coco import CocoMetrics, coco_metrics
-    from evaluation.comparison import Comparison, Contender, SliceExamples, compare_models
+    from evaluation.comparison import ComparedModel, Comparison, SliceExamples, compare_models
     from evaluation.evaluator import evaluate
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOME = {
     "CocoMetrics": "coco",
     "Comparison": "comparison",
-    "Contender": "comparison",
+    "ComparedModel": "comparison",
     "EvaluationParams": "params",
     "FiftyOneDataset": "fiftyone_app",
     "FrameMatches": "frame_matches",
@@ -40,8 +40,8 @@ _HOME = {
 
 __all__ = [
     "CocoMetrics",
+    "ComparedModel",
     "Comparison",
-    "Contender",
     "EvaluationParams",
     "FiftyOneDataset",
     "FrameMatches",

@@ -34,7 +34,7 @@ EXAMPLES = 4  # frames that show each slice that decided
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedModel:
     """A model to be judged: its name, its opened file, and the score from which a bin acts on a detection."""
 
     name: str
@@ -63,16 +63,16 @@ class Comparison:
 class _Run:
     """What one model did on the gate set, and the median milliseconds that a frame took."""
 
-    contender: Contender
+    compared_model: ComparedModel
     predictions: Predictions
     outcomes: ModelOutcomes
     latency_ms: float | None = field(default=None)
 
 
 def compare_models(
-    challenger: Contender,
-    champion: Contender | None,
-    best: Contender | None,
+    challenger: ComparedModel,
+    champion: ComparedModel | None,
+    best: ComparedModel | None,
     frames: Frames,
     taxonomy: Taxonomy,
     params: EvaluationParams,
@@ -98,8 +98,8 @@ def compare_models(
     shared = gate_frames(truth, taxonomy, [row.group for row in rows], [row.bin_id for row in rows])
     del rows
 
-    def run(contender: Contender) -> _Run:
-        return _run(contender, frames, truth, shared, taxonomy, params)
+    def run(compared_model: ComparedModel) -> _Run:
+        return _run(compared_model, frames, truth, shared, taxonomy, params)
 
     judged = run(challenger)
     if champion is None:
@@ -116,7 +116,7 @@ def compare_models(
 
 
 def _run(
-    contender: Contender,
+    compared_model: ComparedModel,
     frames: Frames,
     truth: GroundTruth,
     shared: GateFrames,
@@ -124,16 +124,16 @@ def _run(
     params: EvaluationParams,
 ) -> _Run:
     if len(frames):
-        predictions, seconds = predict(contender.detector, frames, params.warm_up)
+        predictions, seconds = predict(compared_model.detector, frames, params.warm_up)
     else:
         predictions, seconds = Predictions.from_detections([], []), []
-    acted = predictions.above(contender.sort_score)
+    acted = predictions.above(compared_model.sort_score)
     utility = frame_utilities(truth, acted, match_items(truth, acted), taxonomy, params)
     outcomes = model_outcomes(
-        shared, truth, predictions, contender.sort_score, taxonomy.default_stream, utility
+        shared, truth, predictions, compared_model.sort_score, taxonomy.default_stream, utility
     )
     latency = 1000 * float(np.median(seconds)) if seconds else None
-    return _Run(contender, predictions, outcomes, latency)
+    return _Run(compared_model, predictions, outcomes, latency)
 
 
 def _latency_checks(champion: _Run, challenger: _Run, gate: GateParams) -> list[Check]:
@@ -178,5 +178,5 @@ def _most_lost(outcomes: PairedOutcomes, items: NDArray[np.bool_]) -> list[int]:
 
 
 def _draw(run: _Run, position: int, frames: Frames, truth: GroundTruth, taxonomy: Taxonomy) -> Example:
-    acted = run.predictions.above(run.contender.sort_score)
+    acted = run.predictions.above(run.compared_model.sort_score)
     return draw_frame(frames, position, truth, acted, match_items(truth, acted), taxonomy)

@@ -6,6 +6,7 @@ The verbs import TensorFlow or torch when they are called, not before; ``check_e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from export.candidate_gate import GateCriteria, compare_candidates, judge_candidate
     from export.candidates import Candidate, download_model, list_candidates, load_candidate
     from export.champions import (
         ChampionChange,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         roll_back,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
-    from export.gatekeeper import Court, compare_candidates, judge_candidate
     from export.judgement import Judgement, frames_wanted, judgement_due, load_judgement
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Candidate",
     "ChampionChange",
-    "Court",
     "EdgeTpuReport",
     "ExportParams",
+    "GateCriteria",
     "Judgement",
     "OnnxReport",
     "TfliteReport",
@@ -61,19 +61,19 @@ __all__ = [
 _MODULES = {
     "Candidate": "export.candidates",
     "ChampionChange": "export.champions",
-    "Court": "export.gatekeeper",
+    "GateCriteria": "export.candidate_gate",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "Judgement": "export.judgement",
     "OnnxReport": "export.onnx",
     "TfliteReport": "export.tflite",
     "check_edgetpu": "export.edgetpu",
-    "compare_candidates": "export.gatekeeper",
+    "compare_candidates": "export.candidate_gate",
     "download_model": "export.candidates",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
     "frames_wanted": "export.judgement",
-    "judge_candidate": "export.gatekeeper",
+    "judge_candidate": "export.candidate_gate",
     "judgement_due": "export.judgement",
     "last_change": "export.champions",
     "list_candidates": "export.candidates",

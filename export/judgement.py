@@ -2,7 +2,7 @@
 
 A judgement is written to ``models/<version>/judgements/<moment>.json``, with a page for people beside it, and
 is never changed; the newest one counts. It names the gate set and the digest of its frames and labels: two
-judgements that differ there say nothing about each other. :mod:`export.gatekeeper` makes them.
+judgements that differ there say nothing about each other. :mod:`export.candidate_gate` makes them.
 """
 
 from collections.abc import Callable

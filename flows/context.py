@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dataset import GateSet
-    from export import Candidate, Court
+    from export import Candidate, GateCriteria
     from labeling import Client, Project
     from trashnet.detectors import Detections, Detector
 
@@ -141,13 +141,13 @@ class FlowContext:
         return read_gate_set(Log(root, self.taxonomy))
 
     @property
-    def court(self) -> "Court":
+    def criteria(self) -> "GateCriteria":
         """What candidates are judged by: the gate set of the clone's dataset, and the gate's numbers."""
         from evaluation import EvaluationParams
         from evaluation.gate import GateParams
-        from export import Court
+        from export import GateCriteria
 
-        return Court(
+        return GateCriteria(
             gate_set=self.gate_set,
             taxonomy=self.taxonomy,
             params=load_params("evaluation", EvaluationParams),

@@ -35,7 +35,7 @@ def judge(version: str | None) -> Judgement | None:
         )
         if candidate is None:
             return None
-        judgement = export.judge_candidate(context.store, candidate, context.court)
+        judgement = export.judge_candidate(context.store, candidate, context.criteria)
     create_markdown_artifact(
         judgement.markdown(), key="gate", description=f"Candidate {candidate.version}: {judgement.outcome}"
     )

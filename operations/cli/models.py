@@ -66,10 +66,10 @@ def gate_(challenger: str, champion: str | None) -> None:
     with open_context() as context:
         candidate = _candidate(context.store, challenger)
         if champion is None:
-            judgement = judge_candidate(context.store, candidate, context.court)
+            judgement = judge_candidate(context.store, candidate, context.criteria)
         else:
             rival = _candidate(context.store, champion)
-            judgement = compare_candidates(context.store, candidate, rival, context.court)
+            judgement = compare_candidates(context.store, candidate, rival, context.criteria)
     click.echo(judgement.markdown())
     sys.exit({"passes": 0, "blocks": 1, "holds": 3}[judgement.outcome])
 

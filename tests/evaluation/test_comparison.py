@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dataset import Frames
-from evaluation import Comparison, Contender, EvaluationParams, compare_models
+from evaluation import ComparedModel, Comparison, EvaluationParams, compare_models
 from evaluation.gate import Check, GateParams
 from tests.evaluation.conftest import JitteringDetector
 from tests.evaluation.drawn_gate_set import detector_maker, draw_gate_set
@@ -36,14 +36,14 @@ def compare(frames: Frames, taxonomy: Taxonomy) -> Callable[..., Comparison]:
         on: Frames = frames,
         checks: tuple[Check, ...] = (),
     ) -> Comparison:
-        def contender(detector: JitteringDetector) -> Contender:
-            return Contender(detector.name, detector, 0.3)
+        def compared_model(detector: JitteringDetector) -> ComparedModel:
+            return ComparedModel(detector.name, detector, 0.3)
 
         # on a machine with other work the clock says nothing about two detectors that look answers up
         gate = GateParams(max_latency_ratio=1000.0, resamples=200, flips=1000)
-        rival = contender(champion) if champion else None
+        rival = compared_model(champion) if champion else None
         return compare_models(
-            contender(challenger), rival, None, on, taxonomy, EvaluationParams(), gate, 20, checks
+            compared_model(challenger), rival, None, on, taxonomy, EvaluationParams(), gate, 20, checks
         )
 
     return run

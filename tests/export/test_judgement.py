@@ -17,7 +17,7 @@ from evaluation import EvaluationParams
 from evaluation.gate import GateParams
 from export import (
     Candidate,
-    Court,
+    GateCriteria,
     compare_candidates,
     frames_wanted,
     judge_candidate,
@@ -51,7 +51,9 @@ def gate_set(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> Ga
 
 
 @pytest.fixture
-def court(gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Court:
+def criteria(
+    gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> GateCriteria:
     """Files are opened as the detectors that they name."""
     make: Callable[..., JitteringDetector] = detector_maker(gate_set.frames, taxonomy)
 
@@ -59,8 +61,8 @@ def court(gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: py
         name = path.read_text().partition(" ")[0]
         return make(name, **ERRORS[name])
 
-    monkeypatch.setattr("export.gatekeeper.open_detector", open_detector)
-    return Court(gate_set, taxonomy, EvaluationParams(), GATE, 20, tmp_path / "models")
+    monkeypatch.setattr("export.candidate_gate.open_detector", open_detector)
+    return GateCriteria(gate_set, taxonomy, EvaluationParams(), GATE, 20, tmp_path / "models")
 
 
 def publish(store: MemoryStore, folder: Path, detector: str, number: int) -> Candidate:
@@ -77,28 +79,28 @@ def in_use(store: MemoryStore) -> str | None:
     return champion and champion.version
 
 
-def test_what_passes_is_used_and_what_does_not_is_not(court: Court, tmp_path: Path) -> None:
+def test_what_passes_is_used_and_what_does_not_is_not(criteria: GateCriteria, tmp_path: Path) -> None:
     """An untrained one does not reach the minima; a fair one does, a good one is better, a fair one worse."""
     store = MemoryStore()
     untrained = publish(store, tmp_path, "untrained", 1)
-    assert judge_candidate(store, untrained, court).outcome == "blocks"
+    assert judge_candidate(store, untrained, criteria).outcome == "blocks"
     assert in_use(store) is None
     fair, good = publish(store, tmp_path, "fair", 2), publish(store, tmp_path, "good", 3)
-    assert judge_candidate(store, fair, court).outcome == "passes"
-    assert judge_candidate(store, good, court).outcome == "passes"
+    assert judge_candidate(store, fair, criteria).outcome == "passes"
+    assert judge_candidate(store, good, criteria).outcome == "passes"
     assert in_use(store) == good.version
     worse = publish(store, tmp_path, "fair", 4)
-    judgement = judge_candidate(store, worse, court)
+    judgement = judge_candidate(store, worse, criteria)
     assert (judgement.outcome, judgement.models["teacher"].champion) == ("blocks", good.version)
     assert in_use(store) == good.version
 
 
-def test_a_judgement_is_kept_with_a_page(court: Court, tmp_path: Path) -> None:
+def test_a_judgement_is_kept_with_a_page(criteria: GateCriteria, tmp_path: Path) -> None:
     """It names the gate set, the rivals and every finding; the page shows frames of what decided."""
     store = MemoryStore()
-    judge_candidate(store, publish(store, tmp_path, "good", 1), court)
+    judge_candidate(store, publish(store, tmp_path, "good", 1), criteria)
     worse = publish(store, tmp_path, "fair", 2)
-    judgement = judge_candidate(store, worse, court)
+    judgement = judge_candidate(store, worse, criteria)
     assert load_judgement(store, worse.version) == judgement
     assert (judgement.gate_set, judgement.frames) == ("gate-00001", {"exploration": 60})
     [page] = [store.get(one.key).decode() for one in store.list("models/") if one.key.endswith(".html")][-1:]
@@ -109,39 +111,39 @@ def test_a_judgement_is_kept_with_a_page(court: Court, tmp_path: Path) -> None:
 
 
 def test_a_candidate_is_judged_once_and_again_when_it_was_held_and_the_gate_set_grew(
-    court: Court, tmp_path: Path
+    criteria: GateCriteria, tmp_path: Path
 ) -> None:
     """One that a person put into use without a judgement is left alone."""
-    store, name = MemoryStore(), court.gate_set.version
+    store, name = MemoryStore(), criteria.gate_set.version
     assert not judgement_due(store, lambda: name)
     first = publish(store, tmp_path, "fair", 1)
     override(store, first.version, ["teacher"], by="ann", reason="to begin with")
     assert not judgement_due(store, lambda: name)
     second = publish(store, tmp_path, "good", 2)
     assert judgement_due(store, lambda: name)
-    nothing = GateSet("gate-00000", court.gate_set.frames[:0], (), {})
-    assert judge_candidate(store, second, replace(court, gate_set=nothing)).outcome == "holds"
+    nothing = GateSet("gate-00000", criteria.gate_set.frames[:0], (), {})
+    assert judge_candidate(store, second, replace(criteria, gate_set=nothing)).outcome == "holds"
     assert not judgement_due(store, lambda: "gate-00000")
     assert frames_wanted(store) > 0
     assert judgement_due(store, lambda: name)
-    again = judge_candidate(store, second, court)
+    again = judge_candidate(store, second, criteria)
     assert again.outcome == "passes", again.markdown()
     assert frames_wanted(store) == 0
     assert not judgement_due(store, lambda: "gate-00009")
 
 
-def test_two_candidates_are_compared_without_consequences(court: Court, tmp_path: Path) -> None:
+def test_two_candidates_are_compared_without_consequences(criteria: GateCriteria, tmp_path: Path) -> None:
     """`trashnet gate A B` says what the gate would say; nothing is written and nothing is used."""
     store = MemoryStore()
     good, fair = publish(store, tmp_path, "good", 1), publish(store, tmp_path, "fair", 2)
     before = sorted(one.key for one in store.list(""))
-    assert compare_candidates(store, fair, good, court).outcome == "blocks"
-    assert compare_candidates(store, good, fair, court).outcome == "passes"
+    assert compare_candidates(store, fair, good, criteria).outcome == "blocks"
+    assert compare_candidates(store, good, fair, criteria).outcome == "passes"
     assert sorted(one.key for one in store.list("")) == before
     assert in_use(store) is None
 
 
-def test_a_damaged_judgement_says_what_to_do(court: Court, tmp_path: Path) -> None:
+def test_a_damaged_judgement_says_what_to_do(criteria: GateCriteria, tmp_path: Path) -> None:
     """The message names the object."""
     store = MemoryStore()
     candidate = publish(store, tmp_path, "good", 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset import GateSet
-from evaluation import Comparison, Contender, EvaluationParams, GroundTruth, compare_models
+from evaluation import ComparedModel, Comparison, EvaluationParams, GroundTruth, compare_models
 from evaluation.comparison import OF_CHAMPION
 from evaluation.gate import Check, GateParams
 from export.candidates import Candidate, candidate_key, download_model
@@ -24,7 +24,7 @@ from trashnet.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
-class Court:
+class GateCriteria:
     """What a candidate is judged by: the frames, the classes, what errors cost, and what must be shown.
 
     ``models``: the folder that models are downloaded to.
@@ -38,13 +38,13 @@ class Court:
     models: Path
 
 
-def judge_candidate(store: ObjectStore, candidate: Candidate, court: Court) -> Judgement:
+def judge_candidate(store: ObjectStore, candidate: Candidate, criteria: GateCriteria) -> Judgement:
     """Judge a candidate's models against the champions, write the judgement, and promote what passes.
 
     Raises :class:`UserError` if a file is missing or damaged.
     """
     rivals = {role: (load_champion(store, role), load_best_champion(store, role)) for role in ROLES}
-    judgement, comparisons = _judge(store, candidate, rivals, court)
+    judgement, comparisons = _judge(store, candidate, rivals, criteria)
     _write(store, judgement, comparisons)
     for role, one in judgement.models.items():
         if one.verdict.outcome == "passes":
@@ -53,20 +53,20 @@ def judge_candidate(store: ObjectStore, candidate: Candidate, court: Court) -> J
 
 
 def compare_candidates(
-    store: ObjectStore, challenger: Candidate, champion: Candidate, court: Court
+    store: ObjectStore, challenger: Candidate, champion: Candidate, criteria: GateCriteria
 ) -> Judgement:
     """What the gate would say if this champion were in use; nothing is written or promoted.
 
     Raises :class:`UserError` if a file is missing or damaged.
     """
-    return _judge(store, challenger, dict.fromkeys(ROLES, (champion, None)), court)[0]
+    return _judge(store, challenger, dict.fromkeys(ROLES, (champion, None)), criteria)[0]
 
 
 def _judge(
     store: ObjectStore,
     candidate: Candidate,
     rivals: Mapping[Role, tuple[Candidate | None, Candidate | None]],
-    court: Court,
+    criteria: GateCriteria,
 ) -> tuple[Judgement, dict[Role, Comparison]]:
     comparisons, models = dict[Role, Comparison](), dict[Role, ModelJudgement]()
     for role in ROLES:
@@ -74,17 +74,17 @@ def _judge(
         if file not in candidate.files:
             continue
         champion, best = (one if one and file in one.files else None for one in rivals[role])
-        files = _Files(store, court, role)
+        files = _Files(store, criteria, role)
         is_other = best is not None and champion is not None and best.version != champion.version
         comparisons[role] = compare_models(
-            files.contender(candidate),
-            files.contender(champion) if champion else None,
-            files.contender(best) if best and is_other else None,
-            court.gate_set.frames,
-            court.taxonomy,
-            court.params,
-            court.gate,
-            court.seed,
+            files.compared_model(candidate),
+            files.compared_model(champion) if champion else None,
+            files.compared_model(best) if best and is_other else None,
+            criteria.gate_set.frames,
+            criteria.taxonomy,
+            criteria.params,
+            criteria.gate,
+            criteria.seed,
             files.checks(candidate, champion),
         )
         models[role] = ModelJudgement(
@@ -95,9 +95,9 @@ def _judge(
     judgement = Judgement(
         challenger=candidate.version,
         at=datetime.now(UTC),
-        gate_set=court.gate_set.version,
-        digest=GroundTruth.from_frames(court.gate_set.frames).digest(),
-        frames=dict(Counter(court.gate_set.origins)),
+        gate_set=criteria.gate_set.version,
+        digest=GroundTruth.from_frames(criteria.gate_set.frames).digest(),
+        frames=dict(Counter(criteria.gate_set.origins)),
         models=models,
     )
     return judgement, comparisons
@@ -106,17 +106,17 @@ def _judge(
 class _Files:
     """The files of candidates in one role."""
 
-    def __init__(self, store: ObjectStore, court: Court, role: Role) -> None:
-        self._store, self._court, self._model = store, court, MODEL_OF_ROLE[role]
+    def __init__(self, store: ObjectStore, criteria: GateCriteria, role: Role) -> None:
+        self._store, self._criteria, self._model = store, criteria, MODEL_OF_ROLE[role]
 
-    def contender(self, candidate: Candidate) -> Contender:
+    def compared_model(self, candidate: Candidate) -> ComparedModel:
         """The model with the score that was chosen for it when it was trained."""
         path = self._download(candidate)
         score = self._scorecard(candidate, self._model.name).get("sorting", {}).get("score")
-        return Contender(
+        return ComparedModel(
             candidate.version,
-            open_detector(path, self._court.taxonomy),
-            float(score) if score is not None else self._court.params.fallback_score,
+            open_detector(path, self._criteria.taxonomy),
+            float(score) if score is not None else self._criteria.params.fallback_score,
         )
 
     def checks(self, candidate: Candidate, champion: Candidate | None) -> list[Check]:
@@ -124,7 +124,7 @@ class _Files:
         name, checks = self._model.file, list[Check]()
         if champion is not None:
             ratio = candidate.files[name].bytes / champion.files[name].bytes
-            limit = self._court.gate.max_size_ratio
+            limit = self._criteria.gate.max_size_ratio
             checks.append(
                 Check(name="Size", value=round(ratio, 3), limit=limit, bound="at most", unit=OF_CHAMPION)
             )
@@ -140,18 +140,18 @@ class _Files:
         cards = [self._scorecard(candidate, model.name) for model in (SSD_FLOAT, SSD_INT8)]
         aps = [card.get("coco", {}).get("ap") for card in cards]
         lost = None if None in aps else round(100 * (aps[0] - aps[1]), 3)
-        limit = self._court.params.quantisation_gate
+        limit = self._criteria.params.quantisation_gate
         return Check(name="AP that int8 loses", value=lost, limit=limit, bound="at most", unit="points")
 
     def _download(self, candidate: Candidate) -> Path:
-        return download_model(self._store, candidate, self._model.file, self._court.models)
+        return download_model(self._store, candidate, self._model.file, self._criteria.models)
 
     def _scorecard(self, candidate: Candidate, model: str) -> dict[str, Any]:
         """A scorecard that the candidate brought, empty if it has none, as the demo's first student."""
         name = f"scorecards/{model}.json"
         if name not in candidate.files:
             return {}
-        path = download_model(self._store, candidate, name, self._court.models)
+        path = download_model(self._store, candidate, name, self._criteria.models)
         card: dict[str, Any] = json.loads(path.read_bytes())
         return card
 
