@@ -25,7 +25,6 @@ from evaluation.gate.slices import gate_slices
 from evaluation.params import EvaluationParams
 from evaluation.report.examples import Example, draw_frame
 from evaluation.sorting_accuracy import match_items
-from evaluation.utility import frame_utilities
 from trashnet.detectors import Detector
 from trashnet.taxonomy import Taxonomy
 
@@ -127,11 +126,7 @@ def _run(
         predictions, seconds = predict(compared_model.detector, frames, params.warm_up)
     else:
         predictions, seconds = Predictions.from_detections([], []), []
-    acted = predictions.above(compared_model.sort_score)
-    utility = frame_utilities(truth, acted, match_items(truth, acted), taxonomy, params)
-    outcomes = model_outcomes(
-        shared, truth, predictions, compared_model.sort_score, taxonomy.default_stream, utility
-    )
+    outcomes = model_outcomes(shared, truth, predictions, compared_model.sort_score, taxonomy, params)
     latency = 1000 * float(np.median(seconds)) if seconds else None
     return _Run(compared_model, predictions, outcomes, latency)
 

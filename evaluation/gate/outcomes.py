@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.gate.class_matches import match_classes
-from evaluation.sorting_accuracy import IGNORED, match_items
+from evaluation.params import EvaluationParams
+from evaluation.resamples import match_as_coco
+from evaluation.sorting_accuracy import match_items
+from evaluation.utility import frame_utilities, item_outcomes
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -160,40 +162,39 @@ def model_outcomes(
     truth: GroundTruth,
     predictions: Predictions,
     sort_score: float,
-    default_stream: str | None,
-    utility: NDArray[np.float64],
+    taxonomy: Taxonomy,
+    params: EvaluationParams,
 ) -> ModelOutcomes:
     """Match one model's predictions, for sorting and for average precision.
 
-    ``frames`` must come from ``truth``. Detections from ``sort_score`` on sort items; an item that none of
-    them meets goes to ``default_stream``. ``utility``: of each frame at that score, ``(F,)``. Raises
-    ``ValueError`` if the two speak of different images, :class:`UserError` for an unknown stream.
+    ``frames`` must come from ``truth``. Detections from ``sort_score`` on sort items. Raises ``ValueError``
+    if truth, predictions and frames do not speak of the same images.
     """
     if truth.images != predictions.images:
         raise ValueError("ground truth and predictions speak of different images")
-    if default_stream is not None and default_stream not in frames.stream_names:
-        raise UserError(
-            f"default stream {default_stream!r} is none of {', '.join(frames.stream_names)}; name one of them"
-        )
     acted_on = predictions.above(sort_score)
-    met = match_items(truth, acted_on).detection_indices
-    nowhere = -1 if default_stream is None else frames.stream_names.index(default_stream)
-    sent = np.full(len(truth), nowhere)
-    sent[met >= 0] = frames.class_stream[acted_on.class_ids[met[met >= 0]] - 1]
-    right = sent == frames.class_stream[truth.class_ids - 1]
-    hit, counted = match_classes(truth, predictions)
+    matches = match_items(truth, acted_on)
+    items = item_outcomes(truth, acted_on, matches, taxonomy)
     outcomes = ModelOutcomes(
-        np.asarray(utility, np.float64),
-        right[met != IGNORED],
-        ScoredDetections(
-            predictions.image[counted],
-            predictions.class_ids[counted] - 1,
-            predictions.scores[counted],
-            hit[counted],
-        ),
+        frame_utilities(truth, acted_on, matches, taxonomy, params),
+        items.right[items.item],
+        scored_detections(truth, predictions, len(taxonomy.classes)),
     )
     _check_shapes(frames, outcomes, "model")
     return outcomes
+
+
+def scored_detections(truth: GroundTruth, predictions: Predictions, classes: int) -> ScoredDetections:
+    """What AP50 reads of a model's detections of the classes 1 to ``classes``."""
+    matches = match_as_coco(truth, predictions, np.arange(1, classes + 1))
+    counted = ~matches.ignored[0]  # at IoU 0.5
+    rows = matches.rows[counted]
+    return ScoredDetections(
+        predictions.image[rows],
+        predictions.class_ids[rows] - 1,
+        predictions.scores[rows],
+        matches.hit[0][counted],
+    )
 
 
 def _check_shapes(frames: GateFrames, model: ModelOutcomes, name: str) -> None:

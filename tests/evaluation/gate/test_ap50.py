@@ -8,9 +8,9 @@ import pytest
 from benchmarks.support.fleet_outcomes import Difference, FleetShape, draw_outcomes
 from evaluation.coco import coco_metrics
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.gate import GateFrames, ModelOutcomes, ScoredDetections
+from evaluation.gate import GateFrames, ModelOutcomes
 from evaluation.gate.ap50 import Ap50, ap50_columns, ap50_interval, ap50_of
-from evaluation.gate.class_matches import match_classes
+from evaluation.gate.outcomes import scored_detections
 from tests.evaluation.gate.small_outcomes import frames_of, model_of, pair
 
 # one class with four items, in three groups of one frame each (two items in the last)
@@ -79,7 +79,6 @@ def scattered(seed: int, images: int = 40, classes: int = 4) -> tuple[GroundTrut
 def test_agrees_with_coco(seed: int) -> None:
     """Every class a column of its own: the mean is COCO's AP at IoU 0.5."""
     truth, predictions = scattered(seed)
-    hit, counted = match_classes(truth, predictions)
     item = ~truth.crowd
     frames = GateFrames(
         group=np.arange(len(truth.images)),
@@ -91,12 +90,7 @@ def test_agrees_with_coco(seed: int) -> None:
         class_stream=np.zeros(4, np.int64),
         stream_names=("landfill",),
     )
-    detections = ScoredDetections(
-        predictions.image[counted],
-        predictions.class_ids[counted] - 1,
-        predictions.scores[counted],
-        hit[counted],
-    )
+    detections = scored_detections(truth, predictions, 4)
     model = ModelOutcomes(np.zeros(len(frames)), np.zeros(int(item.sum()), np.bool_), detections)
     expected = coco_metrics(truth, predictions, np.arange(1, 5)).mean_ap(0.5)
     assert ap50_of(frames, model, class_boxes=1) == pytest.approx(expected, abs=1e-12)
@@ -110,14 +104,14 @@ def test_only_the_first_hundred_of_a_class_count() -> None:
     predictions = Predictions.from_arrays(
         ("frame",), np.zeros(101, np.int64), boxes, np.ones(101, np.int64), scores
     )
-    hit, counted = match_classes(truth, predictions)
-    assert not hit.any()
-    assert counted.sum() == 100
+    detections = scored_detections(truth, predictions, 1)
+    assert not detections.hit.any()
+    assert len(detections.hit) == 100
     # the same behind a hundred detections of another class does count
     others = Predictions(
         predictions.images, predictions.image, boxes, np.array([2] * 100 + [1]), predictions.scores
     )
-    assert match_classes(truth, others)[0].tolist() == [False] * 100 + [True]
+    assert scored_detections(truth, others, 2).hit.tolist() == [True] + [False] * 100
 
 
 def test_a_copy_has_no_interval_to_speak_of() -> None:
