@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from scipy import sparse
 
-from evaluation.coco import IOU_THRESHOLDS, coco_evaluation
+from evaluation.coco import IOU_THRESHOLDS, RECALLS, coco_evaluation
 from evaluation.flat_arrays import GroundTruth, Predictions
 
 COLUMNS = 512  # resamples counted at a time: bounds the memory at some ten MB
@@ -68,6 +68,47 @@ def _ordered(
 
 
 @dataclass(frozen=True)
+class WeightedCurve:
+    """The precision-recall curve of one class (or of several, pooled) under any weights of groups.
+
+    A weighted curve is a pair of cumulative sums over detections in the order of their scores. Precision only
+    falls between two hits, so its envelope needs the hits alone, and one sparse product counts what lies
+    between them.
+
+    ``hit_group``: ``(H,)``, the group of each hit; ``shown``: sparse ``(H, G)``, how many detections of each
+    group come after the hit before this one, this one included.
+    """
+
+    hit_group: NDArray[np.int64]
+    shown: sparse.csr_array
+
+    @classmethod
+    def of(cls, group: NDArray[np.int64], hit: NDArray[np.bool_], groups: int) -> "WeightedCurve":
+        """``group``: int64 ``(M,)``; ``hit``: bool ``(M,)``, both the best first."""
+        hits = int(hit.sum())
+        next_hit: NDArray[np.int64] = np.cumsum(hit) - hit
+        before_last = np.asarray(next_hit < hits)
+        cells = (np.ones(int(before_last.sum())), (next_hit[before_last], group[before_last]))
+        return cls(group[hit], sparse.csr_array(cells, shape=(hits, groups)))
+
+    def average_precision(
+        self, weights: NDArray[np.float64], boxes: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Interpolated at COCO's 101 recalls, ``(B,)``; NaN where a resample has no box.
+
+        ``weights``: ``(G, B)``; ``boxes``: ``(B,)``, ground-truth boxes under these weights.
+        """
+        found = np.cumsum(weights[self.hit_group], axis=0)
+        shown = np.cumsum(self.shown @ weights, axis=0)
+        precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reached = np.searchsorted(RECALLS, found / boxes, side="right")
+        share = np.diff(reached, axis=0, prepend=0)
+        return np.where(boxes > 0, (share * envelope).sum(axis=0) / len(RECALLS), np.nan)
+
+
+@dataclass(frozen=True)
 class ApSamples:
     """AP of every class at every column of weights, float64 ``(K, S)``: at IoU 0.5 and over all ten
     thresholds. NaN where a resample has no item of the class.
@@ -86,70 +127,31 @@ def resample_ap(
 ) -> ApSamples:
     """Every class's AP where each group of frames counts as often as it was drawn.
 
-    A frame that is drawn twice counts like two frames. Recall reaches a point of COCO's grid of 101 in whole
-    numbers here, in floating point there, so AP may differ from COCO's by a grid point where a recall is one
-    exactly.
+    A frame that is drawn twice counts like two frames.
 
     Args:
         group: int64 ``(frames,)``, the number of each frame's group.
         weights: ``(G, S)``, how often each group is drawn (:func:`evaluation.intervals.group_weights`).
     """
-    drawn = weights.astype(np.float32)
+    weights = weights.astype(np.float64)
     shape = (len(matches.class_ids), weights.shape[1])
     ap50, ap = np.full(shape, np.nan), np.full(shape, np.nan)
     for k, class_id in enumerate(matches.class_ids):
         item = (truth.class_ids == class_id) & ~truth.crowd
-        items = np.bincount(group[truth.image[item]], minlength=len(weights)).astype(np.float32) @ drawn
+        items = np.bincount(group[truth.image[item]], minlength=len(weights)) @ weights
         there = slice(matches.starts[k], matches.starts[k + 1])
         of_row = group[predictions.image[matches.rows[there]]]
         curves = [
-            _Curve.of(hit, ignored, of_row, len(weights))
+            WeightedCurve.of(of_row[~ignored], hit[~ignored], len(weights))
             for hit, ignored in zip(matches.hit[:, there], matches.ignored[:, there], strict=True)
         ]
         for first in range(0, shape[1], COLUMNS):
             columns = slice(first, first + COLUMNS)
             known = items[columns] > 0
-            values = np.stack([c.average_precision(drawn[:, columns], items[columns]) for c in curves])
+            values = np.stack([c.average_precision(weights[:, columns], items[columns]) for c in curves])
             ap50[k, columns] = np.where(known, values[0], np.nan)
             ap[k, columns] = np.where(known, values.mean(axis=0), np.nan)
     return ApSamples(ap50, ap)
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """One class at one IoU threshold: the groups of its hits ``(H,)``, best first, and how many false
-    detections of each group stand between one hit and the next, sparse ``(H, G)``. What comes after the last
-    hit does not touch interpolated precision.
-    """
-
-    hit_groups: NDArray[np.int64]
-    false: coo_matrix
-
-    @classmethod
-    def of(
-        cls, hit: NDArray[np.bool_], ignored: NDArray[np.bool_], group: NDArray[np.int64], groups: int
-    ) -> "_Curve":
-        hit, group = hit[~ignored], group[~ignored]
-        before = np.cumsum(hit)
-        counts = ~hit & (before < before[-1] if len(before) else False)
-        ones = np.ones(int(counts.sum()), np.float32)
-        false = coo_matrix((ones, (before[counts], group[counts])), shape=(int(hit.sum()), groups)).tocsr()
-        return cls(group[hit], false)
-
-    def average_precision(
-        self, drawn: NDArray[np.float32], items: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """COCO's 101-point AP for each column, ``(S,)``."""
-        if not len(self.hit_groups):
-            return np.zeros(len(items), np.float32)
-        hits = np.cumsum(drawn[self.hit_groups], axis=0)
-        counted = hits + np.cumsum(self.false @ drawn, axis=0)
-        precision = hits / np.maximum(counted, 1)
-        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        # points of the grid that are reached, recall 0 being the first
-        reached = np.floor(100 * hits / np.maximum(items, 1)) + 1
-        steps = np.diff(reached, axis=0, prepend=0)
-        return np.asarray((precision * steps).sum(axis=0) / 101, np.float32)
 
 
 def mean_ap(samples: NDArray[np.float64]) -> NDArray[np.float64]:

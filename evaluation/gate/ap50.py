@@ -1,9 +1,7 @@
 """AP50 over the classes that have boxes enough and one pooled tail, with whole groups resampled.
 
-Nothing is matched or sorted again: a resample gives every group a weight (how often it was drawn), and a
-weighted precision-recall curve is a pair of cumulative sums over detections in their old order. Precision
-only falls between two hits, so the curve's envelope needs the hits alone, and one sparse product counts what
-lies between them.
+Nothing is matched or sorted again: a resample gives every group a weight (how often it was drawn), see
+:class:`evaluation.resamples.WeightedCurve`.
 """
 
 import warnings
@@ -13,50 +11,13 @@ from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import stats
 
-from evaluation.coco import RECALLS
 from evaluation.gate.noninferiority import Estimate
 from evaluation.gate.outcomes import GateFrames, ModelOutcomes, PairedOutcomes
+from evaluation.resamples import WeightedCurve
 
 BATCH = 500  # resamples at once: bounds the memory
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """One class (or the tail) of one model, in the order of scores.
-
-    ``hit_group``: ``(H,)``, the group of each hit; ``shown``: sparse ``(H, G)``, how many detections of each
-    group come after the hit before this one, this one included.
-    """
-
-    hit_group: NDArray[np.int64]
-    shown: sparse.csr_array
-
-    @classmethod
-    def of(cls, group: NDArray[np.int64], hit: NDArray[np.bool_], groups: int) -> "_Curve":
-        """``group``: int64 ``(M,)``; ``hit``: bool ``(M,)``, both the best first."""
-        hits = int(hit.sum())
-        next_hit: NDArray[np.int64] = np.cumsum(hit) - hit
-        before_last = np.asarray(next_hit < hits)
-        cells = (np.ones(int(before_last.sum())), (next_hit[before_last], group[before_last]))
-        return cls(group[hit], sparse.csr_array(cells, shape=(hits, groups)))
-
-    def average_precision(
-        self, weights: NDArray[np.float64], boxes: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Interpolated at COCO's 101 recalls, ``(B,)``; NaN where a resample has no box.
-
-        ``weights``: ``(G, B)``; ``boxes``: ``(B,)``, ground-truth boxes under these weights.
-        """
-        found = np.cumsum(weights[self.hit_group], axis=0)
-        shown = np.cumsum(self.shown @ weights, axis=0)
-        precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
-        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reached = np.searchsorted(RECALLS, found / boxes, side="right")
-        share = np.diff(reached, axis=0, prepend=0)
-        return np.where(boxes > 0, (share * envelope).sum(axis=0) / len(RECALLS), np.nan)
 
 
 @dataclass(frozen=True)
@@ -66,7 +27,7 @@ class Ap50:
     ``boxes``: float64 ``(C, G)``, ground-truth boxes of each class that counts (the tail last) in each group.
     """
 
-    curves: tuple[_Curve, ...]
+    curves: tuple[WeightedCurve, ...]
     boxes: NDArray[np.float64]
 
     @classmethod
@@ -83,7 +44,7 @@ class Ap50:
         counted = column[frames.item_class] * frames.groups + frames.item_group
         boxes = np.bincount(counted, minlength=columns * frames.groups).astype(np.float64)
         return cls(
-            tuple(_Curve.of(group[r], detections.hit[r], frames.groups) for r in rows),
+            tuple(WeightedCurve.of(group[r], detections.hit[r], frames.groups) for r in rows),
             boxes.reshape(columns, frames.groups),
         )
 
