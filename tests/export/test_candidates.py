@@ -15,17 +15,8 @@ from export import (
     load_newest_candidate,
     publish_candidate,
 )
-from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.store import ObjectStore, StoreDown
-
-
-@pytest.fixture
-def store(s3_server: S3Server, fresh_bucket: str) -> ObjectStore:
-    """An empty bucket."""
-    made = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
-    made.ensure_bucket()
-    return made
 
 
 def publish(

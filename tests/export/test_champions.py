@@ -21,18 +21,9 @@ from export import (
     publish_candidate,
     roll_back,
 )
-from tests.servers import S3Server
 from trashnet.errors import UserError
 from trashnet.models import ROLES, STUDENT, TEACHER, Role
 from trashnet.store import ObjectStore, StoreDown
-
-
-@pytest.fixture
-def store(s3_server: S3Server, fresh_bucket: str) -> ObjectStore:
-    """An empty bucket."""
-    made = ObjectStore(s3_server.url, s3_server.access_key, s3_server.secret_key, fresh_bucket, "us-east-1")
-    made.ensure_bucket()
-    return made
 
 
 def publish(
