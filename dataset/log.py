@@ -79,10 +79,13 @@ class Log:
     A pickle holds the path, not the data: a worker process maps the same files again.
     """
 
-    def __init__(self, root: Path, taxonomy: Taxonomy) -> None:
+    def __init__(self, root: Path, taxonomy: Taxonomy, turns: Sequence[str] | None = None) -> None:
         """Open the log at ``root``.
 
-        Raises :class:`UserError` if there is none, or if its class ids have other names in the taxonomy.
+        ``turns``: only these, for the dataset as a training saw it; what was withdrawn since stays withdrawn.
+
+        Raises :class:`UserError` if there is none, if it lacks one of the turns, or if its class ids have
+        other names in the taxonomy.
         """
         if not (root / "labels").is_dir():
             raise UserError(
@@ -90,7 +93,13 @@ class Log:
             )
         self.root = root
         self.taxonomy = taxonomy
-        self.turns = turns_of(root)
+        every_turn = turns_of(root)
+        self.turns = every_turn if turns is None else sorted(turns)
+        if missing := sorted(set(self.turns) - set(every_turn)):
+            raise UserError(
+                f"{root}: the log has no turn {', '.join(missing)}. `git pull` and `dvc pull` fetch what "
+                "others appended."
+            )
         by_turn = {turn: map_frames(root, turn) for turn in self.turns}
         batches = [batch for turn in self.turns for batch in by_turn[turn]]
         self._turn_of_batch = [turn for turn in self.turns for _ in by_turn[turn]]
@@ -99,7 +108,8 @@ class Log:
         self._table = pa.Table.from_batches(batches, FRAMES_SCHEMA)
         labels = [read_labels(root, turn, taxonomy) for turn in self.turns]
         self._labels = (pa.concat_tables(labels) if labels else LABELS_SCHEMA.empty_table()).combine_chunks()
-        self.withdrawn = frozenset(read_withdrawn(root, self.turns)["sha256"].to_pylist())
+        self._labels_per_turn = [len(table) for table in labels]
+        self.withdrawn = frozenset(read_withdrawn(root, every_turn)["sha256"].to_pylist())
         # If two branches of a log were merged, both may hold a frame: the first occurrence counts. A frame
         # that was withdrawn lies in its file until the log is compacted, and does not count.
         self._kept: NDArray[np.int64] | None = None
@@ -108,8 +118,8 @@ class Log:
             first = np.sort(np.unique(names, return_index=True)[1]).astype(np.int64)
             self._kept = first[~np.isin(names[first], sorted(self.withdrawn))]
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, Taxonomy]]:
-        return type(self), (self.root, self.taxonomy)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Taxonomy, list[str]]]:
+        return type(self), (self.root, self.taxonomy, self.turns)
 
     def __len__(self) -> int:
         return int(self._table.num_rows) if self._kept is None else len(self._kept)
@@ -144,6 +154,11 @@ class Log:
         by_stored_row = np.repeat(np.arange(len(sizes)), sizes)
         stored = by_stored_row if self._kept is None else by_stored_row[self._kept]
         return [self._turn_of_batch[batch] for batch in stored.tolist()]
+
+    def turns_of_labels(self) -> list[str | None]:
+        """The turn that brought each frame's newest labels, ``None`` for an unlabelled one, by row."""
+        turns = np.repeat(np.arange(len(self.turns)), self._labels_per_turn)
+        return [self.turns[turns[row]] if row >= 0 else None for row in self._label_row.tolist()]
 
     @cached_property
     def choices(self) -> list[FrameChoice]:

@@ -1,6 +1,6 @@
 """Puts a challenger's exported file beside the champion's: both detect on the same frames, in one run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,14 @@ from evaluation.gate import (
     GateParams,
     ModelOutcomes,
     PairedOutcomes,
+    SliceChange,
     Verdict,
     gate_frames,
     judge_challenger,
     judge_first_champion,
     model_outcomes,
+    slice_changes,
+    slices_of_first,
 )
 from evaluation.gate.slices import gate_slices
 from evaluation.params import EvaluationParams
@@ -29,7 +32,8 @@ from trashnet.detectors import Detector
 from trashnet.taxonomy import Taxonomy
 
 OF_CHAMPION = "times the champion's"
-EXAMPLES = 4  # frames that show each slice that decided
+EXAMPLES = 4  # frames that show each slice that decided or moved
+SHOWN_SLICES = 12  # of those that only moved
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,26 @@ class ComparedModel:
 
 @dataclass(frozen=True)
 class SliceExamples:
-    """Frames of a slice that decided: as the champion sees each, and as the challenger does."""
+    """Frames of a slice that decided or moved: as the champion sees each, and as the challenger does.
+
+    ``is_gain``: whether they show what the challenger does better, or what is lost.
+    """
 
     slice: str
+    is_gain: bool
     pairs: tuple[tuple[Example, Example], ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict, the digest of the frames and labels that it is about, and frames that show why."""
+    """The verdict, the digest of the frames and labels that it is about, and frames that show why.
+
+    ``changes``: every class, stream and bin before and after.
+    """
 
     verdict: Verdict
     digest: str
+    changes: tuple[SliceChange, ...] = ()
     examples: tuple[SliceExamples, ...] = ()
 
 
@@ -103,15 +115,16 @@ def compare_models(
     judged = run(challenger)
     if champion is None:
         verdict = judge_first_champion(shared, judged.outcomes, gate, checks)
-        return Comparison(verdict, truth.digest())
+        return Comparison(verdict, truth.digest(), tuple(slices_of_first(shared, judged.outcomes, gate)))
     rival, step = run(champion), 1 + params.wrong_cost
     outcomes = PairedOutcomes(shared, rival.outcomes, judged.outcomes, step)
     against_best = PairedOutcomes(shared, run(best).outcomes, judged.outcomes, step) if best else None
     checks = [*checks, *_latency_checks(rival, judged, gate)]
     verdict = judge_challenger(outcomes, gate, seed, checks, against_best)
-    return Comparison(
-        verdict, truth.digest(), _examples(verdict, outcomes, rival, judged, frames, truth, taxonomy, gate)
-    )
+    changes = tuple(slice_changes(outcomes, gate, seed))
+    shown = _shown_slices(verdict, changes)
+    examples = _examples(shown, outcomes, rival, judged, frames, truth, taxonomy, gate)
+    return Comparison(verdict, truth.digest(), changes, examples)
 
 
 def _run(
@@ -139,8 +152,18 @@ def _latency_checks(champion: _Run, challenger: _Run, gate: GateParams) -> list[
     return [Check(name="Latency", value=value, limit=limit, bound="at most", unit=OF_CHAMPION)]
 
 
+def _shown_slices(verdict: Verdict, changes: Sequence[SliceChange]) -> dict[tuple[str, str], bool]:
+    """The slices whose frames are shown, by kind and name, and whether they gained: what blocked or moved.
+
+    All that blocked, and of the others those that moved most, so that a page stays small.
+    """
+    blocked = {(f.slice.kind, f.slice.name): False for f in verdict.findings if f.slice is not None}
+    moved = sorted((c for c in changes if c.moved), key=lambda change: -abs(change.gain))
+    return {(c.kind, c.name): c.gain > 0 for c in moved[:SHOWN_SLICES]} | blocked
+
+
 def _examples(
-    verdict: Verdict,
+    shown: Mapping[tuple[str, str], bool],
     outcomes: PairedOutcomes,
     champion: _Run,
     challenger: _Run,
@@ -149,26 +172,25 @@ def _examples(
     taxonomy: Taxonomy,
     gate: GateParams,
 ) -> tuple[SliceExamples, ...]:
-    """For each slice that blocked, the frames in which most of its items are lost."""
-    deciding = {(f.slice.kind, f.slice.name) for f in verdict.findings if f.slice is not None}
-    shown = []
+    """For each of these slices, the frames in which most of its items are won or lost."""
+    examples = []
     for one in gate_slices(outcomes.frames, gate.class_boxes):
-        if (one.kind, one.name) in deciding:
-            worst = _most_lost(outcomes, one.items)
+        if (one.kind, one.name) in shown:
+            is_gain = shown[one.kind, one.name]
             pairs = tuple(
                 (
                     _draw(champion, position, frames, truth, taxonomy),
                     _draw(challenger, position, frames, truth, taxonomy),
                 )
-                for position in worst
+                for position in _most_changed(outcomes, one.items, is_gain=is_gain)
             )
-            shown.append(SliceExamples(f"{one.kind} {one.name}", pairs))
-    return tuple(shown)
+            examples.append(SliceExamples(f"{one.kind} {one.name}", is_gain, pairs))
+    return tuple(examples)
 
 
-def _most_lost(outcomes: PairedOutcomes, items: NDArray[np.bool_]) -> list[int]:
-    lost = items & (outcomes.right_gain < 0)
-    counts = np.bincount(outcomes.frames.item_frame[lost], minlength=len(outcomes.frames))
+def _most_changed(outcomes: PairedOutcomes, items: NDArray[np.bool_], *, is_gain: bool) -> list[int]:
+    changed = items & (outcomes.right_gain == (1 if is_gain else -1))
+    counts = np.bincount(outcomes.frames.item_frame[changed], minlength=len(outcomes.frames))
     return [int(i) for i in np.argsort(-counts, kind="stable")[:EXAMPLES] if counts[i]]
 
 

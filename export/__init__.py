@@ -19,7 +19,13 @@ if TYPE_CHECKING:
         roll_back,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
-    from export.judgement import Judgement, frames_wanted, judgement_due, load_judgement
+    from export.judgement import (
+        Judgement,
+        frames_wanted,
+        judgement_due,
+        load_judgement,
+        load_judgement_page,
+    )
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
@@ -50,6 +56,7 @@ __all__ = [
     "load_candidate",
     "load_champion",
     "load_judgement",
+    "load_judgement_page",
     "load_newest_candidate",
     "override",
     "promote",
@@ -82,6 +89,7 @@ _MODULES = {
     "load_candidate": "export.candidates",
     "load_champion": "export.champions",
     "load_judgement": "export.judgement",
+    "load_judgement_page": "export.judgement",
     "load_newest_candidate": "export.newest",
     "override": "export.champions",
     "promote": "export.champions",

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dataset import GateSet
+from dataset import GateSet, Log
 from evaluation import ComparedModel, Comparison, EvaluationParams, GroundTruth, compare_models
 from evaluation.comparison import OF_CHAMPION
 from evaluation.gate import Check, GateParams
-from export.candidates import Candidate, candidate_key, download_model
+from export.candidates import Candidate, download_model
 from export.champions import load_best_champion, load_champion, promote
+from export.credit import SliceCredit, credit_labels
 from export.edgetpu import check_edgetpu
-from export.judgement import FOLDER, Judgement, ModelJudgement
+from export.judgement import Judgement, ModelJudgement
 from export.judgement_page import judgement_page
 from trashnet.detectors import open_detector
+from trashnet.errors import UserError
 from trashnet.models import MODEL_OF_ROLE, ROLES, SSD_FLOAT, SSD_INT8, Role
 from trashnet.store import ObjectStore
 from trashnet.taxonomy import Taxonomy
@@ -27,7 +29,8 @@ from trashnet.taxonomy import Taxonomy
 class GateCriteria:
     """What a candidate is judged by: the frames, the classes, what errors cost, and what must be shown.
 
-    ``models``: the folder that models are downloaded to.
+    ``models``: the folder that models are downloaded to. ``log``: the dataset log, which tells whose labels
+    are new; without it no credit is given.
     """
 
     gate_set: GateSet
@@ -36,6 +39,7 @@ class GateCriteria:
     gate: GateParams
     seed: int
     models: Path
+    log: Log | None = None
 
 
 def judge_candidate(store: ObjectStore, candidate: Candidate, criteria: GateCriteria) -> Judgement:
@@ -45,7 +49,7 @@ def judge_candidate(store: ObjectStore, candidate: Candidate, criteria: GateCrit
     """
     rivals = {role: (load_champion(store, role), load_best_champion(store, role)) for role in ROLES}
     judgement, comparisons = _judge(store, candidate, rivals, criteria)
-    _write(store, judgement, comparisons)
+    _write(store, judgement, comparisons, criteria.log)
     for role, one in judgement.models.items():
         if one.verdict.outcome == "passes":
             promote(store, candidate, role, _reason(one), is_best=_is_best(one))
@@ -87,10 +91,13 @@ def _judge(
             criteria.seed,
             files.checks(candidate, champion),
         )
+        credit, no_credit = _credit(comparisons[role], candidate, champion, criteria.log)
         models[role] = ModelJudgement(
             champion=champion.version if champion else None,
             best=best.version if best else None,
             verdict=comparisons[role].verdict,
+            credit=credit,
+            no_credit=no_credit,
         )
     judgement = Judgement(
         challenger=candidate.version,
@@ -101,6 +108,18 @@ def _judge(
         models=models,
     )
     return judgement, comparisons
+
+
+def _credit(
+    comparison: Comparison, candidate: Candidate, champion: Candidate | None, log: Log | None
+) -> tuple[tuple[SliceCredit, ...], str | None]:
+    """Whose labels are new in each slice, or why nobody can tell: a judgement does not depend on it."""
+    if log is None:
+        return (), None
+    try:
+        return credit_labels(comparison.changes, log, candidate, champion), None
+    except UserError as error:
+        return (), f"Whose labels are new is not known: {error}"
 
 
 class _Files:
@@ -156,11 +175,13 @@ class _Files:
         return card
 
 
-def _write(store: ObjectStore, judgement: Judgement, comparisons: dict[Role, Comparison]) -> None:
+def _write(
+    store: ObjectStore, judgement: Judgement, comparisons: dict[Role, Comparison], log: Log | None
+) -> None:
     """The page first: a judgement that is there has one."""
-    stem = candidate_key(judgement.challenger, f"{FOLDER}/{judgement.at:%Y%m%dT%H%M%S.%f}")
-    store.put(f"{stem}.html", judgement_page(judgement, comparisons).encode(), "text/html; charset=utf-8")
-    store.put(f"{stem}.json", judgement.model_dump_json(indent=2).encode(), "application/json")
+    page = judgement_page(judgement, comparisons, log)
+    store.put(f"{judgement.key}.html", page.encode(), "text/html; charset=utf-8")
+    store.put(f"{judgement.key}.json", judgement.model_dump_json(indent=2).encode(), "application/json")
 
 
 def _reason(judged: ModelJudgement) -> str:

@@ -14,6 +14,7 @@ from evaluation.gate import Verdict
 from evaluation.gate.verdict import Outcome, worst
 from export.candidates import DamagedCandidate, Version, candidate_key
 from export.champions import load_champion
+from export.credit import SliceCredit, credit_markdown
 from export.newest import load_newest_candidate
 from trashnet.due import Due
 from trashnet.models import MODEL_OF_ROLE, ROLES, Role
@@ -21,16 +22,24 @@ from trashnet.store import ObjectStore
 
 FOLDER = "judgements"
 MAX_JUDGEMENT_BYTES = 8 << 20
+NOT_CREDITED = "Nothing is known: it was judged without the dataset log. `trashnet gate` judges it anew."
 
 
 class ModelJudgement(BaseModel):
-    """One model's verdict, and the candidates that it was compared with (``None``: there was none)."""
+    """One model's verdict, and the candidates that it was compared with (``None``: there was none).
+
+    ``credit``: every slice before and after, with the labels that are new there; empty in old
+    judgements, and where the dataset log lacks turns that the candidate was trained on (then ``no_credit``
+    says so).
+    """
 
     model_config = ConfigDict(frozen=True, regex_engine="python-re")
 
     champion: Version | None
     best: Version | None
     verdict: Verdict
+    credit: tuple[SliceCredit, ...] = ()
+    no_credit: str | None = None
 
 
 class Judgement(BaseModel):
@@ -47,6 +56,11 @@ class Judgement(BaseModel):
     digest: str
     frames: dict[str, int]
     models: dict[Role, ModelJudgement]
+
+    @property
+    def key(self) -> str:
+        """Where it is kept in the store, without the endings of its JSON and its page."""
+        return candidate_key(self.challenger, f"{FOLDER}/{self.at:%Y%m%dT%H%M%S.%f}")
 
     @property
     def outcome(self) -> Outcome:
@@ -74,6 +88,15 @@ class Judgement(BaseModel):
             lines += [f"- {finding.outcome}: {finding.sentence}" for finding in one.verdict.findings]
         return "\n".join([*lines, ""])
 
+    def credit_markdown(self) -> str:
+        """A page for people: what changed of each model, and whose labels are new there."""
+        lines = [f"# Credit for candidate {self.challenger}", "", f"Measured on gate set {self.gate_set}."]
+        for role, one in self.models.items():
+            rival = f"against candidate {one.champion}" if one.champion else "the first of its role"
+            lines += ["", f"## The {role} ({rival})", ""]
+            lines += credit_markdown(one.credit) if one.credit else [one.no_credit or NOT_CREDITED]
+        return "\n".join([*lines, ""])
+
 
 def load_judgement(store: ObjectStore, version: str) -> Judgement | None:
     """The newest judgement of a candidate, ``None`` if it was never judged.
@@ -91,6 +114,14 @@ def load_judgement(store: ObjectStore, version: str) -> Judgement | None:
             f"{store}: {keys[-1]} is not a judgement: {error}; remove it, and `trashnet gate {version}` "
             "judges anew"
         ) from None
+
+
+def load_judgement_page(store: ObjectStore, judgement: Judgement) -> bytes:
+    """The page for people beside a judgement, HTML.
+
+    Raises :class:`trashnet.store.NoSuchObject` if somebody removed it.
+    """
+    return store.get(f"{judgement.key}.html")
 
 
 def judgement_due(store: ObjectStore, gate_set: Callable[[], str]) -> Due:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dataset import GateSet
+    from dataset import GateSet, Log
     from export import Candidate, GateCriteria
     from labeling import Client, Project
     from trashnet.detectors import Detections, Detector
@@ -101,12 +101,9 @@ class FlowContext:
     @cached_property
     def class_counts(self) -> Mapping[str, int]:
         """Boxes per class name that the dataset has; empty before there is one."""
-        from dataset import Log
-
-        root = self.settings.clone / "data"
-        if not (root / "labels").is_dir():
+        if self.dataset_log is None:
             return {}
-        counts = Log(root, self.taxonomy).box_counts()
+        counts = self.dataset_log.box_counts()
         return dict(zip(self.taxonomy.names, counts.tolist(), strict=True))
 
     def champion(self, role: Role) -> "Candidate | None":
@@ -131,14 +128,21 @@ class FlowContext:
         return CandidateDetector(champion.version, open_detector(path, self.taxonomy))
 
     @cached_property
-    def gate_set(self) -> "GateSet":
-        """The newest frames that models are compared on; empty before there are any."""
-        from dataset import Frames, GateSet, Log, gate_versions, read_gate_set
+    def dataset_log(self) -> "Log | None":
+        """The clone's dataset log; ``None`` before the first turn."""
+        from dataset import Log
 
         root = self.settings.clone / "data"
-        if not gate_versions(root):
+        return Log(root, self.taxonomy) if (root / "labels").is_dir() else None
+
+    @cached_property
+    def gate_set(self) -> "GateSet":
+        """The newest frames that models are compared on; empty before there are any."""
+        from dataset import Frames, GateSet, gate_versions, read_gate_set
+
+        if self.dataset_log is None or not gate_versions(self.dataset_log.root):
             return GateSet(NO_GATE_SET, Frames([]), (), {})
-        return read_gate_set(Log(root, self.taxonomy))
+        return read_gate_set(self.dataset_log)
 
     @property
     def criteria(self) -> "GateCriteria":
@@ -154,6 +158,7 @@ class FlowContext:
             gate=load_params("gate", GateParams),
             seed=load_seed(),
             models=self.settings.clone.parent / "models",
+            log=self.dataset_log,
         )
 
 

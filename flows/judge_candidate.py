@@ -26,7 +26,9 @@ def gate(version: str | None = None) -> str | None:
 
 @task(retries=3, retry_delay_seconds=[10, 30, 120])
 def judge(version: str | None) -> Judgement | None:
-    """Run both files on the gate set of the newest dataset version; the judgement, an artifact of the run."""
+    """Run both files on the gate set of the newest dataset version.
+
+    The judgement, and which labels are new where something changed, are artifacts of the run."""
     with open_context() as context:
         candidate: Candidate | None = (
             export.load_candidate(context.store, version)
@@ -38,5 +40,8 @@ def judge(version: str | None) -> Judgement | None:
         judgement = export.judge_candidate(context.store, candidate, context.criteria)
     create_markdown_artifact(
         judgement.markdown(), key="gate", description=f"Candidate {candidate.version}: {judgement.outcome}"
+    )
+    create_markdown_artifact(
+        judgement.credit_markdown(), key="credit", description="What changed, and whose labels are new there"
     )
     return judgement

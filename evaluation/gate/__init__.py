@@ -1,5 +1,6 @@
 """The gate between a challenger and the champion: passes, holds or blocks, with known error rates."""
 
+from evaluation.gate.changes import SliceChange, slice_changes, slices_of_first
 from evaluation.gate.judgement import judge_challenger, judge_first_champion
 from evaluation.gate.outcomes import (
     GateFrames,
@@ -20,10 +21,13 @@ __all__ = [
     "ModelOutcomes",
     "PairedOutcomes",
     "ScoredDetections",
+    "SliceChange",
     "SliceResult",
     "Verdict",
     "gate_frames",
     "judge_challenger",
     "judge_first_champion",
     "model_outcomes",
+    "slice_changes",
+    "slices_of_first",
 ]

@@ -121,7 +121,7 @@ def slice_results(outcomes: PairedOutcomes, params: GateParams, seed: int) -> li
     slices = list(gate_slices(frames, params.class_boxes))
     groups = [len(np.unique(frames.item_group[s.items])) for s in slices]
     boxes = [int(s.items.sum()) for s in slices]
-    why = [_too_small(b, g, params) for b, g in zip(boxes, groups, strict=True)]
+    why = [too_small(b, g, params) for b, g in zip(boxes, groups, strict=True)]
     tested = [i for i, reason in enumerate(why) if reason is None]
     sums = [
         np.bincount(frames.item_group, outcomes.right_gain * slices[i].items, minlength=frames.groups)
@@ -192,7 +192,8 @@ def check_findings(checks: Sequence[Check]) -> Iterator[Finding]:
         )
 
 
-def _too_small(boxes: int, groups: int, params: GateParams) -> str | None:
+def too_small(boxes: int, groups: int, params: GateParams) -> str | None:
+    """Why a slice of so many boxes in so many groups cannot be tested; ``None`` if it can."""
     if boxes < params.class_boxes:
         return f"{boxes} boxes; a test needs {params.class_boxes}"
     if groups < params.slice_groups:

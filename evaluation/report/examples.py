@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from dataset import Frames
+from dataset import Frame, Frames
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.sorting_accuracy import MISSED, UNMATCHED, Matches, match_items
 from trashnet.box_drawing import draw_thumbnail_box
@@ -69,11 +70,7 @@ def draw_frame(
 ) -> Example:
     """A frame with what a model made of it. ``acted``: the detections that it acts on, with their matches."""
     detection_indices, item_indices = matches.detection_indices, matches.item_indices
-    image = frames[position].image()
-    scale = THUMBNAIL_SIDE / max(image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    canvas = cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
+    canvas, scale = _thumbnail(frames[position])
     texts: Counter[str] = Counter()
     for row in range(acted.offsets[position], acted.offsets[position + 1]):
         if item_indices[row] == UNMATCHED:
@@ -99,8 +96,28 @@ def draw_frame(
             )
             if wrong:
                 texts[f"{name} sent to {taxonomy.stream_of[seen]} as {taxonomy.name_of[seen]}"] += 1
-    jpeg = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
     mistakes = tuple(f"{count} x {text}" if count > 1 else text for text, count in texts.most_common())
-    return Example(
-        truth.images[position], "data:image/jpeg;base64," + base64.b64encode(jpeg).decode(), mistakes
-    )
+    return Example(truth.images[position], _data_address(canvas), mistakes)
+
+
+def draw_labels(frame: Frame, taxonomy: Taxonomy) -> str:
+    """A thumbnail of a frame with its labels, as a ``data:`` address of a JPEG."""
+    canvas, scale = _thumbnail(frame)
+    if frame.labels is not None:
+        for box, class_id in zip(frame.labels.boxes, frame.labels.class_ids.tolist(), strict=True):
+            draw_thumbnail_box(canvas, box * scale, RIGHT_COLOUR, taxonomy.name_of[class_id])
+    return _data_address(canvas)
+
+
+def _thumbnail(frame: Frame) -> tuple[NDArray[np.uint8], float]:
+    """The picture at the size of a thumbnail, RGB, and how many of its pixels one of the frame's takes."""
+    image = frame.image()
+    scale = THUMBNAIL_SIDE / max(image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False), scale
+
+
+def _data_address(canvas: NDArray[np.uint8]) -> str:
+    jpeg = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

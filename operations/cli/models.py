@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from operations.cli.group import cli
 from trashnet.errors import UserError
+from trashnet.files import atomic_write
 from trashnet.models import ROLES, Role
 
 if TYPE_CHECKING:
@@ -72,6 +74,29 @@ def gate_(challenger: str, champion: str | None) -> None:
             judgement = compare_candidates(context.store, candidate, rival, context.criteria)
     click.echo(judgement.markdown())
     sys.exit({"passes": 0, "blocks": 1, "holds": 3}[judgement.outcome])
+
+
+@cli.command("credit")
+@version_argument
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Save the page with pictures.")
+def credit_(version: str, page: Path | None) -> None:
+    """Show what candidate VERSION does better and worse, and whose labels are new there.
+
+    As the gate measured it when it judged the candidate last.
+    """
+    from export import load_judgement, load_judgement_page
+    from trashnet.settings import load_settings
+    from trashnet.store import open_store
+
+    store = open_store(load_settings())
+    judgement = load_judgement(store, _candidate(store, version).version)
+    if judgement is None:
+        raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it now")
+    click.echo(judgement.credit_markdown())
+    if page is not None:
+        with atomic_write(page) as temporary:
+            temporary.write_bytes(load_judgement_page(store, judgement))
+        click.echo(f"The page is in {page}")
 
 
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":

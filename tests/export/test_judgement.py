@@ -4,17 +4,14 @@ The files in this store are names of detectors that know the frames and err as t
 known; real files are judged by the tests of the flows.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.support.memory_store import MemoryStore
 from dataset import GateSet
-from evaluation import EvaluationParams
-from evaluation.gate import GateParams
 from export import (
     Candidate,
     GateCriteria,
@@ -27,50 +24,20 @@ from export import (
     override,
     publish_candidate,
 )
-from tests.evaluation.conftest import JitteringDetector
-from tests.evaluation.drawn_gate_set import detector_maker, draw_gate_set
 from trashnet.errors import UserError
 from trashnet.models import TEACHER
-from trashnet.taxonomy import Taxonomy
-
-# on a machine with other work the clock says nothing about two detectors that look answers up
-GATE = GateParams(max_latency_ratio=1000.0, max_size_ratio=2.0, resamples=200, flips=1000)
-ERRORS: dict[str, dict[str, Any]] = {
-    "good": {},
-    "copy": {},
-    "fair": {"confuse": 0.3},
-    "untrained": {"lose": 1.0, "clutter": 20},
-}
 
 
-@pytest.fixture(scope="module")
-def gate_set(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> GateSet:
-    """Sixty drawn frames."""
-    log = draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy)
-    return GateSet("gate-00001", log.frames("test"), ("exploration",) * 60, {})
-
-
-@pytest.fixture
-def criteria(
-    gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> GateCriteria:
-    """Files are opened as the detectors that they name."""
-    make: Callable[..., JitteringDetector] = detector_maker(gate_set.frames, taxonomy)
-
-    def open_detector(path: Path, _taxonomy: Taxonomy) -> JitteringDetector:
-        name = path.read_text().partition(" ")[0]
-        return make(name, **ERRORS[name])
-
-    monkeypatch.setattr("export.candidate_gate.open_detector", open_detector)
-    return GateCriteria(gate_set, taxonomy, EvaluationParams(), GATE, 20, tmp_path / "models")
-
-
-def publish(store: MemoryStore, folder: Path, detector: str, number: int) -> Candidate:
-    """A candidate of this dataset number whose teacher is this detector."""
+def publish(
+    store: MemoryStore, folder: Path, detector: str, number: int, turns: Sequence[str] = ()
+) -> Candidate:
+    """A candidate of this dataset number, trained on these turns, whose teacher is this detector."""
     path = folder / TEACHER.file
     path.write_text(f"{detector} of {number}")
     models, dataset = {TEACHER.file: path}, f"data-{number:05}"
-    return publish_candidate(store, models, {}, dataset=dataset, turns=(), commit="c0ffee", scores={})
+    return publish_candidate(
+        store, models, {}, dataset=dataset, turns=tuple(turns), commit="c0ffee", scores={}
+    )
 
 
 def in_use(store: MemoryStore) -> str | None:

@@ -1,15 +1,20 @@
-"""`trashnet rollback` as an operator meets it."""
+"""`trashnet rollback`, `override` and `credit` as an operator meets them."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from export import Candidate, promote, publish_candidate
+from evaluation.gate import GateParams, SliceChange, Verdict
+from export import Candidate, Judgement, promote, publish_candidate
+from export.credit import SliceCredit, TurnCredit
+from export.judgement import ModelJudgement
 from operations.cli import cli
 from operations.status import collect_status
 from operations.status.text import format_status
 from tests.servers import S3Server
+from trashnet.errors import UserError
 from trashnet.models import ROLES, STUDENT, TEACHER
 from trashnet.settings import Settings, load_settings
 from trashnet.store import open_store
@@ -87,3 +92,49 @@ def test_a_rollback_without_a_reason_is_refused(settings: Settings) -> None:
     refused = CliRunner().invoke(cli, ["rollback", "00001-0123456789ab"])
     assert refused.exit_code == 2
     assert "--reason" in refused.output
+
+
+def test_credit_says_what_changed_and_whose_labels_are_new(settings: Settings, tmp_path: Path) -> None:
+    """Of a candidate that was never judged it says how to; the page with pictures is saved where asked."""
+    store, model = open_store(settings), tmp_path / STUDENT.file
+    store.ensure_bucket()
+    model.write_bytes(b"model")
+    models = {STUDENT.file: model}
+    made = publish_candidate(store, models, {}, dataset="data-00001", turns=(), commit="c", scores={})
+    with pytest.raises(UserError, match=f"never judged; `trashnet gate {made.version}` does it now"):
+        CliRunner().invoke(cli, ["credit", made.version], catch_exceptions=False)
+    change = SliceChange(
+        kind="class", name="Cup", boxes=40, groups=20, before=0.5, after=0.75, p=0.01, moved=True
+    )
+    turn = TurnCredit(
+        turn="00002-bins-0123456789ab", boxes=9, frames=4, corrected=1, chosen={"drawn at random": 4}, bins={}
+    )
+    verdict = Verdict(
+        outcome="passes",
+        findings=(),
+        slices={},
+        watch={},
+        frames=40,
+        groups=20,
+        items=40,
+        params=GateParams(),
+    )
+    credit = SliceCredit(change=change, turns=(turn,), frames=("ab" * 32,))
+    judged = ModelJudgement(champion=None, best=None, verdict=verdict, credit=(credit,))
+    judgement = Judgement(
+        challenger=made.version,
+        at=datetime.now(UTC),
+        gate_set="gate-00002",
+        digest="d",
+        frames={"exploration": 40},
+        models={"student": judged},
+    )
+    store.put(f"{judgement.key}.json", judgement.model_dump_json().encode())
+    store.put(f"{judgement.key}.html", b"a page")
+    page = tmp_path / "credit.html"
+    done = CliRunner().invoke(cli, ["credit", made.version, "--page", str(page)], catch_exceptions=False)
+    assert "75 % of its 40 items are sorted right, 50 % before: +25 points (p = 0.0100" in done.output
+    assert "turn 00002-bins-0123456789ab brought 9 boxes on 4 frames (4 drawn at random, 1 corrected)" in (
+        done.output
+    )
+    assert page.read_bytes() == b"a page"
