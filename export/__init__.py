@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
+    from export.pictures import remove_pictures
     from export.publication import publish_candidate, publish_trained_models
     from export.tflite import TfliteReport, export_tflite
 
@@ -62,6 +63,7 @@ __all__ = [
     "promote",
     "publish_candidate",
     "publish_trained_models",
+    "remove_pictures",
     "roll_back",
 ]
 
@@ -95,6 +97,7 @@ _MODULES = {
     "promote": "export.champions",
     "publish_candidate": "export.publication",
     "publish_trained_models": "export.publication",
+    "remove_pictures": "export.pictures",
     "roll_back": "export.champions",
 }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from dataset.withdrawal import Tombstone, withdraw_from_dataset
-from export import list_candidates
+from export import list_candidates, remove_pictures
 from flows.context import FlowContext
 from ingest.object_keys import INBOX, QUARANTINE, frame_key, parse_inbox_key
 from labeling import delete_tasks
@@ -72,6 +72,7 @@ class WithdrawalReport:
     tombstones: tuple[Tombstone, ...]
     tasks: int
     objects: int
+    pictures: int
     learnt: tuple[Learnt, ...]
 
     def text(self) -> str:
@@ -79,7 +80,7 @@ class WithdrawalReport:
         grown = f"{len(self.tombstones):,} of them left the dataset"
         lines = [
             f"{self.frames:,} frames withdrawn ({self.withdrawal.reason}): {grown}, {self.tasks:,} tasks "
-            f"deleted, {self.objects:,} objects removed"
+            f"deleted, {self.objects:,} objects and {self.pictures:,} pictures on candidates' pages removed"
         ]
         for candidate in self.learnt:
             splits = ", ".join(f"{count:,} {split}" for split, count in sorted(candidate.splits.items()))
@@ -143,10 +144,11 @@ def finish(context: FlowContext, withdrawal: Withdrawal) -> WithdrawalReport:
     tasked = [frame.sha256 for frame in frames if frame.state in TASK_STATES]
     tasks = delete_tasks(context.label_studio, context.project, tasked) if tasked else 0
     objects = _remove_objects(context.store, frames)
+    pictures = remove_pictures(context.store, sha256s) if tombstones else 0
     learnt = tuple(_learnt(context.store, tombstones))
     _refuse_open_turn(context.ledger, withdrawal, frames)
     context.ledger.finish_withdrawal(withdrawal.id)
-    return WithdrawalReport(withdrawal, len(frames), tuple(tombstones), tasks, objects, learnt)
+    return WithdrawalReport(withdrawal, len(frames), tuple(tombstones), tasks, objects, pictures, learnt)
 
 
 def _refuse_open_turn(ledger: Ledger, withdrawal: Withdrawal, frames: Sequence[FrameToWithdraw]) -> None:

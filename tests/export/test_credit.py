@@ -8,7 +8,15 @@ import pytest
 
 from benchmarks.support.memory_store import MemoryStore
 from dataset import Log
-from export import GateCriteria, Judgement, judge_candidate, load_judgement, load_judgement_page, override
+from export import (
+    GateCriteria,
+    Judgement,
+    judge_candidate,
+    load_judgement,
+    load_judgement_page,
+    override,
+    remove_pictures,
+)
 from export.credit import SliceCredit
 from tests.dataset.test_gate_set import RANDOM, UNSURE
 from tests.evaluation.drawn_gate_set import append_drawn_turn
@@ -119,3 +127,21 @@ def test_a_judgement_from_before_credit_opens(criteria: GateCriteria, tmp_path: 
     for one in old["models"].values():
         del one["credit"], one["no_credit"]
     assert "judges it anew" in Judgement.model_validate(old).credit_markdown()
+
+
+def test_a_withdrawn_frame_leaves_the_page(criteria: GateCriteria, log: Log, tmp_path: Path) -> None:
+    """Its pictures are gone wherever it was shown, all others stay; the second time nothing is left."""
+    store = MemoryStore()
+    judgement = judge_after(criteria, log, tmp_path, store)
+    before = load_judgement_page(store, judgement).decode()
+    names = log.column("sha256")
+    shown = [name for name in names if f'title="{name}"' in before]
+    trained = names[log.column("file_name").index("101.jpg")]
+    judged = next(name for name in shown if name in names[:60])
+    expected = before.count(f'title="{trained}"') + before.count(f'title="{judged}"')
+    assert expected >= 1 + 2  # as a new label, and before and after for each slice that it shows
+    assert remove_pictures(store, [trained, judged]) == expected
+    after = load_judgement_page(store, judgement).decode()
+    assert after.count("<img") == before.count("<img") - expected
+    assert after.count("This frame was withdrawn.") == expected
+    assert remove_pictures(store, [trained, judged]) == 0
