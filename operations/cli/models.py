@@ -74,6 +74,27 @@ def gate_(challenger: str, champion: str | None) -> None:
     sys.exit({"passes": 0, "blocks": 1, "holds": 3}[judgement.outcome])
 
 
+@cli.command()
+@click.argument("older")
+@click.argument("newer")
+def judgements(older: str, newer: str) -> None:
+    """Print what the gate said of candidates OLDER and NEWER side by side.
+
+    Refused where they were judged on different frames or labels: then the two say nothing about each other.
+    """
+    from export import judgement_table, load_judgement
+    from trashnet.settings import load_settings
+    from trashnet.store import open_store
+
+    store, found = open_store(load_settings()), []
+    for version in (older, newer):
+        judgement = load_judgement(store, _candidate(store, version).version)
+        if judgement is None:
+            raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it")
+        found.append(judgement)
+    click.echo(judgement_table(*found))
+
+
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":
     from export import list_candidates, load_candidate
 
