@@ -10,31 +10,51 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.support.fleet_outcomes import Difference, FleetShape, draw_outcomes
-from benchmarks.support.gate_simulation import harm_blocks, harm_power, utility_shares
-from evaluation.gate import GateParams, judge_challenger
+from benchmarks.coco import draw_problem
+from benchmarks.support.fleet_outcomes import Difference, FleetShape
+from benchmarks.support.gate_simulation import gate_shares, harm_blocks, harm_power, utility_shares
+from evaluation.flat_arrays import Predictions
+from evaluation.gate import GateParams, PairedOutcomes, gate_frames, judge_challenger, model_outcomes
 from evaluation.gate.noninferiority import items_needed
+from evaluation.intervals import group_weights
+from evaluation.params import EvaluationParams
+from evaluation.resamples import match_as_coco, resample_ap
+from trashnet.taxonomy import load_taxonomy
 
-PAGE = Path(__file__).resolve().parent.parent / "docs/gate.md"
-FRAMES_PER_GROUP = 1.85  # of FleetShape's views
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE, TAXONOMY = REPOSITORY / "docs/gate.md", REPOSITORY / "taxonomy.yaml"
 BOXES_PER_GROUP = 9.0
 FEWER_DRAWS = GateParams(resamples=500, flips=1000)
 
 
-def measure_speed(frames: int) -> None:
-    groups = round(frames / FRAMES_PER_GROUP)
-    shape = FleetShape(groups=groups, scale=2.0, background=60)  # a detector that is asked for every box
-    outcomes = draw_outcomes(shape, Difference(overall=0.01), seed=20)
-    params = GateParams()
-    began = time.perf_counter()
-    verdict = judge_challenger(outcomes, params, seed=20)
-    seconds = time.perf_counter() - began
-    detections = len(outcomes.champion.detections.score) + len(outcomes.challenger.detections.score)
-    print(
-        f"gate: {verdict.frames} frames, {verdict.groups} groups, {verdict.items} items, {detections} "
-        f"detections, {len(verdict.slices['champion'])} slices tested, {params.resamples} resamples, "
-        f"{params.flips} flips: {seconds:.2f} s"
+def measure_speed(count: int) -> None:
+    """From two models' detections to the verdict, every slice tested; goal: under 60 s on 2 cores."""
+    boxes = round(count * 7.2)
+    taxonomy, params, gate = load_taxonomy(TAXONOMY), EvaluationParams(), GateParams()
+    classes = len(taxonomy.classes)
+    truth, found = draw_problem(count, classes, boxes, seed=20)
+    kept = np.random.default_rng(20).random(len(found)) > 0.02
+    champion = Predictions(
+        found.images, found.image[kept], found.boxes[kept], found.class_ids[kept], found.scores[kept]
     )
+    groups = np.arange(count) // 2
+    began = time.perf_counter()
+    shared = gate_frames(truth, taxonomy, groups.tolist(), [f"bin-{g % 12:02}" for g in groups])
+    models = [model_outcomes(shared, truth, one, 0.3, taxonomy, params) for one in (champion, found)]
+    matched = time.perf_counter()
+    verdict = judge_challenger(PairedOutcomes(shared, *models, step=1 + params.wrong_cost), gate, seed=20)
+    judged = time.perf_counter()
+    print(
+        f"gate: {verdict.frames} frames, {verdict.groups} groups, {verdict.items} items, "
+        f"{len(champion) + len(found)} detections, {len(verdict.slices['champion'])} slices tested, "
+        f"{gate.resamples} resamples, {gate.flips} flips: matched in {matched - began:.1f} s, judged in "
+        f"{judged - matched:.1f} s, together {judged - began:.1f} s"
+    )
+    weights = group_weights(int(groups.max()) + 1, params.resamples, seed=1)
+    began = time.perf_counter()
+    resample_ap(match_as_coco(truth, found, np.arange(1, classes + 1)), truth, found, groups, weights)
+    seconds = time.perf_counter() - began
+    print(f"scorecard: AP at all ten thresholds, {params.resamples} resamples: {seconds:.1f} s")
 
 
 def size_of(groups: int, background: float = 1.0) -> FleetShape:
@@ -113,6 +133,31 @@ def churn_table(trials: int) -> str:
     return table([*head, "any size counts", "from 3 points on", "from 5 points on"], rows)
 
 
+def gate_table(trials: int) -> str:
+    """All tests together: A/A, losses of everything, and a model that is better but for one class."""
+    rows = []
+    for groups in (60, 300, 1200):
+        shape = size_of(groups)
+        boxes = shape.class_boxes
+        index = int(np.argmin(np.abs(boxes - 60)))
+        challengers = {
+            "is as good": Difference(),
+            "loses just the margin, 2 points of utility": Difference(overall=0.01),
+            "loses 6 points of utility": Difference(overall=0.03),
+            f"gains 4 points, but {boxes[index]} items of one class lose 40": Difference(
+                overall=-0.02, classes={index: 0.4}
+            ),
+        }
+        for name, difference in challengers.items():
+            shares = gate_shares(shape, difference, FEWER_DRAWS, trials, seed=16)
+            said = [percent(share) for share in (shares.passes, shares.holds, shares.blocks)]
+            named = "" if shares.named is None else percent(shares.named)
+            rows.append([str(groups), f"{shares.frames:.0f}", name, *said, named])
+            print(rows[-1], flush=True)
+    head = ["groups", "frames", "the challenger", "passes", "holds", "blocks", "the class is named"]
+    return table(head, rows)
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -133,6 +178,7 @@ def write_table(name: str, text: str) -> None:
 
 
 TABLES: dict[str, Callable[[int], str]] = {
+    "gate": gate_table,
     "utility": utility_table,
     "frames": frames_table,
     "slices": slices_table,

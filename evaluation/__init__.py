@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evaluation.fiftyone_app import FiftyOneDataset, open_fiftyone
     from evaluation.flat_arrays import GroundTruth, Predictions
     from evaluation.frame_matches import FrameMatches
+    from evaluation.paired_matches import PairedMatches, pair_matches
     from evaluation.params import EvaluationParams
     from evaluation.report import headline_table, write_html_report
     from evaluation.score_table import compare_scores
@@ -25,6 +26,7 @@ _HOME = {
     "FiftyOneDataset": "fiftyone_app",
     "FrameMatches": "frame_matches",
     "GroundTruth": "flat_arrays",
+    "PairedMatches": "paired_matches",
     "Predictions": "flat_arrays",
     "Scorecard": "scorecard",
     "SliceExamples": "comparison",
@@ -35,6 +37,7 @@ _HOME = {
     "frame_utilities": "utility",
     "headline_table": "report",
     "open_fiftyone": "fiftyone_app",
+    "pair_matches": "paired_matches",
     "write_html_report": "report",
 }
 
@@ -46,6 +49,7 @@ __all__ = [
     "FiftyOneDataset",
     "FrameMatches",
     "GroundTruth",
+    "PairedMatches",
     "Predictions",
     "Scorecard",
     "SliceExamples",
@@ -56,6 +60,7 @@ __all__ = [
     "frame_utilities",
     "headline_table",
     "open_fiftyone",
+    "pair_matches",
     "write_html_report",
 ]
 

@@ -1,13 +1,14 @@
 """Puts a challenger's exported file beside the champion's: both detect on the same frames, in one run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset import Frames
-from evaluation.evaluator import predict
+from evaluation.evaluator import predict_in_turns
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.gate import (
     Check,
@@ -27,7 +28,7 @@ from evaluation.gate import (
 from evaluation.gate.slices import gate_slices
 from evaluation.params import EvaluationParams
 from evaluation.report.examples import Example, draw_frame
-from evaluation.sorting_accuracy import match_items
+from evaluation.sorting_accuracy import Matches, match_items
 from trashnet.detectors import Detector
 from trashnet.taxonomy import Taxonomy
 
@@ -77,7 +78,7 @@ class _Run:
     compared_model: ComparedModel
     predictions: Predictions
     outcomes: ModelOutcomes
-    latency_ms: float | None = field(default=None)
+    latency_ms: float | None
 
 
 def compare_models(
@@ -109,16 +110,15 @@ def compare_models(
     shared = gate_frames(truth, taxonomy, [row.group for row in rows], [row.bin_id for row in rows])
     del rows
 
-    def run(compared_model: ComparedModel) -> _Run:
-        return _run(compared_model, frames, truth, shared, taxonomy, params)
-
-    judged = run(challenger)
+    models = [one for one in (challenger, champion, best) if one is not None]
+    runs = _run_in_turns(models, frames, truth, shared, taxonomy, params)
+    judged = runs[0]
     if champion is None:
         verdict = judge_first_champion(shared, judged.outcomes, gate, checks)
         return Comparison(verdict, truth.digest(), tuple(slices_of_first(shared, judged.outcomes, gate)))
-    rival, step = run(champion), 1 + params.wrong_cost
+    rival, step = runs[1], 1 + params.wrong_cost
     outcomes = PairedOutcomes(shared, rival.outcomes, judged.outcomes, step)
-    against_best = PairedOutcomes(shared, run(best).outcomes, judged.outcomes, step) if best else None
+    against_best = PairedOutcomes(shared, runs[2].outcomes, judged.outcomes, step) if best else None
     checks = [*checks, *_latency_checks(rival, judged, gate)]
     verdict = judge_challenger(outcomes, gate, seed, checks, against_best)
     changes = tuple(slice_changes(outcomes, gate, seed))
@@ -127,21 +127,24 @@ def compare_models(
     return Comparison(verdict, truth.digest(), changes, examples)
 
 
-def _run(
-    compared_model: ComparedModel,
+def _run_in_turns(
+    models: Sequence[ComparedModel],
     frames: Frames,
     truth: GroundTruth,
     shared: GateFrames,
     taxonomy: Taxonomy,
     params: EvaluationParams,
-) -> _Run:
-    if len(frames):
-        predictions, seconds = predict(compared_model.detector, frames, params.warm_up)
-    else:
-        predictions, seconds = Predictions.from_detections([], []), []
-    outcomes = model_outcomes(shared, truth, predictions, compared_model.sort_score, taxonomy, params)
-    latency = 1000 * float(np.median(seconds)) if seconds else None
-    return _Run(compared_model, predictions, outcomes, latency)
+) -> list[_Run]:
+    predicted = predict_in_turns([one.detector for one in models], frames, params.warm_up)
+    return [
+        _Run(
+            one,
+            predictions,
+            model_outcomes(shared, truth, predictions, one.sort_score, taxonomy, params),
+            1000 * float(np.median(seconds)) if seconds else None,
+        )
+        for one, (predictions, seconds) in zip(models, predicted, strict=True)
+    ]
 
 
 def _latency_checks(champion: _Run, challenger: _Run, gate: GateParams) -> list[Check]:
@@ -173,17 +176,13 @@ def _examples(
     gate: GateParams,
 ) -> tuple[SliceExamples, ...]:
     """For each of these slices, the frames in which most of its items are won or lost."""
+    drawings = [_Drawings(run, frames, truth, taxonomy) for run in (champion, challenger)]
     examples = []
     for one in gate_slices(outcomes.frames, gate.class_boxes):
         if (one.kind, one.name) in shown:
             is_gain = shown[one.kind, one.name]
-            pairs = tuple(
-                (
-                    _draw(champion, position, frames, truth, taxonomy),
-                    _draw(challenger, position, frames, truth, taxonomy),
-                )
-                for position in _most_changed(outcomes, one.items, is_gain=is_gain)
-            )
+            positions = _most_changed(outcomes, one.items, is_gain=is_gain)
+            pairs = tuple((drawings[0].of(position), drawings[1].of(position)) for position in positions)
             examples.append(SliceExamples(f"{one.kind} {one.name}", is_gain, pairs))
     return tuple(examples)
 
@@ -194,6 +193,22 @@ def _most_changed(outcomes: PairedOutcomes, items: NDArray[np.bool_], *, is_gain
     return [int(i) for i in np.argsort(-counts, kind="stable")[:EXAMPLES] if counts[i]]
 
 
-def _draw(run: _Run, position: int, frames: Frames, truth: GroundTruth, taxonomy: Taxonomy) -> Example:
-    acted = run.predictions.above(run.compared_model.sort_score)
-    return draw_frame(frames, position, truth, acted, match_items(truth, acted), taxonomy)
+class _Drawings:
+    """Frames as one model sees them. A frame of many slices is drawn once, and the split is matched once."""
+
+    def __init__(self, run: _Run, frames: Frames, truth: GroundTruth, taxonomy: Taxonomy) -> None:
+        self._frames, self._truth, self._taxonomy = frames, truth, taxonomy
+        self._acted = run.predictions.above(run.compared_model.sort_score)
+        self._drawn: dict[int, Example] = {}
+
+    @cached_property
+    def _matches(self) -> Matches:
+        return match_items(self._truth, self._acted)
+
+    def of(self, position: int) -> Example:
+        """The frame at this position."""
+        if position not in self._drawn:
+            self._drawn[position] = draw_frame(
+                self._frames, position, self._truth, self._acted, self._matches, self._taxonomy
+            )
+        return self._drawn[position]

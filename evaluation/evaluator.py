@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset import Frames, Log, Split
@@ -103,20 +104,39 @@ def predict(detector: Detector, frames: Frames, warm_up: int) -> tuple[Predictio
 
     The predictions and the seconds each call took, decoding not counted.
     """
+    return predict_in_turns([detector], frames, warm_up)[0]
+
+
+def predict_in_turns(
+    detectors: Sequence[Detector], frames: Frames, warm_up: int
+) -> list[tuple[Predictions, list[float]]]:
+    """As :func:`predict`, for several detectors that take turns on every frame.
+
+    Whatever else keeps the machine busy then slows all of them alike: their seconds can be compared.
+    """
     images: list[str] = []
-    found: list[Detections] = []
-    seconds: list[float] = []
-    for _ in range(warm_up):
-        detector.detect([frames[0].image()])
-    for position in track(range(len(frames)), len(frames), f"evaluate {detector.name}", "frame"):
+    found: list[list[Detections]] = [[] for _ in detectors]
+    seconds: list[list[float]] = [[] for _ in detectors]
+    if len(frames):
+        image = frames[0].image()
+        for detector in detectors:
+            for _ in range(warm_up):
+                detector.detect([image])
+    names = ", ".join(detector.name for detector in detectors)
+    for position in track(range(len(frames)), len(frames), f"evaluate {names}", "frame"):
         frame = frames[position]
-        image = frame.image()
-        began = time.perf_counter()
-        (detections,) = detector.detect([image])
-        seconds.append(time.perf_counter() - began)
         images.append(frame.sha256)
-        found.append(detections)
-    return Predictions.from_detections(images, found), seconds
+        image = frame.image()
+        for turn in range(len(detectors)):
+            one = (position + turn) % len(detectors)  # nobody always goes first, with cold caches
+            began = time.perf_counter()
+            (detections,) = detectors[one].detect([image])
+            seconds[one].append(time.perf_counter() - began)
+            found[one].append(detections)
+    return [
+        (Predictions.from_detections(images, detections), timed)
+        for detections, timed in zip(found, seconds, strict=True)
+    ]
 
 
 def _model_info(model: Path | None, detector: Detector) -> ModelInfo:

@@ -146,8 +146,9 @@ class FrameMatches:
         if self.digest != other.digest:
             raise UserError(
                 f"{self.model} and {other.model} were judged on different frames or labels (digests "
-                f"{self.digest[:12]} and {other.digest[:12]}), so their outcomes cannot be paired. Judge "
-                "both on the same frames: `dvc repro evaluate`."
+                f"{self.digest[:12]} and {other.digest[:12]}), so their outcomes cannot be paired. "
+                "`dvc repro evaluate` judges this checkout's models on the same frames, `trashnet gate "
+                "CHALLENGER CHAMPION` two candidates."
             )
 
     def write(self, path: Path) -> None:

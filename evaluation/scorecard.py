@@ -28,6 +28,9 @@ class ScorecardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+DIGEST_DIGITS = 12  # hexadecimal, of a digest as a number: JSON's numbers are exact up to 13
+
+
 class Proportion(ScorecardPart):
     """A share with the counts behind it and its 95% interval, clustered by group.
 
@@ -256,7 +259,10 @@ class Scorecard(ScorecardPart):
             ) from None
 
     def headline(self) -> dict[str, float | int]:
-        """The flat numbers that ``dvc metrics diff`` compares; what has no value is left out."""
+        """The flat numbers that ``dvc metrics diff`` compares; what has no value is left out.
+
+        ``test_digest`` is a number too: where it differs, the others were measured on other frames or labels.
+        """
         sorting = self.sorting
         numbers: dict[str, float | int | None] = {
             **self.coco,
@@ -287,6 +293,7 @@ class Scorecard(ScorecardPart):
             "test_frames": self.split.frames,
             "test_groups": self.split.groups,
             "test_items": self.split.items,
+            "test_digest": int(self.split.digest[:DIGEST_DIGITS], 16),
         }
         return {name: round(value, 6) for name, value in numbers.items() if value is not None}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         load_judgement,
         load_judgement_page,
     )
+    from export.judgement_table import judgement_table
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
@@ -50,6 +51,7 @@ __all__ = [
     "frames_wanted",
     "judge_candidate",
     "judgement_due",
+    "judgement_table",
     "last_change",
     "list_candidates",
     "list_champion_changes",
@@ -84,6 +86,7 @@ _MODULES = {
     "frames_wanted": "export.judgement",
     "judge_candidate": "export.candidate_gate",
     "judgement_due": "export.judgement",
+    "judgement_table": "export.judgement_table",
     "last_change": "export.champions",
     "list_candidates": "export.candidates",
     "list_champion_changes": "export.champions",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.support.fleet_outcomes import Difference, FleetShape, draw_outcomes
-from evaluation.gate import GateParams, PairedOutcomes, Verdict
+from evaluation.gate import GateParams, PairedOutcomes, Verdict, judge_challenger
 from evaluation.gate.judgement import slice_results, utility_estimate
 
 FALSE_ALARM = 0.001  # of a test that counts errors: how often it fails though the level is held
@@ -70,6 +70,35 @@ def harm_power(
             for r in results
         )
     return found / trials
+
+
+@dataclass(frozen=True)
+class GateShares:
+    """How often the whole gate says what.
+
+    ``named``: how often the harmed class is among the reasons of a block, ``None`` where none is harmed.
+    """
+
+    passes: float
+    holds: float
+    blocks: float
+    named: float | None
+    frames: float
+
+
+def gate_shares(
+    shape: FleetShape, difference: Difference, params: GateParams, trials: int, seed: int
+) -> GateShares:
+    """All tests of the gate together, against a champion that is the best one ever, without fixed limits."""
+    outcomes, named, frames = list[str](), 0, list[int]()
+    harmed = {f"class class {index}" for index in difference.classes}
+    for trial, drawn in enumerate(comparisons(shape, difference, trials, seed)):
+        verdict = judge_challenger(drawn, params, trial)
+        outcomes.append(verdict.outcome)
+        named += any(f.name in harmed for f in verdict.findings)
+        frames.append(verdict.frames)
+    passes, holds, blocks = (outcomes.count(name) / trials for name in ("passes", "holds", "blocks"))
+    return GateShares(passes, holds, blocks, named / trials if harmed else None, float(np.mean(frames)))
 
 
 @dataclass(frozen=True)

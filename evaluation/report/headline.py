@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.score_table import DIFFERENT_TRUTHS
 from evaluation.scorecard import SCORE_SOURCES, Interval, Proportion, Scorecard, percent
 from trashnet.models import MODEL_NAMES
 
@@ -203,10 +204,7 @@ def headline_table(build: Path) -> str:
             for name, c in found.items()
         ]
         if len({c.split.digest for c in found.values()}) > 1:
-            lines.append(
-                "These scorecards are of different test data and cannot be compared: `dvc repro` makes them "
-                "anew."
-            )
+            lines.append(DIFFERENT_TRUTHS)
     places = (
         ("report", "report.html"),
         ("scorecards", "scorecards"),

@@ -13,7 +13,7 @@ from trashnet.files import atomic_write
 from trashnet.models import ROLES, Role
 
 if TYPE_CHECKING:
-    from export import Candidate
+    from export import Candidate, Judgement
     from trashnet.store import ObjectStore
 
 version_argument = click.argument("version")
@@ -84,19 +84,33 @@ def credit_(version: str, page: Path | None) -> None:
 
     As the gate measured it when it judged the candidate last.
     """
-    from export import load_judgement, load_judgement_page
+    from export import load_judgement_page
     from trashnet.settings import load_settings
     from trashnet.store import open_store
 
     store = open_store(load_settings())
-    judgement = load_judgement(store, _candidate(store, version).version)
-    if judgement is None:
-        raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it now")
+    judgement = _judgement(store, version)
     click.echo(judgement.credit_markdown())
     if page is not None:
         with atomic_write(page) as temporary:
             temporary.write_bytes(load_judgement_page(store, judgement))
         click.echo(f"The page is in {page}")
+
+
+@cli.command()
+@click.argument("older")
+@click.argument("newer")
+def judgements(older: str, newer: str) -> None:
+    """Print what the gate said of candidates OLDER and NEWER side by side.
+
+    Refused where they were judged on different frames or labels: then the two say nothing about each other.
+    """
+    from export import judgement_table
+    from trashnet.settings import load_settings
+    from trashnet.store import open_store
+
+    store = open_store(load_settings())
+    click.echo(judgement_table(_judgement(store, older), _judgement(store, newer)))
 
 
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":
@@ -107,6 +121,15 @@ def _candidate(store: "ObjectStore", version: str) -> "Candidate":
         known = ", ".join(sorted(one.version for one in list_candidates(store))) or "none"
         raise UserError(f"{store}: there is no candidate {version}; there are: {known}")
     return candidate
+
+
+def _judgement(store: "ObjectStore", version: str) -> "Judgement":
+    from export import load_judgement
+
+    judgement = load_judgement(store, _candidate(store, version).version)
+    if judgement is None:
+        raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it now")
+    return judgement
 
 
 def _decide(

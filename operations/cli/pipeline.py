@@ -317,6 +317,22 @@ def scores() -> None:
     click.echo(headline_table(BUILD))
 
 
+@cli.command("pair")
+@click.argument("before", type=file_path)
+@click.argument("after", type=file_path)
+@taxonomy_option
+def pair_(before: Path, after: Path, taxonomy_file: Path) -> None:
+    """Say which items one model sorts right and the other does not, from their files build/matches/*.parquet.
+
+    Refused where they were judged on different frames or labels.
+    """
+    from evaluation import FrameMatches, pair_matches
+
+    taxonomy = _taxonomy(taxonomy_file)
+    paired = pair_matches(FrameMatches.read(before), FrameMatches.read(after), taxonomy)
+    click.echo(paired.table(taxonomy))
+
+
 @cli.command("fiftyone")
 @click.option(
     "--model",

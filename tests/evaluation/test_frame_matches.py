@@ -15,6 +15,7 @@ from dataset import Log
 from evaluation import EvaluationParams, evaluate
 from evaluation.flat_arrays import GroundTruth
 from evaluation.frame_matches import OUTCOMES, FrameMatches
+from evaluation.paired_matches import pair_matches
 from evaluation.sorting_accuracy import match_items
 from tests.evaluation.test_sorting_accuracy import AWAY, HERE, THERE, found_of, truth_of
 from tests.evaluation.test_utility import TAXONOMY, spots
@@ -132,3 +133,25 @@ def test_evaluation_writes_them_beside_the_scorecard(
     assert (matches.digest, matches.sort_score) == (card.split.digest, sorting.score)
     frames = sample_log.frames("test")
     assert matches.groups == tuple(frames[i].group for i in range(len(frames)))
+
+
+def test_two_models_are_paired_item_by_item() -> None:
+    """By hand: the can is right for both; the film only for the other; the peel is missed by one, and goes to
+    the default stream, and found by the other.
+    """
+    one = matches_of(TRUTH, *FOUND)
+    other = matches_of(TRUTH, (0, 2, HERE, 0.9), (0, 3, THERE, 0.8), (0, 4, AWAY, 0.7), model="teacher")
+    paired = pair_matches(one, other, TAXONOMY)
+    missed_is_right = TAXONOMY.stream_of[4] == TAXONOMY.default_stream
+    assert paired.before.tolist() == [True, False, missed_is_right]
+    assert paired.after.tolist() == [True, True, True]
+    table = paired.table(TAXONOMY)
+    assert f"| {TAXONOMY.name_of[3]} | 1 | 0 | 1 | 1 | 0 |" in table
+    assert TAXONOMY.name_of[1] not in table, "nothing changed there"
+
+
+def test_across_a_version_step_matches_are_not_paired() -> None:
+    """The sentence names both models and what judges them on the same frames."""
+    one, other = matches_of(TRUTH, *FOUND), matches_of(TRUTH.take(np.array([0])), *FOUND[:2], model="teacher")
+    with pytest.raises(UserError, match="student and teacher were judged on different frames or labels"):
+        pair_matches(one, other, TAXONOMY)

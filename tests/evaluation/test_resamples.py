@@ -1,14 +1,11 @@
 """AP of resampled frames is COCO's AP of those frames."""
 
-import time
-
 import numpy as np
 import pytest
 
 from benchmarks.coco import draw_problem
 from evaluation.coco import coco_metrics
 from evaluation.flat_arrays import GroundTruth, Predictions
-from evaluation.intervals import group_weights
 from evaluation.resamples import match_as_coco, mean_ap, resample_ap
 from tests.evaluation.test_sorting_accuracy import HERE, THERE, found_of, truth_of
 
@@ -64,21 +61,3 @@ def test_nothing_found_is_zero_and_nothing_there_is_nothing() -> None:
     samples = resample_ap(match_as_coco(truth, found, np.array([1])), truth, found, np.arange(2), np.eye(2))
     assert samples.ap[0, 0] == 0
     assert np.isnan(mean_ap(samples.ap)[1])
-
-
-@pytest.mark.slow
-def test_two_thousand_resamples_take_seconds() -> None:
-    """A thousand frames in groups of two, 57 classes, 7,200 items, 100 detections each: well within a minute
-    on a busy machine.
-    """
-    truth, found = draw_problem(1000, 57, 7200, 20)
-    began = time.process_time()
-    weights = group_weights(500, 2000, seed=1)
-    samples = resample_ap(
-        match_as_coco(truth, found, np.arange(1, 58)), truth, found, np.arange(1000) // 2, weights
-    )
-    seconds = time.process_time() - began
-    print(f"2,000 resamples: {seconds:.1f} s of CPU")
-    assert seconds < 60
-    whole = coco_metrics(truth, found, np.arange(1, 58)).summary
-    assert mean_ap(samples.ap)[-1] == pytest.approx(whole["ap"], abs=1e-3)

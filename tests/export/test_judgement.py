@@ -19,6 +19,7 @@ from export import (
     frames_wanted,
     judge_candidate,
     judgement_due,
+    judgement_table,
     load_champion,
     load_judgement,
     override,
@@ -117,3 +118,33 @@ def test_a_damaged_judgement_says_what_to_do(criteria: GateCriteria, tmp_path: P
     store.put(f"models/{candidate.version}/judgements/20261126T000000.json", b"{}")
     with pytest.raises(UserError, match="is not a judgement"):
         load_judgement(store, candidate.version)
+
+
+def test_two_judgements_of_one_gate_set_stand_side_by_side(criteria: GateCriteria, tmp_path: Path) -> None:
+    """Both outcomes and their sentences; that their champions differ is said."""
+    store = MemoryStore()
+    fair, good = (publish(store, tmp_path, name, number) for number, name in enumerate(("fair", "good"), 1))
+    judged = [judge_candidate(store, candidate, criteria) for candidate in (fair, good)]
+    table = judgement_table(*judged)
+    assert f"| teacher | {fair.version} | {good.version} |" in table
+    assert "| the gate | passes | passes |" in table
+    assert "compared with different champions" in table
+
+
+def test_across_a_version_step_two_judgements_are_refused_with_a_sentence(
+    criteria: GateCriteria, tmp_path: Path
+) -> None:
+    """It names both candidates, both versions of the gate set, and the command that judges on one; likewise
+    where frames left the same version.
+    """
+    store, grown = MemoryStore(), replace(criteria.gate_set, version="gate-00002")
+    fewer = GateSet("gate-00001", criteria.gate_set.frames[:50], ("exploration",) * 50, {})
+    fair, good = (publish(store, tmp_path, name, number) for number, name in enumerate(("fair", "good"), 1))
+    first = judge_candidate(store, fair, replace(criteria, gate_set=fewer))
+    second = judge_candidate(store, good, replace(criteria, gate_set=grown))
+    with pytest.raises(UserError, match=r"on gate set gate-00001, candidate .* on gate-00002") as raised:
+        judgement_table(first, second)
+    assert f"`trashnet gate {good.version} {fair.version}` judges both" in str(raised.value)
+    third = judge_candidate(store, good, criteria)
+    with pytest.raises(UserError, match="both judged on gate set gate-00001, but frames left it"):
+        judgement_table(first, third)
