@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         roll_back,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
+    from export.gate_watch import GateState, GateWatch
     from export.judgement import Judgement, frames_wanted, judgement_due, load_judgement
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
@@ -32,6 +33,8 @@ __all__ = [
     "EdgeTpuReport",
     "ExportParams",
     "GateCriteria",
+    "GateState",
+    "GateWatch",
     "Judgement",
     "OnnxReport",
     "TfliteReport",
@@ -62,6 +65,8 @@ _MODULES = {
     "Candidate": "export.candidates",
     "ChampionChange": "export.champions",
     "GateCriteria": "export.candidate_gate",
+    "GateState": "export.gate_watch",
+    "GateWatch": "export.gate_watch",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "Judgement": "export.judgement",

@@ -12,10 +12,10 @@ from dataset import GateSet
 from evaluation import ComparedModel, Comparison, EvaluationParams, GroundTruth, compare_models
 from evaluation.comparison import OF_CHAMPION
 from evaluation.gate import Check, GateParams
-from export.candidates import Candidate, candidate_key, download_model
+from export.candidates import Candidate, download_model
 from export.champions import load_best_champion, load_champion, promote
 from export.edgetpu import check_edgetpu
-from export.judgement import FOLDER, Judgement, ModelJudgement
+from export.judgement import Judgement, ModelJudgement
 from export.judgement_page import judgement_page
 from trashnet.detectors import open_detector
 from trashnet.models import MODEL_OF_ROLE, ROLES, SSD_FLOAT, SSD_INT8, Role
@@ -158,9 +158,9 @@ class _Files:
 
 def _write(store: ObjectStore, judgement: Judgement, comparisons: dict[Role, Comparison]) -> None:
     """The page first: a judgement that is there has one."""
-    stem = candidate_key(judgement.challenger, f"{FOLDER}/{judgement.at:%Y%m%dT%H%M%S.%f}")
-    store.put(f"{stem}.html", judgement_page(judgement, comparisons).encode(), "text/html; charset=utf-8")
-    store.put(f"{stem}.json", judgement.model_dump_json(indent=2).encode(), "application/json")
+    page = judgement_page(judgement, comparisons)
+    store.put(judgement.page_key, page.encode(), "text/html; charset=utf-8")
+    store.put(judgement.key, judgement.model_dump_json(indent=2).encode(), "application/json")
 
 
 def _reason(judged: ModelJudgement) -> str:
