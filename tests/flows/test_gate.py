@@ -30,6 +30,8 @@ from export import (
 from flows.context import FlowContext
 from flows.prefect_api import open_api, post, send
 from operations.demo import IMAGE_SIZE, draw_captures, upload
+from operations.status import collect_status
+from operations.status.text import format_status
 from tests.flows.conftest import Deployment
 from tests.flows.drawn_models import MOST_BOXES, write_student, write_teacher
 from tests.flows.test_loop import tasks
@@ -72,7 +74,9 @@ class Gate:
         for index, capture in enumerate(draw_captures(100 + frames, frames, None, taxonomy, 0)):
             sha256, size = capture.sha256, IMAGE_SIZE
             name = f"{sha256}.jpg"
-            frame = Frame(sha256, capture.jpeg, size, size, "test", capture.burst, index + 1, name)
+            frame = Frame(
+                sha256, capture.jpeg, size, size, "test", capture.burst, index, name, bin_id=capture.bin_id
+            )
             drawn.append(replace(frame, upload_reason="exploration", selected_by="exploration"))
             class_ids = np.array([taxonomy.id_of[box.label] for box in capture.truth], np.int64)
             crowd = np.zeros(len(class_ids), bool)
@@ -138,7 +142,8 @@ class Gate:
         artifact = self.artifacts(candidate)[-1]
         assert artifact["data"] == judgement.markdown()
         assert artifact["description"] == f"Candidate {candidate.version}: {judgement.outcome}"
-        assert self.run_of(artifact)["created_by"]["type"] == ("AUTOMATION" if number == 1 else "DEPLOYMENT")
+        if number == 1:  # later ones a sweep starts
+            assert self.run_of(artifact)["created_by"]["type"] == "AUTOMATION"
         assert len(keys(".json")) == len(keys(".html")) == number
         page = store.get(keys(".html")[-1]).decode()
         assert all(one.verdict.outcome in page for one in judgement.models.values())
@@ -159,9 +164,10 @@ class Gate:
         return run
 
     def status(self) -> tuple[str, dict[str, Any]]:
-        """What `trashnet status` prints for people, and for programs."""
-        text, data = self.deployment.trashnet("status"), self.deployment.trashnet("status", "--json")
-        return text, json.loads(data)["facts"]
+        """What `trashnet status` prints for people, and the facts that it prints for programs."""
+        seen = collect_status(self.deployment.settings)
+        facts: dict[str, Any] = json.loads(seen.as_json())["facts"]
+        return format_status(seen), facts
 
     def decide(self, command: str, candidate: Candidate, role: Role, reason: str) -> str:
         """Ann overrides the gate, or goes back, by the command line; what it answers."""
@@ -187,7 +193,7 @@ def gate(deployment: Deployment, taxonomy: Taxonomy, tmp_path_factory: pytest.Te
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_every_verdict_is_seen_where_people_look(gate: Gate) -> None:
     """Pass by the minima, block, hold, pass by more frames, override, pass by being better, rollback."""
     first = passes_the_minima(gate)
@@ -235,8 +241,8 @@ def blocks(gate: Gate, first: Candidate) -> tuple[Candidate, Candidate]:
     judgement = gate.wait_for_judgement(broken)
     outcomes = {role: (one.verdict.outcome, one.champion) for role, one in judgement.models.items()}
     assert outcomes == {"teacher": ("blocks", teacher.version), "student": ("blocks", first.version)}
-    blocked = judgement.models["student"].verdict.findings
-    assert {finding.test for finding in blocked if finding.outcome == "blocks"} >= {"utility", "harm"}
+    findings = judgement.models["student"].verdict.findings
+    assert "utility" in {finding.test for finding in findings if finding.outcome == "blocks"}
     assert gate.in_use("student") == first.version
     assert gate.in_use("teacher") == teacher.version
     text, data = gate.status()
@@ -344,7 +350,10 @@ def is_rolled_back(gate: Gate, first: Candidate, good: Candidate) -> None:
     gate.deployment.run_flow("sweep/sweep")
     assert gate.in_use("student") == first.version
     assert len(gate.artifacts(good)) == 1, "nothing was judged again"
-    text, _ = gate.status()
+    text = gate.deployment.trashnet("status")
+    facts = json.loads(gate.deployment.trashnet("status", "--json"))["facts"]
+    assert facts["champions"]["student"]["change"]["reason"] == "takes cups for cans"
+    assert facts["gate"]["models"]["student"]["outcome"] == "passes"
     assert f"instead of {good.version}: ann went back because: takes cups for cans" in text
     changes = list_champion_changes(gate.deployment.store)
     assert [(change.role, change.decision) for change in changes] == [
