@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         roll_back,
     )
     from export.edgetpu import EdgeTpuReport, check_edgetpu
+    from export.gate_watch import GateState, GateWatch
     from export.judgement import (
         Judgement,
         frames_wanted,
@@ -40,6 +41,8 @@ __all__ = [
     "EdgeTpuReport",
     "ExportParams",
     "GateCriteria",
+    "GateState",
+    "GateWatch",
     "Judgement",
     "OnnxReport",
     "TfliteReport",
@@ -73,6 +76,8 @@ _MODULES = {
     "Candidate": "export.candidates",
     "ChampionChange": "export.champions",
     "GateCriteria": "export.candidate_gate",
+    "GateState": "export.gate_watch",
+    "GateWatch": "export.gate_watch",
     "EdgeTpuReport": "export.edgetpu",
     "ExportParams": "export.params",
     "Judgement": "export.judgement",

@@ -180,8 +180,8 @@ def _write(
 ) -> None:
     """The page first: a judgement that is there has one."""
     page = judgement_page(judgement, comparisons, log)
-    store.put(f"{judgement.key}.html", page.encode(), "text/html; charset=utf-8")
-    store.put(f"{judgement.key}.json", judgement.model_dump_json(indent=2).encode(), "application/json")
+    store.put(judgement.page_key, page.encode(), "text/html; charset=utf-8")
+    store.put(judgement.key, judgement.model_dump_json(indent=2).encode(), "application/json")
 
 
 def _reason(judged: ModelJudgement) -> str:

@@ -5,14 +5,15 @@ is never changed; the newest one counts. It names the gate set and the digest of
 judgements that differ there say nothing about each other. :mod:`export.candidate_gate` makes them.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation.gate import Verdict
 from evaluation.gate.verdict import Outcome, worst
-from export.candidates import DamagedCandidate, Version, candidate_key
+from export.candidates import NAME, PREFIX, DamagedCandidate, Version, candidate_key
 from export.champions import load_champion
 from export.credit import SliceCredit, credit_markdown
 from export.newest import load_newest_candidate
@@ -23,6 +24,7 @@ from trashnet.store import ObjectStore
 FOLDER = "judgements"
 MAX_JUDGEMENT_BYTES = 8 << 20
 NOT_CREDITED = "Nothing is known: it was judged without the dataset log. `trashnet gate` judges it anew."
+JUDGEMENT_KEY = re.compile(rf"{PREFIX}/{NAME}/{FOLDER}/{NAME}\.json")
 
 
 class ModelJudgement(BaseModel):
@@ -58,19 +60,19 @@ class Judgement(BaseModel):
     models: dict[Role, ModelJudgement]
 
     @property
-    def key(self) -> str:
-        """Where it is kept in the store, without the endings of its JSON and its page."""
-        return candidate_key(self.challenger, f"{FOLDER}/{self.at:%Y%m%dT%H%M%S.%f}")
-
-    @property
     def outcome(self) -> Outcome:
         """The worst of its models' outcomes."""
         return worst(one.verdict.outcome for one in self.models.values())
 
     @property
-    def more_frames(self) -> int:
-        """How many more exploration frames would decide what is held; 0 if more would not."""
-        return max((_more_frames(one.verdict) for one in self.models.values()), default=0)
+    def key(self) -> str:
+        """Its key in the store."""
+        return candidate_key(self.challenger, f"{FOLDER}/{self.at:%Y%m%dT%H%M%S.%f}.json")
+
+    @property
+    def page_key(self) -> str:
+        """The key of its page."""
+        return f"{self.key.removesuffix('.json')}.html"
 
     def markdown(self) -> str:
         """A page for people: each model's outcome and every finding as a sentence."""
@@ -103,15 +105,23 @@ def load_judgement(store: ObjectStore, version: str) -> Judgement | None:
 
     Raises :class:`DamagedCandidate` if it is damaged.
     """
-    prefix = candidate_key(version, f"{FOLDER}/")
-    keys = sorted(stored.key for stored in store.list(prefix) if stored.key.endswith(".json"))
-    if not keys:
-        return None
+    keys = judgement_keys(store, version)
+    return read_judgement(store, keys[-1]) if keys else None
+
+
+def judgement_keys(store: ObjectStore, version: str | None = None) -> list[str]:
+    """The keys of a candidate's judgements, oldest first; of all candidates', by candidate, without one."""
+    prefix = candidate_key(version, f"{FOLDER}/") if version else f"{PREFIX}/"
+    return sorted(stored.key for stored in store.list(prefix) if JUDGEMENT_KEY.fullmatch(stored.key))
+
+
+def read_judgement(store: ObjectStore, key: str) -> Judgement:
+    """The judgement with this key. Raises :class:`DamagedCandidate` if it is damaged."""
     try:
-        return Judgement.model_validate_json(store.get(keys[-1], MAX_JUDGEMENT_BYTES))
+        return Judgement.model_validate_json(store.get(key, MAX_JUDGEMENT_BYTES))
     except ValidationError as error:
         raise DamagedCandidate(
-            f"{store}: {keys[-1]} is not a judgement: {error}; remove it, and `trashnet gate {version}` "
+            f"{store}: {key} is not a judgement: {error}; remove it, and `trashnet gate {key.split('/')[1]}` "
             "judges anew"
         ) from None
 
@@ -121,7 +131,7 @@ def load_judgement_page(store: ObjectStore, judgement: Judgement) -> bytes:
 
     Raises :class:`trashnet.store.NoSuchObject` if somebody removed it.
     """
-    return store.get(f"{judgement.key}.html")
+    return store.get(judgement.page_key)
 
 
 def judgement_due(store: ObjectStore, gate_set: Callable[[], str]) -> Due:
@@ -148,7 +158,21 @@ def frames_wanted(store: ObjectStore) -> int:
     """How many exploration frames more would decide what is held of the newest candidate; 0 for none."""
     newest = load_newest_candidate(store)
     last = load_judgement(store, newest.version) if newest is not None else None
-    return last.more_frames if last is not None else 0
+    if last is None:
+        return 0
+    champions = {role: load_champion(store, role) for role in last.models}
+    return wanted_frames(
+        last, {role for role, one in champions.items() if one and one.version == last.challenger}
+    )
+
+
+def wanted_frames(judgement: Judgement, in_use: Collection[Role]) -> int:
+    """How many exploration frames more would decide what is held, but for models that are ``in_use`` already.
+
+    A person decided about those: no frame changes that.
+    """
+    waiting = [one.verdict for role, one in judgement.models.items() if role not in in_use]
+    return max((_more_frames(verdict) for verdict in waiting), default=0)
 
 
 def _more_frames(verdict: Verdict) -> int:

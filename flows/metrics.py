@@ -1,7 +1,8 @@
 """Prometheus metrics of a deployment, served by the event gateway at ``/metrics``.
 
-The ledger and Prefect are asked at most once in :data:`FRESH_SECONDS`, however often somebody scrapes. What
-cannot be read is left out, and ``trashnet_up`` of its source is 0.
+The ledger and Prefect are asked at most once in :data:`FRESH_SECONDS`, however often somebody scrapes, and
+the store as :mod:`flows.gate_metrics` says. What cannot be read is left out, and ``trashnet_up`` of its
+source is 0.
 """
 
 import asyncio
@@ -24,8 +25,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from flows.debouncer import Emit
+from flows.gate_metrics import GateMetrics
 from trashnet.ledger import STATES, Ledger, State, open_ledger
 from trashnet.settings import Settings
+from trashnet.store import open_store
 
 FRESH_SECONDS = 15.0
 WAITING_STATES: tuple[State, ...] = ("received", "accepted", "tasked", "labelled")
@@ -75,6 +78,7 @@ class Metrics:
             registry=self._registry,
         )
         self._events = Counter("trashnet_events", "Events emitted.", ("event",), registry=self._registry)
+        self._gate = GateMetrics(lambda: open_store(settings), self._registry)
 
     def counted(self, emit: Emit) -> Emit:
         """``emit``, whose successes are counted."""
@@ -90,7 +94,11 @@ class Metrics:
         """All metrics in Prometheus's text format."""
         async with self._lock:
             if time.monotonic() - self._refreshed >= FRESH_SECONDS:
-                for source, refresh in (("ledger", self._refresh_ledger), ("prefect", self._refresh_runs)):
+                for source, refresh in (
+                    ("ledger", self._refresh_ledger),
+                    ("prefect", self._refresh_runs),
+                    ("store", self._gate.refresh),
+                ):
                     try:
                         await refresh()
                         self._up.labels(source).set(1)

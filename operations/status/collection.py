@@ -20,7 +20,7 @@ from operations.stack.servers import AUTH_VARIABLE
 from operations.status.degraded import list_degraded_modes
 from operations.status.report import ServerStatus, Status
 from trashnet.errors import UserError
-from trashnet.models import ROLES
+from trashnet.models import MODEL_OF_ROLE, ROLES
 from trashnet.settings import STACK_ENVIRONMENT_FILE, Settings, load_settings
 
 REQUEST_TIMEOUT_SECONDS = 5.0
@@ -282,22 +282,33 @@ def _query_candidate(settings: Settings) -> dict[str, Any]:
 
 
 def _query_gate(settings: Settings) -> dict[str, Any]:
-    from export import load_judgement, load_newest_candidate
+    from export import load_champion, load_judgement, load_newest_candidate
+    from export.judgement import wanted_frames
     from trashnet.store import open_store
 
     store = open_store(settings)
     newest = load_newest_candidate(store)
-    judgement = load_judgement(store, newest.version) if newest else None
+    if newest is None:
+        return {"version": None, "judged_at": None, "models": {}}
+    judgement = load_judgement(store, newest.version)
+    has = [role for role in ROLES if MODEL_OF_ROLE[role].file in newest.files]
+    champions = {role: load_champion(store, role) for role in has}
+    in_use = [role for role, one in champions.items() if one and one.version == newest.version]
+    facts: dict[str, Any] = {"version": newest.version, "in_use": in_use, "judged_at": None, "models": {}}
     if judgement is None:
-        return {"version": newest and newest.version, "judged_at": None, "models": {}}
-    return {
-        "version": judgement.challenger,
+        return facts
+    return facts | {
         "judged_at": judgement.at.isoformat(timespec="seconds"),
         "gate_set": judgement.gate_set,
         "frames": judgement.frames,
-        "more_frames": judgement.more_frames,
+        "more_frames": wanted_frames(judgement, in_use),
+        "page": f"{store.endpoint}/{store.bucket}/{judgement.page_key}",
         "models": {
-            role: {"outcome": one.verdict.outcome, "reasons": list(one.verdict.reasons)}
+            role: {
+                "outcome": one.verdict.outcome,
+                "against": one.champion,
+                "reasons": list(one.verdict.reasons),
+            }
             for role, one in judgement.models.items()
         },
     }

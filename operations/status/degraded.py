@@ -1,7 +1,7 @@
 """Degraded modes: what works, but not as it should in production. ``docs/runbook.md`` explains each."""
 
 from flows.active_runs import WORKER_TIMEOUT
-from operations.status.report import Status
+from operations.status.report import Status, few_reasons
 from trashnet.settings import Settings
 
 
@@ -10,13 +10,15 @@ def list_degraded_modes(status: Status, settings: Settings, *, embedded: bool) -
     notes = []
     gate = status.facts["gate"]
     for role, model in gate.get("models", {}).items():
+        if role in gate["in_use"]:
+            continue  # a person decided; that is said below
         if model["outcome"] == "blocks":
             notes.append(
-                f"the gate blocks the {role} of candidate {gate['version']}: {' '.join(model['reasons'])}"
+                f"the gate blocks the {role} of candidate {gate['version']}: {few_reasons(model['reasons'])}"
             )
         if model["outcome"] == "holds":
             notes.append(
-                f"the gate holds the {role} of candidate {gate['version']}: {' '.join(model['reasons'])}"
+                f"the gate holds the {role} of candidate {gate['version']}: {few_reasons(model['reasons'])}"
             )
     champions = {} if "unknown" in status.facts["champions"] else status.facts["champions"]
     if champions and champions["teacher"] is None:

@@ -1,8 +1,21 @@
 """What is known about a deployment at one moment."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+MAX_REASONS = 2  # of a verdict; its page has all
+
+
+def few_reasons(reasons: Sequence[str]) -> str:
+    """The first sentences of a verdict, and how many more there are.
+
+    >>> few_reasons(["It is worse.", "Class can got worse.", "Bin 1 got worse."])
+    'It is worse. Class can got worse. And 1 more.'
+    """
+    more = len(reasons) - MAX_REASONS
+    return " ".join([*reasons[:MAX_REASONS], *([f"And {more} more."] if more > 0 else [])])
 
 
 @dataclass(frozen=True)

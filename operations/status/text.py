@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from operations.status.report import Status
+from operations.status.report import Status, few_reasons
 
 INDENT = 14
 MAX_MESSAGE_LENGTH = 100
-MAX_REASON_LENGTH = 160
 MAX_COUNTED = 10_000  # uploads or frames of one bin; ingest and selection count no more
 
 
@@ -112,16 +111,27 @@ def _gate(facts: dict[str, Any], now: datetime) -> list[str]:
     if facts["version"] is None:
         return ["nothing to judge yet"]
     if facts["judged_at"] is None:
-        return [f"{facts['version']} was not judged yet"]
+        by_a_person = (
+            f", but a person put its {' and '.join(facts['in_use'])} into use" if facts["in_use"] else ""
+        )
+        return [f"{facts['version']} was not judged yet{by_a_person}"]
     frames = ", ".join(f"{count:,} {origin}" for origin, count in sorted(facts["frames"].items()))
     lines = [
         f"{facts['version']} on {facts['gate_set']} ({frames or 'no frame'}), "
         f"{_ago(facts['judged_at'], now)} ago"
     ]
     for role, model in facts["models"].items():
-        reason = model["reasons"][0][:MAX_REASON_LENGTH] if model["reasons"] else ""
-        lines.append(f"{role:<8} {model['outcome']}: {reason}")
-    return lines
+        rival = f"against {model['against']}" if model["against"] else "no champion before it"
+        lines.append(f"{role:<8} {model['outcome']} ({rival}): {few_reasons(model['reasons'])}")
+        if model["outcome"] != "passes" and role in facts["in_use"]:
+            lines.append(f"{'':<8} a person put it into use all the same, see champions")
+    if facts["more_frames"]:
+        lines.append(
+            f"about {facts['more_frames']:,} exploration frames more would decide; until then more tasks are "
+            "drawn at random (selection.exploration_share_on_hold)"
+        )
+    page = f"page     {facts['page']} (`trashnet credit {facts['version']} --page FILE` saves it)"
+    return [*lines, page]
 
 
 def _champions(facts: dict[str, Any], now: datetime) -> list[str]:

@@ -129,8 +129,8 @@ def test_credit_says_what_changed_and_whose_labels_are_new(settings: Settings, t
         frames={"exploration": 40},
         models={"student": judged},
     )
-    store.put(f"{judgement.key}.json", judgement.model_dump_json().encode())
-    store.put(f"{judgement.key}.html", b"a page")
+    store.put(judgement.key, judgement.model_dump_json().encode())
+    store.put(judgement.page_key, b"a page")
     page = tmp_path / "credit.html"
     done = CliRunner().invoke(cli, ["credit", made.version, "--page", str(page)], catch_exceptions=False)
     assert "75 % of its 40 items are sorted right, 50 % before: +25 points (p = 0.0100" in done.output
