@@ -63,7 +63,8 @@ def pair_matches(before: FrameMatches, after: FrameMatches, taxonomy: Taxonomy) 
     )
 
     def right(of: FrameMatches) -> NDArray[np.bool_]:
-        return (of.outcomes == RIGHT_CODE) | ((of.outcomes == MISSED_CODE) & in_default)
+        arrived: NDArray[np.bool_] = (of.outcomes == RIGHT_CODE) | ((of.outcomes == MISSED_CODE) & in_default)
+        return arrived
 
     names = (before.model, after.model)
     if names[0] == names[1]:

@@ -36,7 +36,7 @@ def _remove_from(store: ObjectStore, key: str, gone: AbstractSet[bytes]) -> int:
 
     def replace(figure: re.Match[bytes]) -> bytes:
         nonlocal removed
-        if not gone.intersection(SHA256.findall(figure[0])):
+        if gone.isdisjoint(SHA256.findall(figure[0])):
             return figure[0]
         text, count = IMAGE.subn(PLACEHOLDER, figure[0])
         removed += count
