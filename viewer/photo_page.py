@@ -1,4 +1,4 @@
-"""The page with the detections of all three models on one photo, side by side."""
+"""The page with the detections of several models on one photo, side by side."""
 
 import html
 from collections import Counter
@@ -13,13 +13,13 @@ from dataset import Labels
 from trashnet import box_drawing
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
-from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
 from viewer import inference
 from viewer.comparison import compare_streams, find_items, item_rows, sort_photo
 from viewer.photo_picker import pick_photo
 from viewer.scorecards import bins_score, describe_scores, read_scorecards
 from viewer.server import ViewerOptions
+from viewer.sources import choose_source, list_models, show_problems
 
 FILTER_HELP = "Display only: the comparison counts every class."
 CALLOUTS = {
@@ -97,30 +97,39 @@ def show_filters(taxonomy: Taxonomy, scorecards: Path, *, labelled: bool) -> Dis
 def show_photo_page(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> None:
     """Show the page; ``key`` identifies the taxonomy in the caches."""
     with st.sidebar:
-        photo = pick_photo(options, taxonomy, key)
+        source = choose_source(options)
+        photo = pick_photo(source, options, taxonomy, key)
         st.divider()
         filters = show_filters(
             taxonomy, options.scorecards, labelled=photo is not None and photo.labels is not None
         )
+    show_problems(source)
     if photo is None:
         st.info("Choose a photo on the left.", icon=":material/photo_camera:")
         return
     labels = photo.labels if filters.ground_truth else None
     headline = st.container()
     found: dict[str, Detections] = {}
-    for column, model in zip(st.columns(len(MODELS), gap="medium"), MODELS, strict=True):
+    models = list_models(source, options)
+    for column, model in zip(st.columns(max(len(models), 1), gap="medium"), models, strict=False):
         with column:
             st.markdown(f"**{model.title}** &nbsp; :small[:gray[{model.purpose}]]")
-            path = options.models / model.file
             try:
-                written = path.stat().st_mtime_ns if path.is_file() else 0
-                result = run_model(path, written, key, photo.sha256, taxonomy, photo.image)
+                if model.error is not None:
+                    raise UserError(model.error)
+                written = model.path.stat().st_mtime_ns if model.path.is_file() else 0
+                result = run_model(model.path, written, key, photo.sha256, taxonomy, photo.image)
             except UserError as error:
                 st.info(str(error), icon=":material/hourglass_empty:")
                 continue
             found[model.title] = result.detections.above(filters.min_score)
             show_model_column(photo.image, result, filters, labels, taxonomy)
     with headline:
+        if not models:
+            st.info(
+                "The flywheel has no model yet: the first turn publishes one, `make demo` brings one along.",
+                icon=":material/hourglass_empty:",
+            )
         show_comparison(found, labels, taxonomy)
     if not found:  # without any model the photo and its ground truth are still shown
         show_photo(photo.image, labels, None, taxonomy)
