@@ -22,7 +22,7 @@ def main() -> None:
     """Show the pages; an invalid option or taxonomy is an error message on the page."""
     st.set_page_config("TrashNet viewer", str(ICON), layout="wide")
     st.html(
-        "<style>.stMainBlockContainer {padding-top: 4rem}</style>"
+        "<style>.stMainBlockContainer {padding: 4rem 3rem}</style>"
     )  # the default leaves a quarter of a laptop's screen empty
     try:
         options = ViewerOptions.parse(sys.argv[1:])

@@ -23,7 +23,8 @@ from viewer.detection_job import DetectionJob, detections_file
 from viewer.photo_page import show_photo, stream_chip
 from viewer.photo_picker import go_to_frame, open_log, pick_number
 
-EXAMPLES = 3  # frames of each slice that decided
+EXAMPLES = 4  # frames of each slice that decided
+EXAMPLES_A_ROW = 2
 POLL_SECONDS = 0.3
 ALL_ITEMS = "all items"
 NUMBER = "gate_number"  # the state that holds the frame's number
@@ -120,8 +121,8 @@ def show_frames(comparison: Comparison) -> None:
             help="The boxes that a person drew, dashed.",
         )
     position = int(positions[number - 1])
-    show_counts(comparison, compared, part, gate_set, rival)
-    show_frame(comparison, compared, position, rival, show_truth=show_truth)
+    show_counts(comparison, compared, part, gate_set)
+    show_row(comparison, compared, [position], rival, show_truth=show_truth)
     st.dataframe(compared.item_rows(position, comparison.taxonomy), hide_index=True)
     frame = labels.frames[position]
     st.caption(
@@ -167,8 +168,8 @@ def show_slice(
             st.caption("Its frames have left the dataset since.")
             return
         worst = most_lost(compared, part.items, EXAMPLES)
-        for position in worst:
-            show_frame(comparison, compared, position, rival, show_truth=True)
+        for begin in range(0, len(worst), EXAMPLES_A_ROW):
+            show_row(comparison, compared, worst[begin : begin + EXAMPLES_A_ROW], rival, EXAMPLES_A_ROW)
         name = gate_words.slice_name(part.kind, part.name)
         st.button(
             f"All frames of {name}",
@@ -313,46 +314,52 @@ def show_counts(
     compared: ComparedFrames,
     part: GateSlice | None,
     gate_set: GateSet,
-    rival: str | None,
 ) -> None:
     """What the challenger loses and wins, in numbers, and what the colours mean."""
     items = part.items if part else np.ones(len(compared.lost), np.bool_)
     where = gate_words.slice_name(part.kind, part.name) if part else f"gate set {gate_set.version}"
-    if rival is None:
-        said = f"There is no champion to compare with. In {gate_words.plain(where)}: "
+    scores = f"{compared.challenger.sort_score:.2f}"
+    if compared.rival is None:
+        said = "There is no champion to compare with. In"
     else:
-        said = f"The challenger against the champion in {gate_words.plain(where)}: "
-    st.markdown(f"{said}**{_changes(compared, items)}**.")
+        said = "The challenger against the champion in"
+        scores = f"{compared.rival.sort_score:.2f} (champion) and {scores} (challenger)"
+    changes = _changes(compared, items)
+    st.markdown(f"{said} {gate_words.plain(where)}: **{changes}**. Detections count from {scores} on.")
     st.html(
         " ".join(stream_chip(stream, comparison.taxonomy) for stream in comparison.taxonomy.streams)
         + " <small>dashed, on white: ground truth</small>"
     )
 
 
-def show_frame(
-    comparison: Comparison, compared: ComparedFrames, position: int, rival: str | None, *, show_truth: bool
+def show_row(
+    comparison: Comparison,
+    compared: ComparedFrames,
+    positions: Sequence[int],
+    rival: str | None,
+    frames: int = 1,
+    *,
+    show_truth: bool = True,
 ) -> None:
-    """One frame as champion and challenger see it."""
-    frame = compared.labels.frames[position]
-    image, truth = frame.image(), frame.labels if show_truth else None
+    """Some frames in a row that has room for ``frames``, each as champion and challenger see it."""
     models = [("Challenger", comparison.candidate.version, compared.challenger)]
     if compared.rival is not None and rival is not None:
         models.insert(0, ("Champion", rival, compared.rival))
-    columns = st.columns(2, gap="medium")
-    on_frame = compared.labels.shared.item_frame == position
-    for column, (title, version, model) in zip(columns, models, strict=False):
-        with column:
-            st.markdown(f"**{title}** &nbsp; :small[:gray[{gate_words.plain(version)}]]")
-            show_photo(image, truth, model.detections(position), comparison.taxonomy)
-            items, right, false = (
-                int(on_frame.sum()),
-                int(model.right[on_frame].sum()),
-                int(model.false[position]),
-            )
-            st.caption(
-                f"{right} of {items} item{'s' * (items != 1)} in the right stream; {false or 'no'} false "
-                f"detection{'s' * (false != 1)}. Detections count from a score of {model.sort_score:.2f} on."
-            )
+    columns = iter(st.columns(2 * frames, gap="medium" if frames == 1 else "small"))
+    for position in positions:
+        frame = compared.labels.frames[position]
+        image, truth = frame.image(), frame.labels if show_truth else None
+        on_frame = compared.labels.shared.item_frame == position
+        for title, version, model in models:
+            with next(columns):
+                version = f" &nbsp; :small[:gray[{gate_words.plain(version)}]]" if frames == 1 else ""
+                st.markdown(f"**{title}**{version}")
+                show_photo(image, truth, model.detections(position), comparison.taxonomy)
+                items, right, false = on_frame.sum(), model.right[on_frame].sum(), model.false[position]
+                st.caption(
+                    f"{right} of {items} item{'s' * (items != 1)} in the right stream; {false or 'no'} false "
+                    f"detection{'s' * (false != 1)}"
+                )
 
 
 def go_to_slice(name: str) -> None:

@@ -27,16 +27,16 @@ def describe_champion(role: Role, champion: Candidate | None, change: ChampionCh
     """Why this model is in use, in Markdown."""
     if champion is None:
         return f"No {role} is in use yet: a first one must reach the gate's minima, or a person decides."
-    trained = f"Trained on {plain(champion.dataset)}."
+    trained = f"Trained on {plain(champion.dataset)}"
     if change is None:
-        return f"{trained} It was in use before there was a gate, and nobody changed it since."
-    before = f" instead of {plain(change.previous)}" if change.previous else ""
+        return f"{trained}; in use since before there was a gate, and nobody changed it."
     how = {
-        "passed": f"It passed the gate on {moment(change.at)}{before}",
-        "override": f"{plain(change.by)} overrode the gate on {moment(change.at)}{before}",
-        "rollback": f"{plain(change.by)} rolled back on {moment(change.at)}{before}",
+        "passed": "because it passed the gate",
+        "override": f"because {plain(change.by)} overrode the gate",
+        "rollback": f"because {plain(change.by)} rolled back",
     }[change.decision]
-    return f"{trained} {how}: {plain(change.reason)}"
+    before = f", instead of {plain(change.previous)}" if change.previous else ""
+    return f"{trained}; in use since {moment(change.at)} {how}{before}. Reason: {plain(change.reason)}"
 
 
 def change_rows(changes: Sequence[ChampionChange]) -> list[dict[str, str]]:

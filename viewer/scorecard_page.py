@@ -20,7 +20,7 @@ from viewer.scorecards import (
     stream_rows,
 )
 from viewer.server import ViewerOptions
-from viewer.sources import Source, choose_source, show_problems
+from viewer.sources import Source, choose_source, fetch_scorecards, show_problems
 
 LOWER_IS_BETTER = ("Latency", "Size")
 BASELINES = {SSD_INT8.title: SSD_FLOAT.title}  # the difference is what quantisation costs
@@ -59,7 +59,7 @@ def choose_scorecards(source: Source, options: ViewerOptions) -> Path | None:
     if not any(name.startswith("scorecards/") for name in candidate.files):
         st.info(f"Candidate {version} brought no scorecard.", icon=":material/hourglass_empty:")
         return None
-    return deployment.scorecards(candidate)
+    return fetch_scorecards(version, deployment, candidate)
 
 
 def show_scorecards(folder: Path) -> None:

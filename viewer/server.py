@@ -92,17 +92,25 @@ def run_viewer(
     port: int = 8501,
     *,
     browser: bool = True,
+    environment_file: Path = STACK_ENVIRONMENT_FILE,
     variables: Mapping[str, str] | None = None,
     note: str = "",
 ) -> None:
     """Serve the app until Ctrl-C, whatever pages are open, and open it in a browser.
 
-    ``variables``: added to the app's environment; ``note``: see :class:`ViewerOptions`.
+    ``environment_file``: the flywheel's settings; ``variables``: added to the app's environment, and win over
+    the file; ``note``: see :class:`ViewerOptions`.
 
     Raises :class:`UserError` if it cannot be served.
     """
     options = ViewerOptions(
-        data, build / "models", build / "scorecards", build / "predictions", taxonomy_file, note=note
+        data,
+        build / "models",
+        build / "scorecards",
+        build / "predictions",
+        taxonomy_file,
+        environment=environment_file,
+        note=note,
     )
     print(f"Viewer: http://{address}:{port} (Ctrl-C ends it)", flush=True)
     process = subprocess.Popen(

@@ -69,7 +69,7 @@ def choose_source(options: ViewerOptions) -> Source:
     if kind == "Local build":
         return _local(options)
     endpoint = f"{deployment.settings.s3_endpoint}/{deployment.settings.s3_bucket}"
-    st.caption(f"{options.note or 'Object store'}: {endpoint}  \nClone: {deployment.settings.clone}")
+    st.caption(f"{options.note or 'Object store'}: `{endpoint}`  \nClone: `{deployment.settings.clone}`")
     try:
         in_use = cached_models_in_use(options.environment, deployment)
     except UserError as error:
@@ -107,6 +107,23 @@ def list_models(source: Source, options: ViewerOptions) -> list[ShownModel]:
             title = f"{role.capitalize()} · challenger"
             shown.append(_fetch(source.deployment, newest, file, title))
     return shown
+
+
+def scorecards_of_bins(source: Source, options: ViewerOptions) -> Path:
+    """The folder of the scorecards that say from which score on bins act: those of the student in use.
+
+    It need not exist. Raises :class:`UserError` if they cannot be downloaded.
+    """
+    student = source.in_use.champions["student"] if source.in_use is not None else None
+    if source.deployment is None or student is None:
+        return options.scorecards
+    return fetch_scorecards(student.version, source.deployment, student)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Downloading scorecards")
+def fetch_scorecards(version: str, _deployment: Deployment, _candidate: Candidate) -> Path:
+    """The folder of a candidate's scorecards: downloaded and checked once, not at every click."""
+    return _deployment.scorecards(_candidate)
 
 
 def _fetch(deployment: Deployment, candidate: Candidate, file: str, title: str) -> ShownModel:
