@@ -37,7 +37,7 @@ demo: install .tools/label-studio ## One whole turn on the embedded stack, with 
 	trashnet down
 	@echo 'Everything is kept: `make up` brings it back at the addresses above, `make status` says how it is.'
 
-view: install ## Open the viewer: a photo through all three models
+view: install ## Open the viewer: frames and photos through the models, champion beside challenger, scorecards
 	$(BIN)/trashnet view
 
 test-quick: install ## The inner loop, under 2 minutes: no server, no network, nothing heavy

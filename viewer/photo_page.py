@@ -1,4 +1,4 @@
-"""The page with the detections of all three models on one photo, side by side."""
+"""The page with the detections of several models on one photo, side by side."""
 
 import html
 from collections import Counter
@@ -13,13 +13,13 @@ from dataset import Labels
 from trashnet import box_drawing
 from trashnet.detectors import Detections
 from trashnet.errors import UserError
-from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
 from viewer import inference
 from viewer.comparison import compare_streams, find_items, item_rows, sort_photo
 from viewer.photo_picker import pick_photo
 from viewer.scorecards import bins_score, describe_scores, read_scorecards
 from viewer.server import ViewerOptions
+from viewer.sources import choose_source, list_models, scorecards_of_bins, show_problems
 
 FILTER_HELP = "Display only: the comparison counts every class."
 CALLOUTS = {
@@ -32,6 +32,8 @@ DETECTION_COLUMNS = {
     "Stream": st.column_config.TextColumn(width=72),
     "Score": st.column_config.ProgressColumn(format="%.2f", min_value=0.0, max_value=1.0, width=85),
 }
+NARROW_COLUMNS = DETECTION_COLUMNS | {"Score": st.column_config.NumberColumn(format="%.2f", width=50)}
+MAX_WIDE_COLUMNS = 3  # of models; beside more of them a bar has no room
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
@@ -74,7 +76,7 @@ def show_filters(taxonomy: Taxonomy, scorecards: Path, *, labelled: bool) -> Dis
         persist_state="session",
         help=f"It begins where bins act on a detection. Sorting scores: {describe_scores(cards)}."
         if cards
-        else "No model has a scorecard yet, which would say from which score on bins act on a detection.",
+        else "There is no scorecard that says from which score on bins act on a detection.",
     )
     names = st.multiselect(
         "Show only",
@@ -97,30 +99,44 @@ def show_filters(taxonomy: Taxonomy, scorecards: Path, *, labelled: bool) -> Dis
 def show_photo_page(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> None:
     """Show the page; ``key`` identifies the taxonomy in the caches."""
     with st.sidebar:
-        photo = pick_photo(options, taxonomy, key)
+        source = choose_source(options)
+        photo = pick_photo(source, options, taxonomy, key)
         st.divider()
         filters = show_filters(
-            taxonomy, options.scorecards, labelled=photo is not None and photo.labels is not None
+            taxonomy,
+            scorecards_of_bins(source, options),
+            labelled=photo is not None and photo.labels is not None,
         )
+    show_problems(source)
     if photo is None:
         st.info("Choose a photo on the left.", icon=":material/photo_camera:")
         return
     labels = photo.labels if filters.ground_truth else None
     headline = st.container()
     found: dict[str, Detections] = {}
-    for column, model in zip(st.columns(len(MODELS), gap="medium"), MODELS, strict=True):
+    models = list_models(source, options)
+    if source.deployment is not None and source.in_use is None:
+        st.caption("Without the store there are no candidates' models: these are of the local build.")
+    for column, model in zip(st.columns(max(len(models), 1), gap="medium"), models, strict=False):
         with column:
-            st.markdown(f"**{model.title}** &nbsp; :small[:gray[{model.purpose}]]")
-            path = options.models / model.file
+            between = " &nbsp; " if source.deployment is None else "  \n"  # a version takes a line of its own
+            st.markdown(f"**{model.title}**{between}:small[:gray[{model.purpose}]]")
             try:
-                written = path.stat().st_mtime_ns if path.is_file() else 0
-                result = run_model(path, written, key, photo.sha256, taxonomy, photo.image)
+                if model.error is not None:
+                    raise UserError(model.error)
+                written = model.path.stat().st_mtime_ns if model.path.is_file() else 0
+                result = run_model(model.path, written, key, photo.sha256, taxonomy, photo.image)
             except UserError as error:
                 st.info(str(error), icon=":material/hourglass_empty:")
                 continue
             found[model.title] = result.detections.above(filters.min_score)
-            show_model_column(photo.image, result, filters, labels, taxonomy)
+            show_model_column(photo.image, result, filters, labels, taxonomy, len(models))
     with headline:
+        if not models:
+            st.info(
+                "The flywheel has no model yet: the first turn publishes one, `make demo` brings one along.",
+                icon=":material/hourglass_empty:",
+            )
         show_comparison(found, labels, taxonomy)
     if not found:  # without any model the photo and its ground truth are still shown
         show_photo(photo.image, labels, None, taxonomy)
@@ -150,8 +166,9 @@ def show_model_column(
     filters: DisplayFilters,
     labels: Labels | None,
     taxonomy: Taxonomy,
+    models: int,
 ) -> None:
-    """One model: the photo with its boxes, their streams, its latency, and a table of its detections."""
+    """One of several ``models``: the photo with its boxes, their streams, its latency, and a table."""
     shown = inference.filter_detections(result.detections, filters.min_score, filters.class_ids)
     show_photo(image, labels, shown, taxonomy)
     streams = Counter(taxonomy.stream_of[int(class_id)] for class_id in shown.class_ids)
@@ -172,7 +189,8 @@ def show_model_column(
             f"wrong one, {counts.missed} missed; {false or 'no'} false detection{'s' * (false != 1)}."
         )
     if rows := inference.detection_rows(shown, taxonomy):
-        st.dataframe(rows, hide_index=True, column_config=DETECTION_COLUMNS)
+        columns = DETECTION_COLUMNS if models <= MAX_WIDE_COLUMNS else NARROW_COLUMNS
+        st.dataframe(rows, hide_index=True, column_config=columns)
     elif len(result.detections):
         best = float(result.detections.scores[0])
         st.caption(f"No detection to show at this confidence. The highest score of all is {best:.2f}.")

@@ -17,6 +17,7 @@ from viewer import selection
 from viewer.inference import DEFAULT_CONFIDENCE
 from viewer.photos import MAX_BYTES, read_photo
 from viewer.server import ViewerOptions
+from viewer.sources import Source
 
 LOG, UPLOAD = "Frames", "Your photo"
 AS_STORED, BY_DISAGREEMENT = "as stored", "most disagreement first"
@@ -61,9 +62,9 @@ def compute_dissimilarity(
     )
 
 
-def pick_photo(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | None:
+def pick_photo(source: Source, options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | None:
     """Return the chosen photo, or ``None`` after the page has shown why there is none."""
-    source = st.segmented_control(
+    origin = st.segmented_control(
         "Source",
         [LOG, UPLOAD],
         default=LOG,
@@ -73,7 +74,7 @@ def pick_photo(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | 
         width="stretch",
     )
     try:
-        return pick_upload() if source == UPLOAD else pick_frame(options, taxonomy, key)
+        return pick_upload() if origin == UPLOAD else pick_frame(source, options, taxonomy, key)
     except UserError as error:
         st.error(str(error), icon=":material/error:")
         return None
@@ -105,10 +106,10 @@ def pick_upload() -> Photo | None:
     )
 
 
-def pick_frame(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | None:
+def pick_frame(source: Source, options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | None:
     """The frame chosen by split, class, order and number. Raises :class:`UserError` if there is no log."""
-    turns = turns_of(options.data)
-    log = open_log(options.data, turns, key, taxonomy)
+    turns = turns_of(source.data)
+    log = open_dataset(source, turns, key, taxonomy)
     split = st.segmented_control(
         "Split",
         SPLITS[::-1],
@@ -133,16 +134,18 @@ def pick_frame(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | 
         on_change=go_to_frame,
         args=(1,),
     )
-    order = st.selectbox(
-        "Order",
-        [AS_STORED, BY_DISAGREEMENT],
-        key="order",
-        persist_state="session",
-        on_change=go_to_frame,
-        args=(1,),
-    )
+    order = AS_STORED
+    if source.deployment is None:  # frames of the flywheel are ordered by difference on the page "Gate"
+        order = st.selectbox(
+            "Order",
+            [AS_STORED, BY_DISAGREEMENT],
+            key="order",
+            persist_state="session",
+            on_change=go_to_frame,
+            args=(1,),
+        )
     frames = log.frames(split)
-    indices = find_frames(options.data, turns, split, class_id, frames)
+    indices = find_frames(source.data, turns, split, class_id, frames)
     if not len(indices):
         st.info(f"The {split} split has no labelled frame yet.")
         return None
@@ -153,6 +156,16 @@ def pick_frame(options: ViewerOptions, taxonomy: Taxonomy, key: str) -> Photo | 
     size = f"{frame.width} × {frame.height} pixels"
     caption = f"{frame.file_name} · {size} · {frame.split} split · frame {frame.sha256[:12]}"
     return Photo(frame.image(), frame.sha256, caption, frame.labels)
+
+
+def open_dataset(source: Source, turns: list[str], key: str, taxonomy: Taxonomy) -> Log:
+    """The dataset log of the source. Raises :class:`UserError` with the remedy if there is none."""
+    if source.deployment is not None and not (source.data / "labels").is_dir():
+        raise UserError(
+            f"{source.data}: the flywheel's clone has no dataset log yet. `trashnet up` makes it, and `make "
+            "demo` turns the flywheel once."
+        )
+    return open_log(source.data, turns, key, taxonomy)
 
 
 def order_by_dissimilarity(
@@ -177,17 +190,17 @@ def order_by_dissimilarity(
     return indices
 
 
-def pick_number(count: int) -> int:
-    """The number of a frame, 1 to ``count``, typed or stepped to with the buttons."""
-    st.session_state["number"] = min(st.session_state.get("number", 1), count)
-    number = int(st.number_input(f"Frame, 1 to {count}", 1, count, key="number", persist_state="session"))
+def pick_number(count: int, key: str = "number") -> int:
+    """The number of a frame, 1 to ``count``, typed or stepped to with the buttons; kept under ``key``."""
+    st.session_state[key] = min(st.session_state.get(key, 1), count)
+    number = int(st.number_input(f"Frame, 1 to {count}", 1, count, key=key, persist_state="session"))
     with st.container(horizontal=True, wrap=False):
         st.button(
             "Previous",
             icon=":material/chevron_left:",
             disabled=number <= 1,
             on_click=go_to_frame,
-            args=(number - 1,),
+            args=(number - 1, key),
             width="stretch",
         )
         st.button(
@@ -195,12 +208,12 @@ def pick_number(count: int) -> int:
             icon=":material/chevron_right:",
             disabled=number >= count,
             on_click=go_to_frame,
-            args=(number + 1,),
+            args=(number + 1, key),
             width="stretch",
         )
     return number
 
 
-def go_to_frame(number: int) -> None:
+def go_to_frame(number: int, key: str = "number") -> None:
     """Show the frame of this number."""
-    st.session_state["number"] = number
+    st.session_state[key] = number

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from trashnet.errors import UserError
 from trashnet.models import SSD_FLOAT, SSD_INT8
 from viewer.scorecards import (
     MEASURES,
@@ -18,6 +19,8 @@ from viewer.scorecards import (
     read_scorecards,
     stream_rows,
 )
+from viewer.server import ViewerOptions
+from viewer.sources import Source, choose_source, fetch_scorecards, show_problems
 
 LOWER_IS_BETTER = ("Latency", "Size")
 BASELINES = {SSD_INT8.title: SSD_FLOAT.title}  # the difference is what quantisation costs
@@ -25,8 +28,42 @@ UNITS = {"Utility": "%.1f of 100", "Latency": "%.1f ms", "Size": "%.1f MiB"}
 METRICS = ("Utility", "AP at IoU 0.5", "Latency", "Size")
 
 
-def show_scorecard_page(folder: Path) -> None:
-    """Show the page: first which scorecards are missing, then the others."""
+def show_scorecard_page(options: ViewerOptions) -> None:
+    """Show the page: the scorecards of the local build, or those that a candidate brought."""
+    with st.sidebar:
+        source = choose_source(options)
+        try:
+            folder = choose_scorecards(source, options)
+        except UserError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+    show_problems(source)
+    if folder is not None:
+        show_scorecards(folder)
+
+
+def choose_scorecards(source: Source, options: ViewerOptions) -> Path | None:
+    """The folder of the scorecards to show, ``None`` after the page has said why there is none.
+
+    Raises :class:`UserError` if a candidate's cannot be downloaded.
+    """
+    deployment, in_use = source.deployment, source.in_use
+    if deployment is None or in_use is None:
+        return options.scorecards
+    candidates = {c.version: c for c in (in_use.newest, *in_use.champions.values()) if c is not None}
+    if not candidates:
+        st.info("The flywheel has no candidate yet.", icon=":material/hourglass_empty:")
+        return None
+    version = st.selectbox("Candidate", list(candidates), key="card_version", persist_state="session")
+    candidate = candidates[version]
+    if not any(name.startswith("scorecards/") for name in candidate.files):
+        st.info(f"Candidate {version} brought no scorecard.", icon=":material/hourglass_empty:")
+        return None
+    return fetch_scorecards(version, deployment, candidate)
+
+
+def show_scorecards(folder: Path) -> None:
+    """First which scorecards are missing, then the others."""
     cards, errors = read_scorecards(folder)
     for error in errors:
         st.info(error, icon=":material/hourglass_empty:")

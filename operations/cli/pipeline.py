@@ -360,10 +360,24 @@ def fiftyone_(model: str | None, address: str, port: int, data: Path, taxonomy_f
 @data_option
 @taxonomy_option
 def view(address: str, port: int, data: Path, taxonomy_file: Path) -> None:
-    """Open the viewer: a photo or a test frame through all three models, and their scorecards."""
+    """Open the viewer: photos and frames through the models, what the gate said, and scorecards.
+
+    It shows the flywheel of this folder, or the one that the environment names: its own frames, champions and
+    candidates, also while the embedded stack is down. Without one, and at a click, it shows the local build.
+    """
+    from operations.stack.store_reader import readable_store
     from viewer import run_viewer
 
-    run_viewer(data=data, build=BUILD, taxonomy_file=taxonomy_file, address=address, port=port)
+    with readable_store() as store:
+        run_viewer(
+            data=data,
+            build=BUILD,
+            taxonomy_file=taxonomy_file,
+            address=address,
+            port=port,
+            variables=store.variables,
+            note=store.note,
+        )
 
 
 def _taxonomy(path: Path) -> "Taxonomy":

@@ -49,8 +49,16 @@ def start_s3(folder: Path, port: int, access_key: str, secret_key: str) -> Serve
     return spawn_s3(folder, port, access_key, secret_key).wait_until_healthy(S3_TIMEOUT_SECONDS)
 
 
-def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: Path | None = None) -> Server:
-    """:func:`start_s3` without waiting."""
+def spawn_s3(
+    folder: Path,
+    port: int,
+    access_key: str,
+    secret_key: str,
+    *,
+    log: Path | None = None,
+    read_only: bool = False,
+) -> Server:
+    """:func:`start_s3` without waiting; ``read_only``: it refuses to write."""
     folder.mkdir(parents=True, exist_ok=True)
     url = _loopback_url("S3 server", port)
     # The variable holds a CSV list of pairs, and a pair itself is separated by a comma. So the pair is
@@ -61,7 +69,12 @@ def spawn_s3(folder: Path, port: int, access_key: str, secret_key: str, *, log: 
         )
     return spawn(
         "S3 server",
-        [find_rclone(), "serve", "s3", "--addr", f"{LOOPBACK}:{port}", "--config", "/dev/null", folder],
+        [
+            find_rclone(),
+            *("serve", "s3", "--addr", f"{LOOPBACK}:{port}", "--config", "/dev/null"),
+            *(["--read-only"] if read_only else []),
+            folder,
+        ],
         url=url,
         log=log or folder.with_name(f"{folder.name}.log"),
         is_healthy=lambda: is_s3_answering(url),

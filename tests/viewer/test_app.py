@@ -8,92 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from dataset import Log
 from tests.conftest import REPOSITORY
-from trashnet.processes import stop_process
-from viewer.server import STOP_GRACE_SECONDS, ViewerOptions, streamlit_command
-
-TIMEOUT_MILLISECONDS = 60_000  # milliseconds; the first photo opens three models
-expect.set_options(timeout=TIMEOUT_MILLISECONDS)
-
-
-@contextmanager
-def served(options: ViewerOptions, log: Path) -> Iterator[str]:
-    """The app's address while it is served; what it writes goes to ``log``."""
-    port = free_port()
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            streamlit_command(options, port=port, browser=False), cwd=REPOSITORY, stdout=out, stderr=out
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            wait_until_up(address, process, log)
-            yield address
-        finally:
-            stop_process(process, STOP_GRACE_SECONDS)
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Wait for Streamlit's health check."""
-    deadline = time.monotonic() + TIMEOUT_MILLISECONDS / 1000
-    while not is_up(f"{address}/_stcore/health"):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, f"not up in time: {log.read_text()}"
-        time.sleep(0.2)
-
-
-def is_up(address: str) -> bool:
-    """Whether a server answers 200 at this address."""
-    try:
-        with urllib.request.urlopen(address, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+from tests.viewer.served_app import TIMEOUT_MILLISECONDS, free_port, local_options, served, wait_until_up
 
 
 @pytest.fixture(scope="module")
 def address(build: Path, sample_log: Log, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the drawn log, with all models and scorecards."""
-    options = ViewerOptions(
-        sample_log.root,
-        build / "models",
-        build / "scorecards",
-        build / "predictions",
-        REPOSITORY / "taxonomy.yaml",
-    )
+    options = local_options(sample_log.root, build)
     with served(options, tmp_path_factory.mktemp("served") / "streamlit.log") as address:
         yield address
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A new tab; at the end it shows no traceback and has connected to this machine only."""
-    page = browser.new_page(viewport={"width": 1440, "height": 1100})
-    hosts: set[str | None] = set()
-    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-    page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname))
-    yield page
-    assert page.locator('[data-testid="stException"]').count() == 0
-    assert hosts <= {"127.0.0.1", None}
-    page.close()
 
 
 def open_photos(page: Page, address: str) -> None:
@@ -255,13 +188,7 @@ def test_with_nothing_trained_the_app_says_so_and_shows_what_there_is(
 
     The frame and its ground truth are still shown.
     """
-    options = ViewerOptions(
-        sample_log.root,
-        tmp_path / "models",
-        tmp_path / "cards",
-        tmp_path / "predictions",
-        REPOSITORY / "taxonomy.yaml",
-    )
+    options = local_options(sample_log.root, tmp_path)
     with served(options, tmp_path / "streamlit.log") as address:
         page.goto(address)
         expect(page.get_by_text("no such model. dvc repro")).to_have_count(3)
@@ -280,13 +207,7 @@ def test_one_missing_model_does_not_keep_the_others_from_working(
     (tmp_path / "models").mkdir()
     for name in ("ssd_float.tflite", "ssd_int8.tflite"):
         shutil.copy(build / "models" / name, tmp_path / "models")
-    options = ViewerOptions(
-        tmp_path / "data",
-        tmp_path / "models",
-        tmp_path / "cards",
-        tmp_path / "predictions",
-        REPOSITORY / "taxonomy.yaml",
-    )
+    options = local_options(tmp_path / "data", tmp_path)
     with served(options, tmp_path / "streamlit.log") as address:
         page.goto(address)
         expect(page.get_by_text("no dataset log here. dvc pull")).to_be_visible()
@@ -305,7 +226,7 @@ def test_ctrl_c_ends_the_viewer_while_a_page_is_open(page: Page, sample_log: Log
     program = (
         "import sys; from pathlib import Path; from viewer import run_viewer; "
         "run_viewer(Path(sys.argv[1]), Path(sys.argv[2]), Path('taxonomy.yaml'), port=int(sys.argv[3]), "
-        "browser=False)"
+        "browser=False, environment_file=Path(sys.argv[2]) / 'none.env')"
     )
     log = tmp_path / "viewer.log"
     with log.open("w") as out:

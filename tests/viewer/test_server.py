@@ -15,7 +15,12 @@ from viewer.server import ViewerOptions, streamlit_command
 
 def test_options_survive_the_command_line() -> None:
     """The app reads the options that were put behind ``--``, spaces included."""
-    options = ViewerOptions(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml"))
+    options = ViewerOptions(
+        *(Path("a b"), Path("models"), Path("cards"), Path("predictions"), Path("t.yaml")),
+        params=Path("--p.yaml"),
+        environment=Path("stack.env"),
+        note="read from its folder",
+    )
     line = streamlit_command(options)
     assert ViewerOptions.parse(line[line.index("--") + 1 :]) == options
 
@@ -47,7 +52,7 @@ def test_the_app_listens_on_loopback_and_sends_no_telemetry() -> None:
 def test_the_app_loads_neither_torch_nor_tensorflow_nor_prefect() -> None:
     """A computer that only runs the viewer needs no training library."""
     program = (
-        "import sys; import viewer.photo_page, viewer.scorecard_page; "
+        "import sys; import viewer.photo_page, viewer.gate_page, viewer.scorecard_page; "
         "print(*{name.split('.')[0] for name in sys.modules} & {'torch', 'tensorflow', 'keras', 'prefect', "
         "'fiftyone', 'dvc'})"
     )
