@@ -150,7 +150,7 @@ def show_verdict(in_use: ModelsInUse, judged: JudgedCandidate, role: Role, compa
     verdict = comparison.verdict
     callout, icon = CALLOUTS[verdict.outcome]
     callout(gate_words.headline(role, verdict, comparison.rival), icon=icon)
-    st.caption(gate_words.describe_judgement(judgement))
+    st.caption(gate_words.describe_judgement(judgement, verdict))
     show_overrule(in_use, judgement, role, verdict)
     st.markdown("\n".join(f"- {line}" for line in gate_words.finding_lines(verdict)))
     show_deciding_slices(comparison)

@@ -55,14 +55,14 @@ def change_rows(changes: Sequence[ChampionChange]) -> list[dict[str, str]]:
     ]
 
 
-def describe_judgement(judgement: Judgement) -> str:
-    """When and on which frames, and how many more would decide, in Markdown."""
+def describe_judgement(judgement: Judgement, verdict: Verdict) -> str:
+    """When and on which frames, and how many more would decide about this model, in Markdown."""
     counts = sorted(judgement.frames.items())
     origins = ", ".join(f"{count:,} {plain(origin)}" for origin, count in counts)
     frames = f"{sum(judgement.frames.values()):,} frames ({origins})" if counts else "no frame"
     said = f"Judged on {moment(judgement.at)} on gate set {plain(judgement.gate_set)}: {frames}."
-    if judgement.more_frames:
-        said += f" About {judgement.more_frames:,} exploration frames more would decide what is held."
+    if verdict.more_frames:
+        said += f" About {verdict.more_frames:,} exploration frames more would decide what is held."
     return said
 
 

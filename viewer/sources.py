@@ -51,9 +51,9 @@ def choose_source(options: ViewerOptions) -> Source:
     try:
         deployment = find_deployment(options.environment)
     except UserError as error:
-        return _local(options, f"The flywheel cannot be shown: {error}")
+        return _local(options, problems=(f"The flywheel cannot be shown: {error}",))
     if deployment is None:
-        return _local(options)
+        return _local(options, "No flywheel here: `trashnet up` starts one. ")
     kinds: tuple[Kind, Kind] = ("Flywheel", "Local build")
     kind = st.segmented_control(
         "Show",
@@ -77,9 +77,8 @@ def choose_source(options: ViewerOptions) -> Source:
     return Source("Flywheel", deployment.data, deployment, in_use, in_use.problems)
 
 
-def _local(options: ViewerOptions, *problems: str) -> Source:
-    where = "No flywheel here: `trashnet up` starts one. " if not problems else ""
-    st.caption(f"{where}Shown is the local build: {options.data} and {options.models}.")
+def _local(options: ViewerOptions, before: str = "", problems: tuple[str, ...] = ()) -> Source:
+    st.caption(f"{before}Shown is the local build: {options.data} and {options.models}.")
     return Source("Local build", options.data, problems=problems)
 
 

@@ -13,6 +13,7 @@ from evaluation import EvaluationParams, evaluate
 from tests.servers import S3Server
 from tests.viewer.deployment import SmallDeployment, make_deployment
 from tests.viewer.models import write_onnx, write_tflite
+from tests.viewer.served_app import TIMEOUT_MILLISECONDS
 from trashnet.detectors import open_detector
 from trashnet.models import MODELS
 from trashnet.taxonomy import Taxonomy
@@ -59,6 +60,7 @@ def deployment(
 def page(browser: Browser) -> Iterator[Page]:
     """A new tab; at the end it shows no traceback and has connected to this machine only."""
     page = browser.new_page(viewport={"width": 1440, "height": 1100})
+    page.set_default_timeout(TIMEOUT_MILLISECONDS)
     hosts: set[str | None] = set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname))

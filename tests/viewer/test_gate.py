@@ -96,8 +96,8 @@ def test_every_finding_stands_on_the_page_as_a_sentence(
     expect(page.get_by_text("gate set gate-00001: 20 frames (20 exploration)")).to_be_visible()
     for finding in verdict.findings:
         expect(page.get_by_text(finding.sentence).first).to_be_visible()
-    if judgement.more_frames:
-        expect(page.get_by_text(f"About {judgement.more_frames:,} exploration frames more")).to_be_visible()
+    if verdict.more_frames:
+        expect(page.get_by_text(f"About {verdict.more_frames:,} exploration frames more")).to_be_visible()
 
 
 def test_the_slices_that_decided_show_frames_and_lead_to_all_of_them(page: Page, address: str) -> None:

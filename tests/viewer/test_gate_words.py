@@ -87,7 +87,7 @@ def test_a_verdict_that_holds_says_how_many_frames_would_decide() -> None:
         frames={"import": 12, "exploration": 8},
         models={"teacher": ModelJudgement(champion="00001-a", best=None, verdict=verdict)},
     )
-    said = gate_words.describe_judgement(judgement)
+    said = gate_words.describe_judgement(judgement, verdict)
     assert "20 frames (8 exploration, 12 import)" in said
     assert "About 580 exploration frames more would decide" in said
     headline = gate_words.headline("teacher", verdict, "00001-a")
