@@ -82,7 +82,7 @@ def judgements(older: str, newer: str) -> None:
 
     Refused where they were judged on different frames or labels: then the two say nothing about each other.
     """
-    from export import judgement_table, load_judgement
+    from export import compare_judgements, load_judgement
     from trashnet.settings import load_settings
     from trashnet.store import open_store
 
@@ -92,7 +92,7 @@ def judgements(older: str, newer: str) -> None:
         if judgement is None:
             raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it")
         found.append(judgement)
-    click.echo(judgement_table(*found))
+    click.echo(compare_judgements(*found))
 
 
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":

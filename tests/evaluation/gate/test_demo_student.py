@@ -65,11 +65,11 @@ def judge(challenger: Detector, champion: Detector | None, frames: Frames, taxon
 def test_a_better_model_that_harms_one_class_of_sixty_boxes_is_blocked_and_the_class_named(
     student: Recorded, frames: Frames, taxonomy: Taxonomy
 ) -> None:
-    """The champion loses a tenth of all detections; the challenger loses none, but takes seven of ten food
+    """The champion loses a fifth of all detections; the challenger loses none, but takes seven of ten food
     cans for glass cups, which belong into another stream. Utility and AP50 pass, the class blocks.
     """
     can, cup = taxonomy.id_of["Food Can"], taxonomy.id_of["Glass cup"]
-    champion = Harmed(student, 2, lose=0.1)
+    champion = Harmed(student, 2, lose=0.2)
     challenger = Harmed(student, 1, mistake={can: cup}, mistaken=0.7)
     verdict = judge(challenger, champion, frames, taxonomy)
     assert verdict.outcome == "blocks"
