@@ -11,7 +11,7 @@ from trashnet.errors import UserError
 from trashnet.models import ROLES, Role
 
 if TYPE_CHECKING:
-    from export import Candidate
+    from export import Candidate, Judgement
     from trashnet.store import ObjectStore
 
 version_argument = click.argument("version")
@@ -82,17 +82,21 @@ def judgements(older: str, newer: str) -> None:
 
     Refused where they were judged on different frames or labels: then the two say nothing about each other.
     """
-    from export import compare_judgements, load_judgement
+    from export import compare_judgements
     from trashnet.settings import load_settings
     from trashnet.store import open_store
 
-    store, found = open_store(load_settings()), []
-    for version in (older, newer):
-        judgement = load_judgement(store, _candidate(store, version).version)
-        if judgement is None:
-            raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it")
-        found.append(judgement)
-    click.echo(compare_judgements(*found))
+    store = open_store(load_settings())
+    click.echo(compare_judgements(_judgement(store, older), _judgement(store, newer)))
+
+
+def _judgement(store: "ObjectStore", version: str) -> "Judgement":
+    from export import load_judgement
+
+    judgement = load_judgement(store, _candidate(store, version).version)
+    if judgement is None:
+        raise UserError(f"candidate {version} was never judged; `trashnet gate {version}` does it")
+    return judgement
 
 
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":
