@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         load_judgement,
         load_judgement_page,
     )
-    from export.judgement_table import judgement_table
+    from export.judgement_table import compare_judgements
     from export.newest import load_newest_candidate
     from export.onnx import OnnxReport, export_onnx
     from export.params import ExportParams
@@ -48,13 +48,13 @@ __all__ = [
     "TfliteReport",
     "check_edgetpu",
     "compare_candidates",
+    "compare_judgements",
     "download_model",
     "export_onnx",
     "export_tflite",
     "frames_wanted",
     "judge_candidate",
     "judgement_due",
-    "judgement_table",
     "last_change",
     "list_candidates",
     "list_champion_changes",
@@ -85,13 +85,13 @@ _MODULES = {
     "TfliteReport": "export.tflite",
     "check_edgetpu": "export.edgetpu",
     "compare_candidates": "export.candidate_gate",
+    "compare_judgements": "export.judgement_table",
     "download_model": "export.candidates",
     "export_onnx": "export.onnx",
     "export_tflite": "export.tflite",
     "frames_wanted": "export.judgement",
     "judge_candidate": "export.candidate_gate",
     "judgement_due": "export.judgement",
-    "judgement_table": "export.judgement_table",
     "last_change": "export.champions",
     "list_candidates": "export.candidates",
     "list_champion_changes": "export.champions",

@@ -23,7 +23,7 @@ def require_same_frames(one: Judgement, other: Judgement) -> None:
     raise UserError(f"{why}, so the two judgements say nothing about each other. {remedy}")
 
 
-def judgement_table(one: Judgement, other: Judgement) -> str:
+def compare_judgements(one: Judgement, other: Judgement) -> str:
     """Every finding of both, by model, as Markdown.
 
     Raises :class:`UserError` if they were judged on other frames or labels.

@@ -105,12 +105,12 @@ def judgements(older: str, newer: str) -> None:
 
     Refused where they were judged on different frames or labels: then the two say nothing about each other.
     """
-    from export import judgement_table
+    from export import compare_judgements
     from trashnet.settings import load_settings
     from trashnet.store import open_store
 
     store = open_store(load_settings())
-    click.echo(judgement_table(_judgement(store, older), _judgement(store, newer)))
+    click.echo(compare_judgements(_judgement(store, older), _judgement(store, newer)))
 
 
 def _candidate(store: "ObjectStore", version: str) -> "Candidate":

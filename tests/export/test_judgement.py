@@ -16,10 +16,10 @@ from export import (
     Candidate,
     GateCriteria,
     compare_candidates,
+    compare_judgements,
     frames_wanted,
     judge_candidate,
     judgement_due,
-    judgement_table,
     load_champion,
     load_judgement,
     override,
@@ -125,7 +125,7 @@ def test_two_judgements_of_one_gate_set_stand_side_by_side(criteria: GateCriteri
     store = MemoryStore()
     fair, good = (publish(store, tmp_path, name, number) for number, name in enumerate(("fair", "good"), 1))
     judged = [judge_candidate(store, candidate, criteria) for candidate in (fair, good)]
-    table = judgement_table(*judged)
+    table = compare_judgements(*judged)
     assert f"| teacher | {fair.version} | {good.version} |" in table
     assert "| the gate | passes | passes |" in table
     assert "compared with different champions" in table
@@ -143,8 +143,8 @@ def test_across_a_version_step_two_judgements_are_refused_with_a_sentence(
     first = judge_candidate(store, fair, replace(criteria, gate_set=fewer))
     second = judge_candidate(store, good, replace(criteria, gate_set=grown))
     with pytest.raises(UserError, match=r"on gate set gate-00001, candidate .* on gate-00002") as raised:
-        judgement_table(first, second)
+        compare_judgements(first, second)
     assert f"`trashnet gate {good.version} {fair.version}` judges both" in str(raised.value)
     third = judge_candidate(store, good, criteria)
     with pytest.raises(UserError, match="both judged on gate set gate-00001, but frames left it"):
-        judgement_table(first, third)
+        compare_judgements(first, third)
