@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset import Frame, Labels
-from dataset.append import append_to, open_to_append
+from dataset import Frame, Labels, append_turn
+from dataset.append import open_to_append
 from dataset.gate_set import step_gate_set
 from dataset.params import GrowthParams
 from dataset.versions import DATA, commit_version
@@ -83,8 +83,8 @@ class Gate:
             labels.append((sha256, Labels(stack(capture.truth), class_ids, crowd)))
         params = load_params("growth", GrowthParams, self.deployment.root / "params.yaml")
         with clone.exclusive_lock():
+            turn = append_turn(clone.path / DATA, "bins", drawn, labels, taxonomy)
             with open_to_append(clone.path / DATA, taxonomy) as log:
-                turn = append_to(log, "bins", drawn, labels)
                 assert step_gate_set(log, params) is not None
             assert turn is not None
             commit_version(clone, turn, f"{frames} exploration frames")
