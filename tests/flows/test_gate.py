@@ -142,6 +142,7 @@ class Gate:
         artifact = self.artifacts(candidate)[-1]
         assert artifact["data"] == judgement.markdown()
         assert artifact["description"] == f"Candidate {candidate.version}: {judgement.outcome}"
+        assert judgement.credit_markdown() in [one["data"] for one in self.artifacts_named("credit")]
         if number == 1:  # later ones a sweep starts
             assert self.run_of(artifact)["created_by"]["type"] == "AUTOMATION"
         assert len(keys(".json")) == len(keys(".html")) == number
@@ -151,11 +152,15 @@ class Gate:
 
     def artifacts(self, candidate: Candidate) -> list[dict[str, Any]]:
         """What the gate's runs show of this candidate in Prefect, oldest first."""
+        about = f"Candidate {candidate.version}:"
+        return [one for one in self.artifacts_named("gate") if one["description"].startswith(about)]
+
+    def artifacts_named(self, name: str) -> list[dict[str, Any]]:
+        """All artifacts of this key in Prefect, oldest first."""
         with open_api(self.deployment.environment["PREFECT_API_URL"]) as api:
-            key = {"key": {"any_": ["gate"]}}
+            key = {"key": {"any_": [name]}}
             found: list[dict[str, Any]] = post(api, "/artifacts/filter", artifacts=key, sort="ID_DESC").json()
-        of_it = [one for one in found if one["description"].startswith(f"Candidate {candidate.version}:")]
-        return sorted(of_it, key=lambda one: str(one["created"]))
+        return sorted(found, key=lambda one: str(one["created"]))
 
     def run_of(self, artifact: dict[str, Any]) -> dict[str, Any]:
         """The flow run that made an artifact."""
