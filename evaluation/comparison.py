@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataset import Frames
 from evaluation.evaluator import predict_in_turns
@@ -25,15 +24,16 @@ from evaluation.gate import (
     slice_changes,
     slices_of_first,
 )
-from evaluation.gate.slices import gate_slices
+from evaluation.gate.slices import GateSlice, gains, gate_slices
 from evaluation.params import EvaluationParams
 from evaluation.report.examples import Example, draw_frame
 from evaluation.sorting_accuracy import Matches, match_items
-from trashnet.detectors import Detector
+from trashnet.detectors import Detections, Detector
 from trashnet.taxonomy import Taxonomy
 
 OF_CHAMPION = "times the champion's"
 EXAMPLES = 4  # frames that show each slice that decided or moved
+NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
 SHOWN_SLICES = 12  # of those that only moved
 
 
@@ -114,7 +114,9 @@ def compare_models(
     runs = _run_in_turns(models, frames, truth, shared, taxonomy, params)
     judged = runs[0]
     if champion is None:
-        verdict = judge_first_champion(shared, judged.outcomes, gate, checks)
+        found = Predictions.from_detections(truth.images, [NOTHING] * len(truth.images))
+        nothing = model_outcomes(shared, truth, found, 1.0, taxonomy, params)
+        verdict = judge_first_champion(shared, judged.outcomes, nothing, gate, checks)
         return Comparison(verdict, truth.digest(), tuple(slices_of_first(shared, judged.outcomes, gate)))
     rival, step = runs[1], 1 + params.wrong_cost
     outcomes = PairedOutcomes(shared, rival.outcomes, judged.outcomes, step)
@@ -181,14 +183,15 @@ def _examples(
     for one in gate_slices(outcomes.frames, gate.class_boxes):
         if (one.kind, one.name) in shown:
             is_gain = shown[one.kind, one.name]
-            positions = _most_changed(outcomes, one.items, is_gain=is_gain)
+            positions = _most_changed(outcomes, one, is_gain=is_gain)
             pairs = tuple((drawings[0].of(position), drawings[1].of(position)) for position in positions)
             examples.append(SliceExamples(f"{one.kind} {one.name}", is_gain, pairs))
     return tuple(examples)
 
 
-def _most_changed(outcomes: PairedOutcomes, items: NDArray[np.bool_], *, is_gain: bool) -> list[int]:
-    changed = items & (outcomes.right_gain == (1 if is_gain else -1))
+def _most_changed(outcomes: PairedOutcomes, part: GateSlice, *, is_gain: bool) -> list[int]:
+    gain = gains(outcomes.champion, outcomes.challenger, part.kind)
+    changed = part.items & (gain == (1 if is_gain else -1))
     counts = np.bincount(outcomes.frames.item_frame[changed], minlength=len(outcomes.frames))
     return [int(i) for i in np.argsort(-counts, kind="stable")[:EXAMPLES] if counts[i]]
 

@@ -46,6 +46,14 @@ def item_outcomes(
     return ItemOutcomes(item, met, item & (goes == belongs))
 
 
+def recognised_items(truth: GroundTruth, predictions: Predictions, matches: Matches) -> NDArray[np.bool_]:
+    """Whether each item met a detection of its own class, bool ``(N,)``; false for crowds."""
+    met = matches.detection_indices >= 0
+    recognised = np.zeros(len(truth), np.bool_)
+    recognised[met] = predictions.class_ids[matches.detection_indices[met]] == truth.class_ids[met]
+    return recognised
+
+
 def frame_utilities(
     truth: GroundTruth,
     predictions: Predictions,

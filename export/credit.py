@@ -1,6 +1,6 @@
 """Credit: labels that a candidate learnt from and the champion had not, beside what changed in the gate set.
 
-For every class, stream and bin: the share of items that were sorted right before and after, and the turns
+For every class, stream and bin: the share of items that were right before and after, and the turns
 that brought new labels there, with how their frames were chosen. The change is measured, on frames that
 neither model was trained on. That these very labels caused it is likely and not proven: training anew alone
 moves slices, too, which is why a slice counts as moved only if chance is ruled out.
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from dataset import Log
 from dataset.new_labels import NewLabels, new_labels
 from evaluation.gate import SliceChange
+from evaluation.gate.sentences import counted
 from export.candidates import Candidate
 from trashnet.taxonomy import Taxonomy
 
@@ -100,16 +101,16 @@ def credit_markdown(slices: Sequence[SliceCredit]) -> list[str]:
     return [
         *lines,
         "",
-        "Before and after: share of a slice's items in the gate set that are sorted right. p: adjusted for "
-        "all slices. That the new labels caused a change is likely, not proven: training anew moves slices, "
-        "too.",
+        "Before and after: share of a slice's items in the gate set that are sorted right, for a class those "
+        "that are recognised as it. p: adjusted for all slices. That the new labels caused a change is "
+        "likely, not proven: training anew moves slices, too.",
     ]
 
 
 def describe_change(change: SliceChange) -> str:
     """One sentence with the numbers of a slice."""
     kind = f"{change.kind[0].upper()}{change.kind[1:]} {change.name}"
-    after = f"{100 * change.after:.0f} % of its {change.boxes} items are sorted right"
+    after = f"{100 * change.after:.0f} % of its {change.boxes} items are {counted(change.kind)}"
     if change.before is None:
         return f"{kind}: {after}."
     chance = f" (p = {change.p:.4f}, adjusted for all slices)" if change.p is not None else ""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from dataset import Frames
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.gate import GateFrames, gate_frames
-from evaluation.gate.slices import GateSlice, gate_slices
+from evaluation.gate.slices import GateSlice, gate_slices, successes
 from evaluation.sorting_accuracy import UNMATCHED, Matches, match_items
-from evaluation.utility import item_outcomes
+from evaluation.utility import item_outcomes, recognised_items
 from trashnet.detectors import Detections
 from trashnet.taxonomy import Taxonomy
 
@@ -52,6 +51,7 @@ class ModelOnFrames:
         acted: The detections that count.
         detection: int64 ``(N,)``, per item the row of its detection in ``acted``, -1 if it is missed.
         right: bool ``(N,)``, whether each item arrives in its stream, by a detection or by default.
+        recognised: bool ``(N,)``, whether each item is detected as its own class.
         false: int64 ``(F,)``, false detections per frame.
     """
 
@@ -59,6 +59,7 @@ class ModelOnFrames:
     acted: Predictions
     detection: NDArray[np.int64]
     right: NDArray[np.bool_]
+    recognised: NDArray[np.bool_]
     false: NDArray[np.int64]
 
     @classmethod
@@ -75,6 +76,7 @@ class ModelOnFrames:
             acted,
             matches.detection_indices[items.item],
             items.right[items.item],
+            recognised_items(labels.truth, acted, matches)[items.item],
             np.bincount(false, minlength=len(labels.truth.images)).astype(np.int64),
         )
 
@@ -90,23 +92,36 @@ class ModelOnFrames:
 
 @dataclass(frozen=True)
 class ComparedFrames:
-    """A challenger beside a rival; without a rival an item counts as lost where it is not sorted right."""
+    """A challenger beside a rival; without a rival an item counts as lost where it is not right.
+
+    What is right depends on the slice that one looks at (:mod:`evaluation.gate.slices`); without one an item
+    is right that arrives in its stream.
+    """
 
     labels: GateFrameLabels
     rival: ModelOnFrames | None
     challenger: ModelOnFrames
 
-    @cached_property
-    def lost(self) -> NDArray[np.bool_]:
-        """Items that only the rival sorts right, ``(N,)``."""
-        return ~self.challenger.right if self.rival is None else self.rival.right & ~self.challenger.right
+    def lost(self, part: GateSlice | None = None) -> NDArray[np.bool_]:
+        """Items of a slice, or of all, that only the rival gets right, ``(N,)``."""
+        return self._only(self.rival, self.challenger, part)
 
-    @cached_property
-    def won(self) -> NDArray[np.bool_]:
-        """Items that only the challenger sorts right, ``(N,)``."""
+    def won(self, part: GateSlice | None = None) -> NDArray[np.bool_]:
+        """Items of a slice, or of all, that only the challenger gets right, ``(N,)``."""
         if self.rival is None:
             return np.zeros(len(self.challenger.right), np.bool_)
-        return self.challenger.right & ~self.rival.right
+        return self._only(self.challenger, self.rival, part)
+
+    def items(self, part: GateSlice | None = None) -> NDArray[np.bool_]:
+        """Items of a slice, or all, ``(N,)``."""
+        return np.ones(len(self.challenger.right), np.bool_) if part is None else part.items
+
+    def _only(
+        self, one: ModelOnFrames | None, other: ModelOnFrames, part: GateSlice | None
+    ) -> NDArray[np.bool_]:
+        kind = "" if part is None else part.kind
+        others: NDArray[np.bool_] = self.items(part) & ~successes(other, kind)
+        return others if one is None else others & successes(one, kind)
 
     def per_frame(self, items: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many of these items each frame has, ``(F,)``."""
@@ -114,15 +129,14 @@ class ComparedFrames:
             self.labels.shared.item_frame[items], minlength=len(self.labels.truth.images)
         ).astype(np.int64)
 
-    def order(self, order: Order, items: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Positions of the frames that have one of ``items`` (all frames for ``None``), in this order.
+    def order(self, order: Order, part: GateSlice | None = None) -> NDArray[np.int64]:
+        """Positions of the frames that have an item of a slice (all frames for ``None``), in this order.
 
-        Only ``items`` count in the order. Where as many differ, more false detections of one model than of
-        the other come first, then frames stand as stored.
+        Only the slice's items count in the order. Where as many differ, more false detections of one model
+        than of the other come first, then frames stand as stored.
         """
-        chosen = np.ones(len(self.lost), np.bool_) if items is None else items
-        lost, won = self.per_frame(self.lost & chosen), self.per_frame(self.won & chosen)
-        has = np.ones(len(lost), np.bool_) if items is None else self.per_frame(chosen) > 0
+        lost, won = self.per_frame(self.lost(part)), self.per_frame(self.won(part))
+        has = np.ones(len(lost), np.bool_) if part is None else self.per_frame(part.items) > 0
         positions = np.flatnonzero(has)
         if order == "as stored":
             return positions
@@ -147,9 +161,9 @@ class ComparedFrames:
         return rows
 
     def _change(self, item: np.int64) -> str:
-        if self.lost[item]:
+        if self.lost()[item]:
             return "lost" if self.rival is not None else "not right"
-        if self.won[item]:
+        if self.won()[item]:
             return "won"
         return (
             "both right"
@@ -166,7 +180,7 @@ def _destination(model: ModelOnFrames, item: np.int64, taxonomy: Taxonomy) -> st
     return f"{taxonomy.stream_of[class_id]} · {taxonomy.name_of[class_id]} {score:.2f}"
 
 
-def most_lost(compared: ComparedFrames, items: NDArray[np.bool_], count: int) -> Sequence[int]:
-    """Positions of the frames that lose most of these items, at most ``count``; none that loses nothing."""
-    lost = compared.per_frame(compared.lost & items)
+def most_lost(compared: ComparedFrames, part: GateSlice, count: int) -> Sequence[int]:
+    """Positions of the frames that lose most items of a slice, at most ``count``; none that loses nothing."""
+    lost = compared.per_frame(compared.lost(part))
     return [int(i) for i in np.argsort(-lost, kind="stable")[:count] if lost[i]]

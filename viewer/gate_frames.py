@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from dataset import GateSet, Log, gate_versions, read_gate_set, turns_of
 from evaluation.gate import Finding, Verdict
@@ -111,7 +109,7 @@ def show_frames(comparison: Comparison) -> None:
             on_change=go_to_frame,
             args=(1, NUMBER),
         )
-        positions = compared.order(order, part.items if part else None)
+        positions = compared.order(order, part)
         number = pick_number(len(positions), NUMBER)
         show_truth = st.toggle(
             "Ground truth",
@@ -167,7 +165,7 @@ def show_slice(
         if part is None:
             st.caption("Its frames have left the dataset since.")
             return
-        worst = most_lost(compared, part.items, EXAMPLES)
+        worst = most_lost(compared, part, EXAMPLES)
         for begin in range(0, len(worst), EXAMPLES_A_ROW):
             show_row(comparison, compared, worst[begin : begin + EXAMPLES_A_ROW], rival, EXAMPLES_A_ROW)
         name = gate_words.slice_name(part.kind, part.name)
@@ -286,8 +284,7 @@ def pick_slice(compared: ComparedFrames, slices: Sequence[GateSlice]) -> GateSli
         st.session_state["gate_slice"] = ALL_ITEMS
 
     def describe(name: str) -> str:
-        items = named[name].items if name in named else np.ones(len(compared.lost), np.bool_)
-        return f"{name} ({_changes(compared, items)})"
+        return f"{name} ({_changes(compared, named.get(name))})"
 
     name = st.selectbox(
         "Items",
@@ -302,11 +299,12 @@ def pick_slice(compared: ComparedFrames, slices: Sequence[GateSlice]) -> GateSli
     return named.get(name)
 
 
-def _changes(compared: ComparedFrames, items: NDArray[np.bool_]) -> str:
-    lost, won = int((compared.lost & items).sum()), int((compared.won & items).sum())
+def _changes(compared: ComparedFrames, part: GateSlice | None) -> str:
+    lost, won = int(compared.lost(part).sum()), int(compared.won(part).sum())
+    items = int(compared.items(part).sum())
     if compared.rival is None:
-        return f"{lost} of {int(items.sum())} not right"
-    return f"{lost} lost, {won} won of {int(items.sum())}"
+        return f"{lost} of {items} not right"
+    return f"{lost} lost, {won} won of {items}"
 
 
 def show_counts(
@@ -316,7 +314,6 @@ def show_counts(
     gate_set: GateSet,
 ) -> None:
     """What the challenger loses and wins, in numbers, and what the colours mean."""
-    items = part.items if part else np.ones(len(compared.lost), np.bool_)
     where = gate_words.slice_name(part.kind, part.name) if part else f"gate set {gate_set.version}"
     scores = f"{compared.challenger.sort_score:.2f}"
     if compared.rival is None:
@@ -324,7 +321,7 @@ def show_counts(
     else:
         said = "The challenger against the champion in"
         scores = f"{compared.rival.sort_score:.2f} (champion) and {scores} (challenger)"
-    changes = _changes(compared, items)
+    changes = _changes(compared, part)
     st.markdown(f"{said} {gate_words.plain(where)}: **{changes}**. Detections count from {scores} on.")
     st.html(
         " ".join(stream_chip(stream, comparison.taxonomy) for stream in comparison.taxonomy.streams)

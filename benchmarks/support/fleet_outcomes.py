@@ -151,6 +151,7 @@ def _draw_model(
     return ModelOutcomes(
         utility=np.bincount(frames.item_frame, gains, minlength=len(frames)) - FALSE_COST * acted_on,
         right=right,
+        recognised=hit,
         detections=ScoredDetections(
             frame=np.concatenate([frames.item_frame[shown], false_frame]),
             class_index=np.concatenate(

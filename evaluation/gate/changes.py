@@ -9,7 +9,7 @@ from evaluation.gate.harm import max_t_p_values
 from evaluation.gate.judgement import too_small
 from evaluation.gate.outcomes import GateFrames, ModelOutcomes, PairedOutcomes
 from evaluation.gate.params import GateParams
-from evaluation.gate.slices import GateSlice, gate_slices
+from evaluation.gate.slices import GateSlice, gains, gate_slices, successes
 
 SHOWN_KINDS = ("class", "stream", "bin")  # a tail is what others left over; nobody asks for its labels
 
@@ -17,9 +17,10 @@ SHOWN_KINDS = ("class", "stream", "bin")  # a tail is what others left over; nob
 class SliceChange(BaseModel):
     """One slice of the gate set before and after.
 
-    ``before``, ``after``: share of its ``boxes`` that the champion and the challenger sort right; ``before``
-    is ``None`` where there was no champion. ``p``: of "it did not change", adjusted for all slices; ``None``
-    where the slice is too small for a test, or where there was no champion.
+    ``before``, ``after``: share of its ``boxes`` that the champion and the challenger get right, as
+    :mod:`evaluation.gate.slices` counts it; ``before`` is ``None`` where there was no champion. ``p``: of "it
+    did not change", adjusted for all slices; ``None`` where the slice is too small for a test, or where there
+    was no champion.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +36,7 @@ class SliceChange(BaseModel):
 
     @property
     def gain(self) -> float:
-        """Share of the slice's items that are sorted right now and were not before; negative for a loss."""
+        """Share of the slice's items that are right now and were not before; negative for a loss."""
         return 0.0 if self.before is None else self.after - self.before
 
 
@@ -51,7 +52,11 @@ def slice_changes(outcomes: PairedOutcomes, params: GateParams, seed: int) -> li
     tested = [s for s in slices if too_small(*_size(frames, s), params) is None]
     sums = np.reshape(
         [
-            np.bincount(frames.item_group, outcomes.right_gain * s.items, minlength=frames.groups)
+            np.bincount(
+                frames.item_group,
+                gains(outcomes.champion, outcomes.challenger, s.kind) * s.items,
+                minlength=frames.groups,
+            )
             for s in tested
         ],
         (len(tested), frames.groups),
@@ -94,8 +99,8 @@ def _change(
         name=one.name,
         boxes=boxes,
         groups=groups,
-        before=None if champion is None else float(champion.right[one.items].mean()),
-        after=float(challenger.right[one.items].mean()),
+        before=None if champion is None else float(successes(champion, one.kind)[one.items].mean()),
+        after=float(successes(challenger, one.kind)[one.items].mean()),
         p=p,
         moved=p is not None and p <= params.harm_level,
     )

@@ -17,7 +17,7 @@ from evaluation.gate.noninferiority import (
 )
 from evaluation.gate.outcomes import GateFrames, ModelOutcomes, PairedOutcomes
 from evaluation.gate.params import GateParams
-from evaluation.gate.slices import gate_slices
+from evaluation.gate.slices import gains, gate_slices
 from evaluation.gate.verdict import Check, Finding, Outcome, Rival, SliceResult, Verdict, worst
 
 
@@ -51,16 +51,23 @@ def judge_challenger(
 
 
 def judge_first_champion(
-    frames: GateFrames, model: ModelOutcomes, params: GateParams, checks: Sequence[Check] = ()
+    frames: GateFrames,
+    model: ModelOutcomes,
+    nothing: ModelOutcomes,
+    params: GateParams,
+    checks: Sequence[Check] = (),
 ) -> Verdict:
     """Judge a model when there is no champion: it must reach the absolute minima.
 
-    The estimates themselves are compared, not their bounds: no better model is displaced.
+    ``nothing``: the outcomes of a model that detects nothing, to which utility is compared: where most items
+    belong to the default stream, that one has much. The estimates themselves are compared, not their bounds:
+    no better model is displaced.
     """
     items = len(frames.item_frame)
+    gain = float((model.utility - nothing.utility).sum())
     values = {
-        "sorting utility per item": (
-            float(model.utility.sum()) / items if items else None,
+        "sorting utility per item above that of no model": (
+            gain / items if items else None,
             params.min_utility,
         ),
         "AP50": (ap50_of(frames, model, params.class_boxes), params.min_ap50),
@@ -123,10 +130,8 @@ def slice_results(outcomes: PairedOutcomes, params: GateParams, seed: int) -> li
     boxes = [int(s.items.sum()) for s in slices]
     why = [too_small(b, g, params) for b, g in zip(boxes, groups, strict=True)]
     tested = [i for i, reason in enumerate(why) if reason is None]
-    sums = [
-        np.bincount(frames.item_group, outcomes.right_gain * slices[i].items, minlength=frames.groups)
-        for i in tested
-    ]
+    gain = [gains(outcomes.champion, outcomes.challenger, s.kind) * s.items for s in slices]
+    sums = [np.bincount(frames.item_group, gain[i], minlength=frames.groups) for i in tested]
     p_values = max_t_p_values(np.reshape(sums, (len(tested), frames.groups)), params.flips, seed)
     p_of = dict(zip(tested, p_values.tolist(), strict=True))
     results = [
@@ -135,7 +140,7 @@ def slice_results(outcomes: PairedOutcomes, params: GateParams, seed: int) -> li
             name=s.name,
             boxes=boxes[i],
             groups=groups[i],
-            gain=float(outcomes.right_gain[s.items].mean()),
+            gain=float(gain[i].sum() / boxes[i]),
             p=p_of.get(i),
             watched=why[i],
         )

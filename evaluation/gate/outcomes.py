@@ -11,7 +11,7 @@ from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.params import EvaluationParams
 from evaluation.resamples import match_as_coco
 from evaluation.sorting_accuracy import match_items
-from evaluation.utility import frame_utilities, item_outcomes
+from evaluation.utility import frame_utilities, item_outcomes, recognised_items
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy
 
@@ -82,11 +82,13 @@ class ModelOutcomes:
     """What one model did.
 
     ``utility``: float64 ``(F,)``, summed over each frame's items and false detections; ``right``: bool
-    ``(N,)``, whether each item was sorted into its own stream.
+    ``(N,)``, whether each item was sorted into its own stream; ``recognised``: bool ``(N,)``, whether it was
+    detected as its own class.
     """
 
     utility: NDArray[np.float64]
     right: NDArray[np.bool_]
+    recognised: NDArray[np.bool_]
     detections: ScoredDetections
 
 
@@ -178,6 +180,7 @@ def model_outcomes(
     outcomes = ModelOutcomes(
         frame_utilities(truth, acted_on, matches, taxonomy, params),
         items.right[items.item],
+        recognised_items(truth, acted_on, matches)[items.item],
         scored_detections(truth, predictions, len(taxonomy.classes)),
     )
     _check_shapes(frames, outcomes, "model")
@@ -198,8 +201,10 @@ def scored_detections(truth: GroundTruth, predictions: Predictions, classes: int
 
 
 def _check_shapes(frames: GateFrames, model: ModelOutcomes, name: str) -> None:
-    if model.utility.shape != frames.group.shape or model.right.shape != frames.item_frame.shape:
+    of_items = {model.right.shape, model.recognised.shape}
+    if model.utility.shape != frames.group.shape or of_items != {frames.item_frame.shape}:
         raise ValueError(
             f"the {name} has utilities of {len(model.utility)} frames and outcomes of {len(model.right)} "
-            f"items, but the gate set has {len(frames)} frames and {len(frames.item_frame)} items"
+            f"and {len(model.recognised)} items, but the gate set has {len(frames)} frames and "
+            f"{len(frames.item_frame)} items"
         )

@@ -43,7 +43,7 @@ def harm(result: SliceResult, rival: Rival) -> str:
     """Which slice got worse, by how much, and how sure that is."""
     return (
         f"{_slice(result)} got worse: of its {result.boxes} items in {result.groups} groups, "
-        f"{100 * -result.gain:.1f} points fewer are sorted right than by the {rival} "
+        f"{100 * -result.gain:.1f} points fewer are {counted(result.kind)} than by the {rival} "
         f"(p = {result.p:.4f}, adjusted for all slices)."
     )
 
@@ -72,6 +72,11 @@ def check(result: Check) -> str:
         return f"{result.name} was not measured; it must be {allowed}."
     verdict = "" if result.outcome == "passes" else ", which is outside the limit"
     return f"{result.name}: {result.value:g}{unit}{verdict}; {allowed} is allowed."
+
+
+def counted(kind: str) -> str:
+    """How an item of a slice of this kind is right, see :mod:`evaluation.gate.slices`."""
+    return "recognised as what they are" if kind == "class" else "sorted right"
 
 
 def points(share: float) -> str:

@@ -1,7 +1,13 @@
-"""The parts of the gate set in which nobody may get worse: classes, streams, tails of streams, bins."""
+"""The parts of the gate set in which nobody may get worse: classes, streams, tails of streams, bins.
+
+An item of a stream, a tail or a bin counts as right if it is sorted into its stream. An item of a class
+counts as right if it is recognised as that class: one that is missed, or taken for another class of its
+stream, may arrive where it belongs all the same, and a class that a model no longer knows would go unnoticed.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +22,30 @@ class GateSlice:
     kind: str
     name: str
     items: NDArray[np.bool_]
+
+
+class ItemOutcomes(Protocol):
+    """What became of items; see :class:`evaluation.gate.outcomes.ModelOutcomes`."""
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each item was sorted into its own stream, ``(N,)``."""
+        ...
+
+    @property
+    def recognised(self) -> NDArray[np.bool_]:
+        """Whether each item was detected as its own class, ``(N,)``."""
+        ...
+
+
+def successes(model: ItemOutcomes, kind: str) -> NDArray[np.bool_]:
+    """Which items, of all, a model gets right as slices of this kind count, bool ``(N,)``."""
+    return model.recognised if kind == "class" else model.right
+
+
+def gains(champion: ItemOutcomes, challenger: ItemOutcomes, kind: str) -> NDArray[np.int64]:
+    """1 where only the challenger gets an item right, -1 where only the champion does, ``(N,)``."""
+    return successes(challenger, kind).astype(np.int64) - successes(champion, kind)
 
 
 def gate_slices(frames: GateFrames, class_boxes: int) -> Iterator[GateSlice]:

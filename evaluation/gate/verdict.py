@@ -38,7 +38,7 @@ class Check(_Frozen):
 
 
 class SliceResult(_Frozen):
-    """One slice of the gate set: how many more of its items the challenger sorts right.
+    """One slice of the gate set: how many more of its items the challenger gets right.
 
     ``gain``: share of ``boxes``, negative for a loss; ``p``: of "it got worse", adjusted for all slices that
     were tested; ``None`` on the watch list, and then ``watched`` says why.

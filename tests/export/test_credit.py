@@ -83,7 +83,7 @@ def test_credit_is_kept_and_shown(
     judgement = judge_after(criteria, log, tmp_path, store)
     assert load_judgement(store, judgement.challenger) == judgement
     text, page = judgement.credit_markdown(), load_judgement_page(store, judgement).decode()
-    said = f"Class {taxonomy.name_of[2]}: 100 % of its 36 items are sorted right, 0 % before: +100 points"
+    said = f"Class {taxonomy.name_of[2]}: 100 % of its 36 items are recognised as what they are, 0 % before"
     assert said in text
     assert said in page
     assert f"turn {log.turns[2]} brought 3 boxes on 2 frames" in text

@@ -230,7 +230,7 @@ def passes_the_minima(gate: Gate) -> Candidate:
     assert data["gate"]["models"]["student"]["outcome"] == "passes"
     assert data["champions"]["student"]["change"]["decision"] == "passed"
     assert re.search(rf"champions +teacher +none yet\n +student +{first.version}, .* passed the gate", text)
-    assert "passes (no champion before it): Sorting utility per item is" in text
+    assert "passes (no champion before it): Sorting utility per item above that of no model is" in text
     return first
 
 

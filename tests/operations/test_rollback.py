@@ -133,7 +133,10 @@ def test_credit_says_what_changed_and_whose_labels_are_new(settings: Settings, t
     store.put(judgement.page_key, b"a page")
     page = tmp_path / "credit.html"
     done = CliRunner().invoke(cli, ["credit", made.version, "--page", str(page)], catch_exceptions=False)
-    assert "75 % of its 40 items are sorted right, 50 % before: +25 points (p = 0.0100" in done.output
+    assert (
+        "75 % of its 40 items are recognised as what they are, 50 % before: +25 points (p = 0.0100"
+        in done.output
+    )
     assert "turn 00002-bins-0123456789ab brought 9 boxes on 4 frames (4 drawn at random, 1 corrected)" in (
         done.output
     )

@@ -65,8 +65,8 @@ def compared(labels: GateFrameLabels, taxonomy: Taxonomy) -> ComparedFrames:
 
 def test_items_are_lost_and_won_one_by_one(compared: ComparedFrames) -> None:
     """Both cans are lost, the second one because 0.4 does not count; the cigarette is won."""
-    assert compared.lost.tolist() == [True, False, True]
-    assert compared.won.tolist() == [False, True, False]
+    assert compared.lost().tolist() == [True, False, True]
+    assert compared.won().tolist() == [False, True, False]
     assert compared.rival is not None
     assert compared.rival.false.tolist() == [0, 0, 1]
     assert compared.challenger.false.tolist() == [0, 0, 0]
@@ -84,11 +84,26 @@ def test_only_frames_of_the_chosen_items_are_left_and_only_these_items_count(
     compared: ComparedFrames,
 ) -> None:
     """Cigarettes are on the first frame alone; cans on two, and of them one is lost on each."""
-    cans = np.array([True, False, True])
-    assert compared.order("most won first", ~cans).tolist() == [0]
+    slices = {(part.kind, part.name): part for part in compared.labels.slices(1)}
+    cans, cigarettes = slices["class", CAN], slices["class", CIGARETTE]
+    assert compared.order("most won first", cigarettes).tolist() == [0]
     assert compared.order("most lost first", cans).tolist() == [0, 1]
     assert most_lost(compared, cans, 1) == [0]
-    assert most_lost(compared, ~cans, 4) == []
+    assert most_lost(compared, cigarettes, 4) == []
+
+
+def test_an_item_of_a_class_is_lost_where_it_is_not_recognised(
+    labels: GateFrameLabels, taxonomy: Taxonomy
+) -> None:
+    """A missed cigarette arrives in landfill by default: lost for its class, not lost for its stream."""
+    seen = model(labels, taxonomy, [(LEFT, CAN, 0.9), (RIGHT, CIGARETTE, 0.9)], [], [])
+    missed = model(labels, taxonomy, [(LEFT, CAN, 0.9)], [], [])
+    compared = ComparedFrames(labels, seen, missed)
+    slices = {(part.kind, part.name): part for part in labels.slices(1)}
+    assert not compared.lost().any()
+    assert not compared.lost(slices["stream", "landfill"]).any()
+    assert compared.lost(slices["class", CIGARETTE]).tolist() == [False, True, False]
+    assert most_lost(compared, slices["class", CIGARETTE], 4) == [0]
 
 
 def test_the_table_says_where_each_model_sends_each_item(
@@ -114,8 +129,8 @@ def test_a_first_model_is_shown_by_what_it_does_not_sort_right(
 ) -> None:
     """Without a champion nothing is won, and the items that go wrong come first."""
     alone = ComparedFrames(compared.labels, None, compared.challenger)
-    assert alone.lost.tolist() == [True, False, True]
-    assert not alone.won.any()
+    assert alone.lost().tolist() == [True, False, True]
+    assert not alone.won().any()
     assert [row["Change"] for row in alone.item_rows(0, taxonomy)] == ["not right", "right"]
     assert "Champion" not in alone.item_rows(0, taxonomy)[0]
 

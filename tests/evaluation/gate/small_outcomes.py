@@ -27,13 +27,17 @@ def frames_of(groups: Sequence[int], items: Sequence[tuple[int, int]], classes: 
 
 
 def model_of(
-    frames: GateFrames, right: Sequence[bool], detections: Sequence[Detection] = ()
+    frames: GateFrames,
+    right: Sequence[bool],
+    detections: Sequence[Detection] = (),
+    recognised: Sequence[bool] | None = None,
 ) -> ModelOutcomes:
-    """One model, whose utility is right items minus wrong ones."""
+    """One model, whose utility is right items minus wrong ones; it recognises what it sorts right."""
     gains = np.where(np.array(right, np.bool_), 1.0, -1.0)
     return ModelOutcomes(
         utility=np.bincount(frames.item_frame, gains, minlength=len(frames)),
         right=np.array(right, np.bool_),
+        recognised=np.array(right if recognised is None else recognised, np.bool_),
         detections=ScoredDetections(
             frame=np.array([d[0] for d in detections], np.int64),
             class_index=np.array([d[1] for d in detections], np.int64),

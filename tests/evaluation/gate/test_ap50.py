@@ -91,7 +91,7 @@ def test_agrees_with_coco(seed: int) -> None:
         stream_names=("landfill",),
     )
     detections = scored_detections(truth, predictions, 4)
-    model = ModelOutcomes(np.zeros(len(frames)), np.zeros(int(item.sum()), np.bool_), detections)
+    model = ModelOutcomes(np.zeros(len(frames)), *[np.zeros(int(item.sum()), np.bool_)] * 2, detections)
     expected = coco_metrics(truth, predictions, np.arange(1, 5)).mean_ap(0.5)
     assert ap50_of(frames, model, class_boxes=1) == pytest.approx(expected, abs=1e-12)
 

@@ -80,17 +80,16 @@ def test_a_better_model_that_harms_one_class_of_sixty_boxes_is_blocked_and_the_c
     assert any(reason.startswith("Class Food Can got worse") for reason in verdict.reasons)
 
 
-def test_a_class_that_is_mistaken_within_its_stream_harms_nobody(
+def test_a_class_that_is_mistaken_within_its_stream_is_named(
     student: Recorded, frames: Frames, taxonomy: Taxonomy
 ) -> None:
-    """Food cans taken for plastic cups are recycled as before: a slice is harmed by wrong streams alone."""
+    """Food cans taken for plastic cups are recycled as before, but the model no longer knows food cans."""
     can, cup = taxonomy.id_of["Food Can"], taxonomy.id_of["Disposable plastic cup"]
     challenger = Harmed(student, 1, mistake={can: cup}, mistaken=0.7)
     verdict = judge(challenger, student, frames, taxonomy)
-    assert finding(verdict, "harm") == "passes"
-    ap50 = next(f for f in verdict.findings if f.test == "ap50")
-    assert ap50.high is not None
-    assert ap50.high < 0, "AP50 sees it"
+    harmed = [f.slice for f in verdict.findings if f.slice is not None]
+    assert [(s.kind, s.name) for s in harmed] == [("class", "Food Can")]
+    assert finding(verdict, "utility") != "blocks"
 
 
 def test_a_model_that_learnt_shuffled_labels_never_passes(

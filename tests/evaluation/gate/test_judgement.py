@@ -53,6 +53,22 @@ def test_slices_by_hand() -> None:
     assert ("tail", "recycling") not in results  # every class stands for itself
 
 
+def test_a_class_that_is_no_longer_recognised_is_harmed_though_it_is_sorted_right() -> None:
+    """Its items are taken for another class of their stream, or are missed and belong to the default one."""
+    items = [(frame, 0) for frame in range(12)]
+    frames = frames_of(list(range(12)), items)
+    champion = model_of(frames, [True] * 12)
+    challenger = model_of(frames, [True] * 12, recognised=[False] * 12)
+    params = QUICK.model_copy(update={"class_boxes": 12, "flips": 20_000})
+    outcomes = pair(frames, champion, challenger)
+    results = {(r.kind, r.name): r for r in slice_results(outcomes, params, seed=1)}
+    assert (results["class", "class 0"].gain, results["stream", "recycling"].gain) == (-1.0, 0.0)
+    verdict = judge_challenger(outcomes, params, seed=1)
+    (reason,) = [f.sentence for f in verdict.findings if f.slice is not None]
+    assert reason.startswith("Class class 0 got worse: of its 12 items in 12 groups, 100.0 points fewer are")
+    assert "recognised as what they are than by the champion" in reason
+
+
 def test_rare_classes_are_watched_and_pooled() -> None:
     """With 12 boxes each and 20 wanted, classes are watched, and their stream's tail is tested."""
     outcomes = two_groups_each(12, [True, False, True], [False, True, True])
@@ -181,21 +197,22 @@ def test_the_first_champion_must_reach_the_minima() -> None:
     """A model that sorts everything wrong is blocked, one that sorts all right and finds it passes."""
     frames = frames_of([0, 1], [(0, 0), (1, 0)])
     untrained = model_of(frames, [False, False], [(0, 0, 0.5, False)])
-    verdict = judge_first_champion(frames, untrained, QUICK)
+    nothing = model_of(frames, [False, True])  # the second item belongs to the default stream
+    verdict = judge_first_champion(frames, untrained, nothing, QUICK)
     assert verdict.outcome == "blocks"
     assert verdict.reasons == (
-        "Sorting utility per item is -1.000; a first champion needs 0.000.",
+        "Sorting utility per item above that of no model is -1.000; a first champion needs 0.000.",
         "AP50 is 0.000; a first champion needs 0.050.",
     )
     trained = model_of(frames, [True, True], [(0, 0, 0.5, True), (1, 0, 0.5, True)])
-    assert judge_first_champion(frames, trained, QUICK, [LATENCY]).outcome == "passes"
+    assert judge_first_champion(frames, trained, nothing, QUICK, [LATENCY]).outcome == "passes"
 
 
 def test_without_an_item_nothing_is_said() -> None:
     """An empty gate set holds, with and without a champion."""
     frames = frames_of([], [])
     nothing = model_of(frames, [])
-    assert judge_first_champion(frames, nothing, QUICK).outcome == "holds"
+    assert judge_first_champion(frames, nothing, nothing, QUICK).outcome == "holds"
     verdict = judge_challenger(pair(frames, nothing, nothing), QUICK, seed=1)
     assert verdict.outcome == "holds"
     assert verdict.more_frames is None

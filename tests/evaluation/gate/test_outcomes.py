@@ -8,6 +8,7 @@ import pytest
 from evaluation import EvaluationParams
 from evaluation.flat_arrays import GroundTruth, Predictions
 from evaluation.gate import PairedOutcomes, gate_frames, model_outcomes
+from evaluation.gate.slices import gains
 from trashnet.errors import UserError
 from trashnet.taxonomy import Taxonomy, WasteClass
 
@@ -66,6 +67,7 @@ def test_where_items_go() -> None:
     outcomes = model_outcomes(frames, TRUTH, predictions, 0.3, TAXONOMY, PARAMS)
     # the bottle is missed and goes to landfill: wrong; the cigarette is missed and belongs there: right
     assert outcomes.right.tolist() == [True, False, True, False]
+    assert outcomes.recognised.tolist() == [False, False, False, False]
     # 1 - 1 in the first frame; 1 - 1 in the second, where the can is missed
     assert outcomes.utility.tolist() == [0, 0]
     # average precision sees every score: the unsure can is a hit, the bottle on the can is false
@@ -86,6 +88,9 @@ def test_gains_by_hand() -> None:
     assert challenger.utility.tolist() == [0, -2]
     # the can is now right, the cigarette taken for a bottle
     assert outcomes.right_gain.tolist() == [1, 0, -1, 0]
+    assert gains(champion, challenger, "stream").tolist() == [1, 0, -1, 0]
+    # for its class an item counts as right only if it is detected as it
+    assert gains(champion, challenger, "class").tolist() == [1, 0, 0, 0]
     assert outcomes.utility_gain.tolist() == [2, -2]
     assert outcomes.swapped().right_gain.tolist() == [-1, 0, 1, 0]
 
