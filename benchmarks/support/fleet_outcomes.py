@@ -108,10 +108,11 @@ def draw_outcomes(
     gain -= np.average(gain, weights=frames.class_boxes) + difference.overall
     for c, loss in difference.classes.items():
         gain[c] -= loss
-    common = (
+    common = [
         np.sqrt(dependence.box) * draw.normal(size=len(instance))
         + np.sqrt(dependence.instance) * draw.normal(size=int(instance.max()) + 1)[instance]
-    )
+        for _ in ("its stream", "its class")
+    ]
     models = [
         _draw_model(shape, frames, instance, common, chance + extra, dependence, draw)
         for extra in (np.zeros(shape.classes), gain)
@@ -123,22 +124,23 @@ def _draw_model(
     shape: FleetShape,
     frames: GateFrames,
     instance: NDArray[np.int64],
-    common: NDArray[np.float64],
+    common: list[NDArray[np.float64]],
     chance: NDArray[np.float64],
     dependence: Dependence,
     draw: np.random.Generator,
 ) -> ModelOutcomes:
     rest = 1 - dependence.box - dependence.instance - dependence.own_instance - dependence.own_group
-    difficulty = (
-        common
+    difficulty, doubt = (
+        shared
         + np.sqrt(dependence.own_instance) * draw.normal(size=int(instance.max()) + 1)[instance]
         + np.sqrt(dependence.own_group) * draw.normal(size=frames.groups)[frames.item_group]
         + np.sqrt(rest) * draw.normal(size=len(instance))
+        for shared in common
     )
     ease = norm.ppf(np.clip(chance, 0.001, 0.999))[frames.item_class] - difficulty
     right = ease > 0
     # nine of ten items that go to the right stream have the right class too; half of the others a wrong one
-    luck = draw.random(len(right))
+    luck = norm.cdf(doubt)  # even in its class an item is as hard for one model as for the other
     hit = right & (luck < 0.9)
     shown = hit | (luck < 0.5)
     score = 1 / (1 + np.exp(-(1.0 + ease + draw.normal(0, 0.5, len(right)))))
