@@ -294,7 +294,7 @@ def asks_for_exploration_frames(gate: Gate, first: Candidate, teacher: Candidate
         task = shown[row.sha256]
         if row.selected_by == "score":
             (prelabel,) = task.predictions
-            labels = [region["value"]["rectanglelabels"] for region in prelabel["result"]]
+            labels = [region["value"]["rectanglelabels"] for region in prelabel.result or []]
             assert (task.data["model"], labels) == (f"teacher {teacher.version}", [[taxonomy.names[4]]])
         else:
             assert not task.predictions, "what val and test may get shows no model's boxes"
