@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.support.gate_simulation import allowed_errors, finding
+from benchmarks.support.harmed_detector import Harmed, Recorded
 from dataset import Frames
 from evaluation import ComparedModel, EvaluationParams, compare_models
 from evaluation.evaluator import predict
@@ -24,7 +25,6 @@ from evaluation.gate import (
     judge_challenger,
     model_outcomes,
 )
-from tests.evaluation.harmed_detector import Harmed, Recorded
 from tests.shipped_data import shipped_sample, shipped_student
 from trashnet.detectors import Detector, open_detector
 from trashnet.taxonomy import Taxonomy
