@@ -129,9 +129,14 @@ def _describe_turn(turn: TurnCredit) -> str:
     corrected = f", {turn.corrected} corrected" if turn.corrected else ""
     of_bins = f"; bins {', '.join(list(turn.bins)[:3])}{' and more' if len(turn.bins) > 3 else ''}"
     return (
-        f"turn {turn.turn} brought {turn.boxes} boxes on {turn.frames} frames ({chosen}{corrected}"
+        f"turn {turn.turn} brought {_count(turn.boxes, 'box', 'boxes')} on "
+        f"{_count(turn.frames, 'frame', 'frames')} ({chosen}{corrected}"
         f"{of_bins if turn.bins else ''})"
     )
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _row(credit: SliceCredit) -> str:
