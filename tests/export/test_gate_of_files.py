@@ -16,7 +16,6 @@ from export import (
     ExportParams,
     GateCriteria,
     Judgement,
-    export_tflite,
     judge_candidate,
     load_champion,
     override,
@@ -51,6 +50,8 @@ def criteria(gate_set: GateSet, taxonomy: Taxonomy, tmp_path: Path) -> GateCrite
 @pytest.fixture(scope="module")
 def brief(sample_log: Log, taxonomy: Taxonomy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo's retraining makes of a random backbone: its very parameters, on sixteen frames."""
+    # not above: TensorFlow must not be imported before other files' tests import torchvision
+    from export import export_tflite
     from training.ssd import SsdParams, TfrecordParams, train, write_tfrecords
 
     root = tmp_path_factory.mktemp("brief")
