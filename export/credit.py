@@ -7,33 +7,19 @@ moves slices, too, which is why a slice counts as moved only if chance is ruled 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from dataset import Log
-from dataset.new_labels import NewLabels, new_labels
+from dataset.new_labels import NewLabels, TurnShare, new_labels
 from evaluation.gate import SliceChange
 from evaluation.gate.sentences import counted
 from export.candidates import Candidate
 from trashnet.taxonomy import Taxonomy
 
 EXAMPLE_FRAMES = 4  # of a slice that moved
-
-
-class TurnCredit(BaseModel):
-    """What one turn brought; see :class:`dataset.new_labels.TurnShare`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    turn: str
-    boxes: int
-    frames: int
-    corrected: int
-    chosen: dict[str, int]
-    bins: dict[str, int]
 
 
 class SliceCredit(BaseModel):
@@ -45,7 +31,7 @@ class SliceCredit(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     change: SliceChange
-    turns: tuple[TurnCredit, ...]
+    turns: tuple[TurnShare, ...]
     frames: tuple[str, ...]
 
     @property
@@ -74,7 +60,7 @@ def credit_labels(
     return tuple(
         SliceCredit(
             change=change,
-            turns=tuple(TurnCredit(**asdict(share)) for share in labels.shares(boxes)),
+            turns=tuple(labels.shares(boxes)),
             frames=tuple(names[row] for row in labels.frames(boxes, EXAMPLE_FRAMES)) if change.moved else (),
         )
         for change in changes
@@ -124,7 +110,7 @@ def describe_labels(credit: SliceCredit) -> str:
     return f"New labels: {'; '.join(_describe_turn(turn) for turn in credit.turns)}."
 
 
-def _describe_turn(turn: TurnCredit) -> str:
+def _describe_turn(turn: TurnShare) -> str:
     chosen = ", ".join(f"{count} {words}" for words, count in turn.chosen.items())
     corrected = f", {turn.corrected} corrected" if turn.corrected else ""
     of_bins = f"; bins {', '.join(list(turn.bins)[:3])}{' and more' if len(turn.bins) > 3 else ''}"

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dataset.new_labels import TurnShare
 from evaluation.gate import GateParams, SliceChange, Verdict
 from export import Candidate, Judgement, promote, publish_candidate
-from export.credit import SliceCredit, TurnCredit
+from export.credit import SliceCredit
 from export.judgement import ModelJudgement
 from operations.cli import cli
 from operations.status import collect_status
@@ -106,7 +107,7 @@ def test_credit_says_what_changed_and_whose_labels_are_new(settings: Settings, t
     change = SliceChange(
         kind="class", name="Cup", boxes=40, groups=20, before=0.5, after=0.75, p=0.01, moved=True
     )
-    turn = TurnCredit(
+    turn = TurnShare(
         turn="00002-bins-0123456789ab", boxes=9, frames=4, corrected=1, chosen={"drawn at random": 4}, bins={}
     )
     verdict = Verdict(
