@@ -17,7 +17,7 @@ from evaluation.gate.noninferiority import (
 )
 from evaluation.gate.outcomes import GateFrames, ModelOutcomes, PairedOutcomes
 from evaluation.gate.params import GateParams
-from evaluation.gate.slices import gains, gate_slices
+from evaluation.gate.slices import gains, gate_slices, ways_to_count
 from evaluation.gate.verdict import Check, Finding, Outcome, Rival, SliceResult, Verdict, worst
 
 
@@ -129,19 +129,24 @@ def slice_results(outcomes: PairedOutcomes, params: GateParams, seed: int) -> li
     groups = [len(np.unique(frames.item_group[s.items])) for s in slices]
     boxes = [int(s.items.sum()) for s in slices]
     why = [too_small(b, g, params) for b, g in zip(boxes, groups, strict=True)]
-    tested = [i for i, reason in enumerate(why) if reason is None]
-    gain = [gains(outcomes.champion, outcomes.challenger, s.kind) * s.items for s in slices]
-    sums = [np.bincount(frames.item_group, gain[i], minlength=frames.groups) for i in tested]
+    ways = [(i, way) for i, s in enumerate(slices) for way in ways_to_count(s.kind)]
+    gain = {(i, way): gains(outcomes.champion, outcomes.challenger, way) * slices[i].items for i, way in ways}
+    tested = [(i, way) for i, way in ways if why[i] is None]
+    sums = [np.bincount(frames.item_group, gain[row], minlength=frames.groups) for row in tested]
     p_values = max_t_p_values(np.reshape(sums, (len(tested), frames.groups)), params.flips, seed)
     p_of = dict(zip(tested, p_values.tolist(), strict=True))
+
+    lost = {row: int(values.sum()) for row, values in gain.items()}
+    counted = [min((lost[i, way], way) for way in ways_to_count(s.kind))[1] for i, s in enumerate(slices)]
     results = [
         SliceResult(
             kind=s.kind,
             name=s.name,
             boxes=boxes[i],
             groups=groups[i],
-            gain=float(gain[i].sum() / boxes[i]),
-            p=p_of.get(i),
+            gain=float(gain[i, counted[i]].sum() / boxes[i]),
+            p=p_of.get((i, counted[i])),
+            counted_as=counted[i],
             watched=why[i],
         )
         for i, s in enumerate(slices)

@@ -43,7 +43,7 @@ def harm(result: SliceResult, rival: Rival) -> str:
     """Which slice got worse, by how much, and how sure that is."""
     return (
         f"{_slice(result)} got worse: of its {result.boxes} items in {result.groups} groups, "
-        f"{100 * -result.gain:.1f} points fewer are {counted(result.kind)} than by the {rival} "
+        f"{100 * -result.gain:.1f} points fewer are {counted(result.counted_as)} than by the {rival} "
         f"(p = {result.p:.4f}, adjusted for all slices)."
     )
 

@@ -48,6 +48,11 @@ def gains(champion: ItemOutcomes, challenger: ItemOutcomes, kind: str) -> NDArra
     return successes(challenger, kind).astype(np.int64) - successes(champion, kind)
 
 
+def ways_to_count(kind: str) -> tuple[str, ...]:
+    """The kinds as which harm counts a slice of this kind: a class by both, so that neither loss hides."""
+    return ("class", "stream") if kind == "class" else (kind,)
+
+
 def gate_slices(frames: GateFrames, class_boxes: int) -> Iterator[GateSlice]:
     """Every slice that has an item.
 

@@ -51,6 +51,7 @@ class SliceResult(_Frozen):
     gain: float
     p: float | None
     watched: str | None = None
+    counted_as: str = "stream"  # a class counts as "class" (recognised) or as "stream" (sorted), by the worse
 
 
 class Finding(_Frozen):

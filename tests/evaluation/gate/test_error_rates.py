@@ -86,10 +86,9 @@ def test_a_loss_of_ap50_by_the_margin_rarely_passes() -> None:
 
 @pytest.mark.slow
 def test_a_better_model_that_harms_one_class_does_not_pass() -> None:
-    """Overall 2 points better, a class of 60 boxes 40 points worse: blocked, and named, eight times of ten.
+    """Overall 2 points better, a class of 60 boxes 40 points worse: blocked, and named, nine times of ten.
 
-    The margins are wide here, so that nothing but the test of harm stands in the way. The points are of
-    sorting; of recognition, by which a class counts, it loses nine tenths as many.
+    The margins are wide here, so that nothing but the test of harm stands in the way.
     """
     shape = FleetShape(groups=300)
     harmed = int(np.argmin(np.abs(shape.class_boxes - 60)))
@@ -101,8 +100,8 @@ def test_a_better_model_that_harms_one_class_does_not_pass() -> None:
         assert finding(verdict, "utility") == "passes"
         passed += verdict.outcome == "passes"
         named += any(f.name == f"class class {harmed}" for f in verdict.findings)
-    assert named >= 0.8 * TRIALS
-    assert passed <= 0.2 * TRIALS
+    assert named >= 0.9 * TRIALS
+    assert passed <= 0.1 * TRIALS
 
 
 @pytest.mark.slow
@@ -115,4 +114,4 @@ def test_power_grows_with_the_slice() -> None:
         for size in (31, 60, 200)
     ]
     assert found[0] < found[1] < found[2]
-    assert found[1] > 0.5
+    assert found[1] > 0.75

@@ -17,6 +17,7 @@ from evaluation.gate import (
     judge_first_champion,
 )
 from evaluation.gate.judgement import slice_results, utility_estimate
+from evaluation.gate.slices import gains
 from tests.evaluation.gate.small_outcomes import frames_of, model_of, pair
 
 QUICK = GateParams(resamples=100, flips=500)
@@ -114,8 +115,17 @@ def test_exchanged_roles_flip_signs(seed: int) -> None:
     for a, b in zip(there.findings[:2], back.findings[:2], strict=True):
         assert a.estimate is not None
         assert b.estimate == pytest.approx(-a.estimate, abs=1e-12)
-    gains = [{(s.kind, s.name): s.gain for s in v.slices["champion"]} for v in (there, back)]
-    assert gains[1] == {name: -gain for name, gain in gains[0].items()}
+    slices = [{(s.kind, s.name): s for s in v.slices["champion"]} for v in (there, back)]
+    assert slices[0].keys() == slices[1].keys()
+    for name, one in slices[0].items():
+        other = slices[1][name]
+        if one.counted_as == other.counted_as:
+            assert other.gain == -one.gain
+        else:  # each is counted by the way in which it is worse
+            assert one.kind == "class"
+    for way in ("class", "stream"):
+        forth = gains(outcomes.champion, outcomes.challenger, way)
+        assert (gains(outcomes.challenger, outcomes.champion, way) == -forth).all()
 
 
 def test_a_worse_challenger_is_blocked_and_the_sentences_say_why() -> None:
