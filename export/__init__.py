@@ -6,7 +6,7 @@ The verbs import TensorFlow or torch when they are called, not before; ``check_e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from export.candidate_gate import GateCriteria, compare_candidates, judge_candidate
+    from export.candidate_gate import GateCriteria, compare_candidates, judge_candidate, sort_score_of
     from export.candidates import Candidate, download_model, list_candidates, load_candidate
     from export.champions import (
         ChampionChange,
@@ -70,6 +70,7 @@ __all__ = [
     "publish_trained_models",
     "remove_pictures",
     "roll_back",
+    "sort_score_of",
 ]
 
 _MODULES = {
@@ -107,6 +108,7 @@ _MODULES = {
     "publish_trained_models": "export.publication",
     "remove_pictures": "export.pictures",
     "roll_back": "export.champions",
+    "sort_score_of": "export.candidate_gate",
 }
 
 

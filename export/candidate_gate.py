@@ -42,6 +42,12 @@ class GateCriteria:
     log: Log | None = None
 
 
+def sort_score_of(scorecard: Mapping[str, Any]) -> float | None:
+    """The score from which bins act on a model's detections, as its scorecard says; ``None`` if none does."""
+    score = scorecard.get("sorting", {}).get("score")
+    return None if score is None else float(score)
+
+
 def judge_candidate(store: ObjectStore, candidate: Candidate, criteria: GateCriteria) -> Judgement:
     """Judge a candidate's models against the champions, write the judgement, and promote what passes.
 
@@ -131,11 +137,11 @@ class _Files:
     def compared_model(self, candidate: Candidate) -> ComparedModel:
         """The model with the score that was chosen for it when it was trained."""
         path = self._download(candidate)
-        score = self._scorecard(candidate, self._model.name).get("sorting", {}).get("score")
+        score = sort_score_of(self._scorecard(candidate, self._model.name))
         return ComparedModel(
             candidate.version,
             open_detector(path, self._criteria.taxonomy),
-            float(score) if score is not None else self._criteria.params.fallback_score,
+            score if score is not None else self._criteria.params.fallback_score,
         )
 
     def checks(self, candidate: Candidate, champion: Candidate | None) -> list[Check]:

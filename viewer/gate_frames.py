@@ -11,7 +11,7 @@ import streamlit as st
 from dataset import GateSet, Log, gate_versions, read_gate_set, turns_of
 from evaluation.gate import Finding, Verdict
 from evaluation.gate.slices import GateSlice
-from export import Candidate
+from export import Candidate, sort_score_of
 from trashnet.models import MODEL_OF_ROLE, Role
 from trashnet.taxonomy import Taxonomy
 from viewer import gate_words
@@ -267,8 +267,8 @@ def sort_score(comparison: Comparison, candidate: Candidate) -> float:
     if name not in candidate.files:
         return comparison.fallback_score
     path = download_once(candidate.version, name, comparison.deployment, candidate)
-    score = json.loads(path.read_bytes()).get("sorting", {}).get("score")
-    return comparison.fallback_score if score is None else float(score)
+    score = sort_score_of(json.loads(path.read_bytes()))
+    return comparison.fallback_score if score is None else score
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -23,7 +23,7 @@ from export import (
 )
 from export.flatbuffer import append_labels
 from operations.demo import SMALL_PARAMS
-from tests.evaluation.drawn_gate_set import CLASSES, draw_gate_set
+from tests.evaluation.drawn_gate_set import CLASSES
 from tests.shipped_data import shipped_student
 from trashnet.models import LABELS_FILE, STUDENT
 from trashnet.taxonomy import Taxonomy
@@ -32,13 +32,6 @@ pytestmark = pytest.mark.heavy
 
 # on a machine with other work the clock says little about sixty frames
 GATE = GateParams(max_latency_ratio=1000.0, resamples=500, flips=1000)
-
-
-@pytest.fixture(scope="module")
-def gate_set(tmp_path_factory: pytest.TempPathFactory, taxonomy: Taxonomy) -> GateSet:
-    """Sixty drawn frames."""
-    log = draw_gate_set(tmp_path_factory.mktemp("gate") / "data", taxonomy)
-    return GateSet("gate-00001", log.frames("test"), ("exploration",) * 60, {})
 
 
 @pytest.fixture
