@@ -3,6 +3,7 @@
 An item of a stream, a tail or a bin counts as right if it is sorted into its stream. An item of a class
 counts as right if it is recognised as that class: one that is missed, or taken for another class of its
 stream, may arrive where it belongs all the same, and a class that a model no longer knows would go unnoticed.
+The test of harm counts a class by both (:func:`ways_to_count`) and names the one that lost more.
 """
 
 from collections.abc import Iterator
